@@ -1,0 +1,340 @@
+"""The typed form of params.yaml and of a method's yaml. Numbers live in YAML; types, units and ranges live here."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
+
+from rc2l_bench.errors import UsageError, suggest
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Size = Annotated[int, Field(ge=8, le=8192)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+MethodId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+$")]
+
+
+class Model(BaseModel):
+    """Base of every configuration: frozen, strict, no unknown keys, no values that are not written down."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Grid(Model):
+    """The cells that `dvc repro` runs: the product of four lists."""
+
+    dataset: Annotated[list[Name], Field(min_length=1)]
+    split: Annotated[list[Name], Field(min_length=1)]
+    method: Annotated[list[MethodId], Field(min_length=1)]
+    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
+class SplitConfig(Model):
+    """How splits are drawn that are not imported from a published list."""
+
+    seed: Annotated[int, Field(ge=0)]
+    """Seed of the one permutation that all generated splits of a dataset share."""
+    policy: Literal["uniform", "balanced"]
+    """`uniform`: the first images of the permutation; `balanced`: every class appears whenever possible."""
+
+
+class ShardConfig(Model):
+    """How samples are packed into WebDataset tars."""
+
+    samples_per_shard: Count
+
+
+class PixelNetConfig(Model):
+    """DeepLabv3+ on the backbone."""
+
+    width: Count
+    """Channels of ASPP and decoder (256 in the published recipes)."""
+    low_width: Count
+    """Channels kept of the stride-4 features (48 in CPS and UniMatch, 256 in U2PL)."""
+    rates: tuple[Count, Count, Count]
+    """Dilations of the three atrous branches."""
+    dropout: Share
+
+
+class RegionNetConfig(Model):
+    """MaskFormer on the backbone."""
+
+    queries: Count
+    dim: Count
+    """D: channels of pixel decoder, queries and mask embedding (256 at paper scale)."""
+    layers: Count
+    heads: Count
+    feedforward: Count
+    dropout: Share
+
+
+class NetConfig(Model):
+    """The network, equal for every method."""
+
+    backbone: str
+    """Name of a timm model that supports features_only."""
+    weights: str
+    """`none`, `imagenet` (a local safetensors file, else timm's own download), or the path of a safetensors file."""
+    output_stride: Literal[8, 16, 32]
+    pixel: PixelNetConfig
+    region: RegionNetConfig
+
+
+class BatchConfig(Model):
+    """Images per step, over all processes."""
+
+    labelled: Count
+    unlabelled: Annotated[int, Field(ge=0, multiple_of=2)]
+    """Even, because CutMix partners come in pairs."""
+
+
+class WeakConfig(Model):
+    """The geometry, one affine warp; labels and all views of an image share it."""
+
+    scale: tuple[Positive, Positive]
+    """Smallest and largest magnification of the image; drawn log-uniformly."""
+    flip: Share
+    """Probability of a horizontal flip."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> WeakConfig:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale goes from small to large, got {list(self.scale)}")
+        return self
+
+
+class StrongConfig(Model):
+    """Colours of the strong views; equal for every method."""
+
+    brightness: NonNegative
+    contrast: NonNegative
+    saturation: NonNegative
+    hue: Annotated[float, Field(ge=0, le=0.5)]
+    jitter: Share
+    """Probability that an image's brightness, contrast, saturation and hue are changed."""
+    grey: Share
+    """Probability of a grey image."""
+    blur: Share
+    """Probability of a Gaussian blur."""
+    sigma: tuple[Positive, Positive]
+    """Range of the blur's standard deviation in pixels."""
+
+
+class OptimiserConfig(Model):
+    """Poly schedule: lr · (1 − step/steps)^power, applied before every step."""
+
+    name: Literal["sgd", "adamw"]
+    lr: Positive
+    weight_decay: NonNegative
+    momentum: Share
+    """Of SGD; AdamW uses betas (momentum, 0.999)."""
+    power: NonNegative
+    clip: NonNegative
+    """Largest norm of the gradient over all parameters; 0 = not clipped."""
+    head_lr: Positive
+    """Learning rate of everything outside the backbone, as a multiple of lr."""
+
+
+class Whole(Model):
+    """The whole image at once, padded to a multiple of 32."""
+
+    mode: Literal["whole"]
+
+
+class Sliding(Model):
+    """Overlapping windows, the last ones moved inside the image."""
+
+    mode: Literal["sliding"]
+    window: tuple[Size, Size]
+    """Height and width, network pixels."""
+    stride: Annotated[float, Field(gt=0, le=1)]
+    """Step between windows, as a share of the window (2/3 in the published codes), rounded up."""
+    combine: Literal["softmax", "logits", "sum"]
+    """Where windows overlap: mean of probabilities, mean of logits, or sum of logits (CPS)."""
+
+
+class CenterCrop(Model):
+    """Only the middle of the image is scored; here to reproduce figures that were made so."""
+
+    mode: Literal["center_crop"]
+    window: tuple[Size, Size]
+    """Height and width, network pixels."""
+
+
+class EvalConfig(Model):
+    """Evaluation protocol; it is stored with every result."""
+
+    protocol: Annotated[Whole | Sliding | CenterCrop, Field(discriminator="mode")]
+    scales: Annotated[list[Positive], Field(min_length=1)]
+    """The image is scored at each of these scales and the probabilities are averaged; [1.0] = single scale."""
+    flip: bool
+    """Average with the mirrored image."""
+    evaluations: Count
+    """How often the validation part is scored during training, the last time at the end."""
+    batch: Count
+    """Images at a time; 1 where images differ in size."""
+
+
+class Protocol(Model):
+    """Everything that must be equal for two numbers to be comparable."""
+
+    net: NetConfig
+    batch: BatchConfig
+    crop: tuple[Size, Size]
+    """Height and width of a training crop, network pixels."""
+    image_scale: Annotated[float, Field(gt=0, le=4)]
+    """Network pixels per image pixel, in training (times weak.scale) and in evaluation. Scores are
+    interpolated back, so that the metric always counts the mask's own pixels."""
+    weak: WeakConfig
+    strong: StrongConfig
+    steps: Annotated[int, Field(ge=1, le=10_000_000)]
+    optimiser: OptimiserConfig
+    supervised_loss: Literal["ce", "ohem"]
+    eval: EvalConfig
+
+
+class Runtime(Model):
+    """On what a run is carried out. All but `workers` and `log_every` take part in the fingerprint."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    devices: Count
+    """Processes; batches are the same for any number."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    threads: Count
+    """Threads of torch on the CPU: sums in another order give other bits."""
+    deterministic: bool
+    """On CUDA, deterministic kernels only (slower)."""
+    workers: Annotated[int, Field(ge=0, le=64)]
+    """Loader processes; 0 loads in the training process."""
+    cache_mb: Annotated[int, Field(ge=0)]
+    """Decoded images kept in memory per loader process, MiB."""
+    checkpoint_every: Count
+    """Steps between checkpoints."""
+    log_every: Count
+    """Steps that one row of history.csv averages over."""
+
+
+class Params(Model):
+    """params.yaml."""
+
+    grids: dict[str, Grid]
+    """Named grids to choose from."""
+    grid: Grid
+    split: SplitConfig
+    shard: ShardConfig
+    runtime: Runtime
+    protocol: dict[str, Protocol]
+    """By dataset; a dataset without one of its own uses `default`."""
+
+    def protocol_of(self, dataset: str) -> Protocol:
+        """The protocol of a dataset.
+
+        Raises:
+            UsageError: neither the dataset nor `default` is there.
+        """
+        found = self.protocol.get(dataset) or self.protocol.get("default")
+        if found is None:
+            raise UsageError(f"params.yaml: protocol has neither '{dataset}' nor 'default': add one of them")
+        return found
+
+
+class MixConfig(Model):
+    """CutMix boxes of one strong view."""
+
+    probability: Share
+    """Probability that a pair of images is mixed at all."""
+    boxes: Annotated[int, Field(ge=1, le=8)]
+    """Boxes per image; overlapping boxes are XOR-ed (CPS uses 3, U2PL and UniMatch 1)."""
+    area: tuple[Share, Share]
+    """Range of the share of the image that all boxes together would cover; drawn uniformly, shared among the boxes."""
+    ratio: tuple[Positive, Positive]
+    """Range of height / width of a box; drawn log-uniformly."""
+
+
+class Views(Model):
+    """The strong views that a method wants of each unlabelled image."""
+
+    strong: Annotated[int, Field(ge=0, le=4)]
+    mix: MixConfig
+
+
+M = TypeVar("M", bound=Model)
+
+
+def _read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
+    """Reads YAML as DVC does (YAML 1.2), so that both see the same numbers."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.__class__.__name__}): is this the root of a checkout?"
+        ) from None
+    try:
+        return YAML(typ="safe").load(io.StringIO(text))
+    except YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing that is wrong, in one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    text = f"{path}: {where or 'top level'}: {first['msg'].removeprefix('Value error, ')}"
+    if first["type"] == "extra_forbidden":
+        text = f"{path}: {where}: unknown key; {suggest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
+    elif first["type"] == "string_type" and isinstance(first["input"], int):
+        text += f", got the number {first['input']}: YAML reads an unquoted 1_16 as 116, so write names in quotes"
+    elif first["type"] not in ("missing", "value_error"):
+        text += f", got {json.dumps(first['input'])[:80]}"
+    more = error.error_count() - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the model that stands at a place inside another."""
+    for part in loc:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+        elif str(part) == "protocol":
+            model = Protocol
+    return list(model.model_fields)
+
+
+def _finite(value: Any) -> bool:  # noqa: ANN401
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def load(model: type[M], path: Path) -> M:
+    """Reads and checks a YAML file.
+
+    Args:
+        model: the type that says which keys there are, and their ranges.
+        path: the file.
+
+    Raises:
+        UsageError: the file is missing, not YAML, has unknown, missing, mistyped or absurd values.
+    """
+    data = _read_yaml(path)
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: expected keys and values, got {type(data).__name__}")
+    if not _finite(data):
+        raise UsageError(f"{path}: holds .inf or .nan; every number must be finite")
+    try:
+        # Through JSON, because strict mode takes a list for a tuple there and nowhere else.
+        return model.model_validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        raise UsageError(_explain(path, error, model)) from None

@@ -1,0 +1,53 @@
+"""The terminal: one console, and one way to end with an error."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+from rich.console import Console
+from rich.markup import escape
+
+from rc2l_bench.errors import BenchError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what a user can cause into one line on stderr and an exit code: 1 failed, 2 wrong use, 130 Ctrl-C."""
+    try:
+        yield
+    except BenchError as error:
+        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        errors.print(f"[bold red]error:[/] {escape(describe(error))}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("interrupted; the same command continues where this one stopped")
+        sys.exit(130)
+
+
+def describe(error: OSError) -> str:
+    """An operating system error (full disk, read-only folder, missing file) in one line that names the file."""
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror or error}"
+
+
+def guarded(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorates a command or a stage with `one_line_errors`."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        with one_line_errors():
+            return function(*args, **kwargs)
+
+    return call

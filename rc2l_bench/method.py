@@ -1,0 +1,171 @@
+"""What a method is: networks, and the losses that train them."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rc2l_bench.config import Model, Protocol, Views, load
+from rc2l_bench.errors import UsageError
+from rc2l_bench.types import Batch
+
+
+class MethodConfig(Model):
+    """The numbers that a method chose for itself; a method adds fields, its yaml holds the values."""
+
+    views: Views
+
+
+class Method(nn.Module):
+    """Base of every method.
+
+    All that must survive a restart (teachers, memory banks) is in `state_dict`. A method never calls backward,
+    an optimiser, `.cuda()`, print, or a path.
+
+    Attributes:
+        Config: the type of the method's yaml.
+        unlabelled: whether `losses` looks at unlabelled images; if not, none are loaded.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    unlabelled: ClassVar[bool] = True
+
+    def __init__(self, config: MethodConfig, protocol: Protocol, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = num_classes
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The weighted losses of a batch; their sum is minimised and their names are columns of history.csv.
+
+        Args:
+            batch: see `Batch`.
+            progress: share of the budget that is spent, 0 <= progress < 1.
+
+        Returns:
+            Scalars. The same keys at every step (a loss that is switched off is exactly 0).
+        """
+        raise NotImplementedError
+
+    def predict(self, image: Tensor) -> Tensor:
+        """Class logits of images.
+
+        Args:
+            image: (B, 3, H, W) float, [0, 1]; H and W multiples of 32.
+
+        Returns:
+            (B, K, H, W) float; the softmax over K is the class probability.
+        """
+        raise NotImplementedError
+
+    def deployed(self) -> nn.Module:
+        """The part that `predict` needs: what is saved as model.safetensors, and counted as deployed parameters."""
+        raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Called after every optimiser step: EMA teachers and the like."""
+
+    def param_groups(self) -> list[tuple[list[nn.Parameter], bool]]:
+        """The parameters that are trained, in groups of one learning rate.
+
+        Returns:
+            Pairs (parameters, is_head): heads learn at lr · head_lr, backbones at lr. Default: what stands in a
+            module named `backbone`, and the rest.
+        """
+        backbone, head = [], []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                (backbone if ".backbone." in f".{name}" else head).append(parameter)
+        return [(group, is_head) for group, is_head in ((backbone, False), (head, True)) if group]
+
+    def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """The same as `losses`; the one callable that wrappers (DDP, precision) see."""
+        return self.losses(batch, progress)
+
+
+class Teacher(nn.Module):
+    """Exponential moving average of a student: no gradients, always in eval mode."""
+
+    updates: Tensor
+
+    def __init__(self, student: nn.Module, decay: float, buffers: Literal["average", "copy"]) -> None:
+        """Starts as a copy of the student.
+
+        Args:
+            student: the network to follow.
+            decay: weight of the past after warm-up; the decay of update t = 0, 1, ... is
+                min(decay, t / (t + 1)), so that the first updates copy the student (U2PL's rule).
+            buffers: whether batch-norm statistics are averaged like parameters, or copied.
+        """
+        super().__init__()
+        self.net = copy.deepcopy(student).requires_grad_(False).eval()
+        self.decay = decay
+        self.buffers = buffers
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stays in eval mode, whatever the method is told."""
+        super().train(False)
+        self.training = mode
+        return self
+
+    def forward(self, image: Tensor) -> Tensor:
+        """What the averaged network gives for images (B, 3, H, W), without gradients."""
+        with torch.no_grad():
+            out: Tensor = self.net(image)
+        return out
+
+    @torch.no_grad()
+    def update(self, student: nn.Module) -> None:
+        """Moves towards the student; call once after every optimiser step."""
+        count = int(self.updates)
+        decay = min(self.decay, count / (count + 1))
+        self.updates += 1
+        mine = [p.detach() for p in self.net.parameters()]
+        theirs = [p.detach() for p in student.parameters()]
+        for old, new in zip(self.net.buffers(), student.buffers(), strict=True):
+            if self.buffers == "average" and old.is_floating_point():
+                mine.append(old)
+                theirs.append(new)
+            else:
+                old.copy_(new)
+        torch._foreach_lerp_(mine, theirs, 1.0 - decay)
+
+
+def load_class(method: str) -> type[Method]:
+    """The one `Method` subclass that the module of an id defines.
+
+    Args:
+        method: `baselines/cps` is the module `baselines.cps`.
+
+    Raises:
+        UsageError: there is no such module, or it defines no or several methods.
+    """
+    name = method.replace("/", ".")
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if not name.startswith(error.name or " "):
+            raise
+        raise UsageError(f"unknown method '{method}': there is no {method}.py at the root of the checkout") from None
+    own = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Method) and c.__module__ == name]
+    if len(own) != 1:
+        raise UsageError(f"{method}.py must define exactly one Method, it defines {[c.__name__ for c in own]}")
+    return own[0]
+
+
+def load_config(method: str) -> MethodConfig:
+    """Reads the yaml that stands beside a method's module."""
+    cls = load_class(method)
+    return load(cls.Config, Path(inspect.getfile(cls)).with_suffix(".yaml"))
+
+
+def build(method: str, config: MethodConfig, protocol: Protocol, num_classes: int) -> Method:
+    """A method with freshly initialised networks, drawn from torch's global generator."""
+    return load_class(method)(config, protocol, num_classes)
