@@ -1,0 +1,253 @@
+"""The pixels of `shapes`: scenes of textured objects, made from the name of an image.
+
+Each image holds a few overlapping, textured objects before a textured background with distractors, under uneven light.
+A class shows in form *and* colour, and neither is enough: every class owns three cells of the table form × hue, and
+each form and each hue is shared with a neighbouring class (see `_draw_kind`). The two together always decide.
+
+Only integers are computed and every draw is a byte of SHAKE-128, so that the pixels are the same on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from rc2l_bench.types import IGNORE
+
+Ints = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+Values = TypeVar("Values", Ints, Bools)
+
+SIZE = 64
+"""Height and width of an image, pixels."""
+
+# The knobs: what makes the data set easy or hard. Pairs are smallest and largest value, both included.
+CLASS_WEIGHTS = (36, 27, 20, 15, 2)
+"""How often an object is of class 1..5, percent."""
+CELL_WEIGHTS = (55, 25, 20)
+"""Of the objects of a class: own form and hue, own form with the next hue, next form with own hue, percent."""
+OBJECTS = (2, 5)
+"""Objects per image; later ones hide earlier ones."""
+RADIUS = (7, 15)
+"""Of an object, pixels."""
+SQUEEZE = (11, 16)
+"""Width of a form, sixteenths of its height."""
+HUE_SPREAD = 100
+"""Hues lie at most so far from the middle of their sector; a sector is 1536 / 5 = 307 wide."""
+SATURATION = (80, 255)
+VALUE = (80, 250)
+TEXTURE = (0, 90)
+"""How much darker or lighter the pattern on an object is, 256ths."""
+PERIOD = (2, 6)
+"""Width of a stripe, check or dot, pixels."""
+DISTRACTORS = (2, 6)
+"""Small blobs and thin bars that belong to the background but have colours of objects, per image."""
+BLOB_RADIUS = (1, 3)
+"""Pixels; also half the width of a bar."""
+GROUND_SATURATION = (0, 150)
+GROUND_VALUE = (60, 220)
+GROUND_TEXTURE = (0, 60)
+BLOTCHES = (0, 90)
+"""Strength of the background's smooth noise, 256ths."""
+LIGHT = 80
+"""Largest change of the light from the middle to an edge of the image, 256ths; along x and along y."""
+CAST = (226, 286)
+"""Gain of each colour channel of an image, 256ths."""
+NOISE = (4, 40)
+"""Largest change of a pixel's channel by noise, grey levels of 255."""
+
+_UNIT = 8  # Steps per pixel: coordinates are integers.
+_FORMS = 5
+_HUES = 1536
+_CELL = 8  # Pixels between the knots of the smooth noise.
+
+
+class _Draws:
+    """The random numbers of some images, one row for each; an image's numbers depend on its name only."""
+
+    def __init__(self, names: list[str], count: int) -> None:
+        rows = [hashlib.shake_128(f"rc2l-bench/shapes/{name}".encode()).digest(2 * count) for name in names]
+        self._words = np.frombuffer(b"".join(rows), dtype="<u2").reshape(len(names), count).astype(np.int32)
+        self._used = 0
+
+    def words(self, count: int) -> Ints:
+        """The next (N, count) numbers, 0..65535."""
+        self._used += count
+        assert self._used <= self._words.shape[1], "the images need more draws"
+        return self._words[:, self._used - count : self._used]
+
+    def between(self, limits: tuple[int, int]) -> Ints:
+        """(N,) integers from the first to the second limit, both included."""
+        return limits[0] + (self.words(1)[:, 0] * (limits[1] - limits[0] + 1) >> 16)
+
+    def pick(self, weights: tuple[int, ...]) -> Ints:
+        """(N,) indices, drawn with these weights in percent."""
+        drawn = self.between((0, sum(weights) - 1))
+        return np.searchsorted(np.cumsum(weights), drawn, side="right").astype(np.int32)
+
+
+def _rotations() -> Ints:
+    """(32, 3) of (a, b, n) with a² + b² = n²: rotations by Pythagorean triples, exact in integers."""
+    quarter = [(64 - p * p, 16 * p, 64 + p * p) for p in range(8)]
+    turned = [[(a, b, n), (-b, a, n), (-a, -b, n), (b, -a, n)] for a, b, n in quarter]
+    return np.array(turned, dtype=np.int32).reshape(-1, 3)
+
+
+def _over(values: Values) -> Values:
+    """(N,) -> (N, 1, 1), to be combined with pixels."""
+    return values[:, None, None]
+
+
+def _local(draws: _Draws) -> tuple[Ints, Ints]:
+    """Coordinates (N, H, W) of the pixels as an object at a drawn place and angle sees them, 1/8 pixel."""
+    x, y = (_over(draws.between((0, SIZE * _UNIT - 1))) for _ in range(2))
+    turn = _rotations()[draws.between((0, 31))]
+    a, b, n = (_over(turn[:, i]) for i in range(3))
+    at = np.arange(SIZE, dtype=np.int32) * _UNIT + _UNIT // 2
+    dx, dy = at[None, None, :] - x, at[None, :, None] - y
+    return (a * dx + b * dy) // n, (a * dy - b * dx) // n
+
+
+def _inside(form: Ints, u: Ints, v: Ints, radius: Ints) -> Bools:
+    """(N, H, W): the pixels that an object covers. Forms: disc, square, triangle, ring, cross."""
+    r = _over(radius * _UNIT)
+    across, along, square = np.abs(u), np.abs(v), u * u + v * v
+    low, high = np.minimum(across, along), np.maximum(across, along)
+    forms = (
+        square < r * r,
+        8 * high < 7 * r,
+        (2 * v < r) & (7 * across - 4 * v < 4 * r),
+        (square < r * r) & (4 * square > r * r),
+        (high < r) & (16 * low < 5 * r),
+    )
+    return np.select([_over(form) == i for i in range(_FORMS)], forms, default=np.False_)
+
+
+def _pattern(draws: _Draws, u: Ints, v: Ints, strength: tuple[int, int]) -> Ints:
+    """(N, H, W) gains in 256ths: plain, stripes, checks or dots in the object's own coordinates."""
+    period = _over(draws.between(PERIOD) * _UNIT)
+    kind, amount = _over(draws.between((0, 3))), _over(draws.between(strength))
+    stripe, other = (u // period) & 1, (v // period) & 1
+    du, dv = u % (2 * period) - period, v % (2 * period) - period
+    dots = (2 * (du * du + dv * dv) < period * period).astype(np.int32)
+    on: Ints = np.select([kind == 1, kind == 2, kind == 3], [stripe, stripe ^ other, dots], default=1)
+    return 256 + amount * (2 * on - 1)
+
+
+def _rgb(hue: Ints, saturation: Ints, value: Ints) -> Ints:
+    """(N, 3) colours from hue 0..1535, saturation and value 0..255."""
+    sector, rest = hue // 256, hue % 256
+    low = value * (255 - saturation) // 255
+    falling = value * (65025 - saturation * rest) // 65025
+    rising = value * (65025 - saturation * (255 - rest)) // 65025
+    red = np.choose(sector, [value, falling, low, low, rising, value])
+    green = np.choose(sector, [rising, value, value, falling, low, low])
+    blue = np.choose(sector, [low, low, rising, value, value, falling])
+    return np.stack([red, green, blue], axis=-1)
+
+
+def _paint(image: Ints, where: Bools | None, colour: Ints, gain: Ints) -> None:
+    """Gives the pixels (N, H, W) of the images (N, H, W, 3) a colour (N, 3) with gains (N, H, W) in 256ths."""
+    for channel in range(3):
+        paint = _over(colour[:, channel]) * gain >> 8
+        np.copyto(image[..., channel], paint, where=True if where is None else where)
+
+
+def _smooth(draws: _Draws) -> Ints:
+    """(N, H, W) smooth noise, -128..127: a coarse grid, interpolated."""
+    knots = SIZE // _CELL + 1
+    grid = (draws.words(knots * knots) >> 8).reshape(-1, knots, knots) - 128
+    at, weight = np.divmod(np.arange(SIZE, dtype=np.int32), _CELL)
+    rows = grid[:, at] * (_CELL - weight)[:, None] + grid[:, at + 1] * weight[:, None]
+    both: Ints = rows[:, :, at] * (_CELL - weight) + rows[:, :, at + 1] * weight
+    return both // (_CELL * _CELL)
+
+
+def _lay_ground(draws: _Draws, image: Ints) -> None:
+    """Paints background and distractors."""
+    colour = _rgb(draws.between((0, _HUES - 1)), draws.between(GROUND_SATURATION), draws.between(GROUND_VALUE))
+    gain = _pattern(draws, *_local(draws), GROUND_TEXTURE)
+    _paint(image, None, colour, gain + (_smooth(draws) * _over(draws.between(BLOTCHES)) >> 7))
+    count = draws.between(DISTRACTORS)
+    for slot in range(DISTRACTORS[1]):
+        u, v = _local(draws)
+        r, stretch = _over(draws.between(BLOB_RADIUS) * _UNIT), _over(draws.between((1, 8)))
+        where = (np.abs(u) < r) & (np.abs(v) < r * stretch) & _over(count > slot)
+        colour = _rgb(draws.between((0, _HUES - 1)), draws.between(SATURATION), draws.between(VALUE))
+        _paint(image, where, colour, _pattern(draws, u, v, TEXTURE))
+
+
+def _draw_kind(draws: _Draws) -> tuple[Ints, Ints, Ints]:
+    """Class, form and hue (N,) of an object.
+
+    Class k has form k and hue k, form k and hue k + 1, or form k + 1 and hue k. So form k
+    and hue k also occur in class k - 1, but no pair of both occurs in two classes.
+    """
+    label, cell = draws.pick(CLASS_WEIGHTS), draws.pick(CELL_WEIGHTS)
+    form, sector = (label + (cell == 2)) % _FORMS, (label + (cell == 1)) % _FORMS
+    hue = sector * _HUES // _FORMS + draws.between((-HUE_SPREAD, HUE_SPREAD))
+    return label + 1, form, hue % _HUES
+
+
+def _place_objects(draws: _Draws, image: Ints) -> Bytes:
+    """Paints the objects and returns the labels (N, H, W)."""
+    label = np.zeros(image.shape[:3], dtype=np.uint8)
+    owner = np.zeros(image.shape[:3], dtype=np.uint8)
+    count = draws.between(OBJECTS)
+    for slot in range(OBJECTS[1]):
+        u, v = _local(draws)
+        kind, form, hue = _draw_kind(draws)
+        where = _inside(form, 16 * u // _over(draws.between(SQUEEZE)), v, draws.between(RADIUS)) & _over(count > slot)
+        _paint(image, where, _rgb(hue, draws.between(SATURATION), draws.between(VALUE)), _pattern(draws, u, v, TEXTURE))
+        np.copyto(label, _over(kind).astype(np.uint8), where=where)
+        np.copyto(owner, np.uint8(slot + 1), where=where)
+    label[:, :, :-1][owner[:, :, :-1] != owner[:, :, 1:]] = IGNORE
+    label[:, :-1, :][owner[:, :-1, :] != owner[:, 1:, :]] = IGNORE
+    return label
+
+
+def _light(draws: _Draws, image: Ints) -> None:
+    """Applies light that changes along both axes, and a colour cast."""
+    ramp = np.arange(SIZE, dtype=np.int32) * 2 - SIZE + 1
+    along = _over(draws.between((-LIGHT, LIGHT))) * ramp[None, None, :]
+    down = _over(draws.between((-LIGHT, LIGHT))) * ramp[None, :, None]
+    gain = 256 + (along + down) // SIZE
+    for channel in range(3):
+        image[..., channel] = image[..., channel] * gain * _over(draws.between(CAST)) >> 16
+
+
+def _soften(image: Ints) -> Ints:
+    """Blurs with 1-2-1 along both axes, as a lens would."""
+    for axis in (1, 2):
+        padded = np.pad(image, [(1, 1) if i == axis else (0, 0) for i in range(4)], mode="edge")
+        take = [padded.take(range(i, i + SIZE), axis=axis) for i in range(3)]
+        image = (take[0] + 2 * take[1] + take[2] + 2) >> 2
+    return image
+
+
+def _add_noise(names: list[str], draws: _Draws, image: Ints) -> Bytes:
+    """Adds noise to every channel of every pixel and returns uint8."""
+    amount = draws.between(NOISE)[:, None, None, None]
+    raw = _Draws([f"{name}/noise" for name in names], image[0].size).words(image[0].size).reshape(image.shape)
+    return np.clip(image + ((raw - 32768) * amount >> 15), 0, 255).astype(np.uint8)
+
+
+def generate(names: list[str]) -> tuple[Bytes, Bytes]:
+    """Makes images and labels; what an image looks like depends on its name only.
+
+    Args:
+        names: N ids.
+
+    Returns:
+        (N, 64, 64, 3) uint8 colours and (N, 64, 64) uint8 labels, 0..5 or 255.
+    """
+    draws = _Draws(names, 512)
+    image = np.zeros((len(names), SIZE, SIZE, 3), dtype=np.int32)
+    _lay_ground(draws, image)
+    label = _place_objects(draws, image)
+    _light(draws, image)
+    return _add_noise(names, draws, _soften(image)), label
