@@ -18,7 +18,7 @@ Suffix = Literal["png", "jpg"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One image and, where there is one, its mask.
+    r"""One image and, where there is one, its mask.
 
     Attributes:
         id: unique within the data set; holds neither `/` nor `\\` nor control characters.
@@ -87,7 +87,11 @@ class Dataset(ABC):
 
     def present(self, raw: Path) -> bool:
         """Whether `prepare` has been through, without reading the data."""
-        return raw.is_dir() and any(raw.iterdir()) and all(is_stamped(source, raw / source.name) for source in self.sources)
+        return (
+            raw.is_dir()
+            and any(raw.iterdir())
+            and all(is_stamped(source, raw / source.name) for source in self.sources)
+        )
 
     def origin(self, raw: Path, part: str, identity: str) -> str:  # noqa: ARG002 - folder looks into raw
         """Where a sample comes from, for messages."""

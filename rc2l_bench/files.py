@@ -1,0 +1,82 @@
+"""Files that are there as a whole or not at all, and one writer at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+from rc2l_bench.console import errors
+
+
+def say(text: str) -> None:
+    """Tells what is going on, in one line on stderr; nothing in it is markup."""
+    errors.print(text, markup=False)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file under a temporary name beside it and renames it; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            sync(file)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Fills a folder beside its place and moves it there when it is whole, over what was there.
+
+    Args:
+        path: the folder.
+        fill: writes the contents into the folder that it is given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        part.chmod(0o755)
+        fill(part)
+        if path.exists():
+            shutil.rmtree(path)
+        part.replace(path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def sync(file: IO[bytes]) -> None:
+    """Brings the bytes of an open file to the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def checksum(path: Path, algorithm: str = "sha256") -> str:
+    """`<algorithm>:<hex>` of a file's bytes."""
+    with path.open("rb") as file:
+        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Holds the lock `<path>.lock`, so that two processes never write the same thing; the second one waits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"{path}: another process works on it; waiting for that one")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
