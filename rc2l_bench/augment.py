@@ -182,7 +182,7 @@ def paste(x: Tensor, box: Tensor) -> Tensor:
     Returns:
         A tensor like `x`.
     """
-    partner = x.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+    partner = x.reshape(-1, 2, *x.shape[1:]).flip(1).reshape(x.shape)
     return torch.where(box[:, None] if x.ndim == 4 else box, partner, x)
 
 

@@ -36,7 +36,7 @@ class Method(nn.Module):
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     unlabelled: ClassVar[bool] = True
 
-    def __init__(self, config: MethodConfig, protocol: Protocol, num_classes: int) -> None:
+    def __init__(self, config: MethodConfig, protocol: Protocol, num_classes: int) -> None:  # noqa: ARG002 - for subclasses
         super().__init__()
         self.config = config
         self.num_classes = num_classes
@@ -78,7 +78,8 @@ class Method(nn.Module):
             Pairs (parameters, is_head): heads learn at lr · head_lr, backbones at lr. Default: what stands in a
             module named `backbone`, and the rest.
         """
-        backbone, head = [], []
+        backbone: list[nn.Parameter] = []
+        head: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 (backbone if ".backbone." in f".{name}" else head).append(parameter)
@@ -106,7 +107,7 @@ class Teacher(nn.Module):
         super().__init__()
         self.net = copy.deepcopy(student).requires_grad_(False).eval()
         self.decay = decay
-        self.buffers = buffers
+        self.buffer_rule = buffers
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> Teacher:
@@ -130,7 +131,7 @@ class Teacher(nn.Module):
         mine = [p.detach() for p in self.net.parameters()]
         theirs = [p.detach() for p in student.parameters()]
         for old, new in zip(self.net.buffers(), student.buffers(), strict=True):
-            if self.buffers == "average" and old.is_floating_point():
+            if self.buffer_rule == "average" and old.is_floating_point():
                 mine.append(old)
                 theirs.append(new)
             else:

@@ -18,7 +18,10 @@ MIRROR_VARIABLE = "RC2L_BENCH_MIRROR"
 
 
 def weight_folders() -> list[Path]:
-    """Where local ImageNet weights are looked for, in order: RC2L_BENCH_WEIGHTS, data/weights, a folder mirror, `weights` beside it."""
+    """Folders that are searched for ImageNet weights, in this order.
+
+    RC2L_BENCH_WEIGHTS, data/weights, the mirror where it is a folder, and the folder `weights` beside the mirror.
+    """
     folders = [Path(os.environ[WEIGHTS_VARIABLE])] if os.environ.get(WEIGHTS_VARIABLE) else []
     folders.append(Path("data/weights"))
     mirror = os.environ.get(MIRROR_VARIABLE, "")
@@ -59,8 +62,8 @@ def create_features(net: NetConfig) -> nn.Module:
     file = find_weights(net)
     overlay = {"file": str(file)} if file else None
     try:
-        probe = timm.create_model(net.backbone, features_only=True)
-        stages = [i for i, stride in enumerate(probe.feature_info.reduction()) if stride >= 4][-4:]
+        strides: list[int] = timm.create_model(net.backbone, features_only=True).feature_info.reduction()
+        stages = [i for i, stride in enumerate(strides) if stride >= 4][-4:]
         features: nn.Module = timm.create_model(
             net.backbone,
             features_only=True,
@@ -94,7 +97,7 @@ class Backbone(nn.Module):
     def __init__(self, net: NetConfig) -> None:
         super().__init__()
         self.features = create_features(net)
-        self.channels: list[int] = self.features.feature_info.channels()  # type: ignore[union-attr, operator, assignment]
+        self.channels: list[int] = self.features.feature_info.channels()  # type: ignore[union-attr, operator]
         for name in ("mean", "std"):
             value = torch.tensor(timm.models.get_pretrained_cfg_value(net.backbone, name) or (0.5, 0.5, 0.5))
             self.register_buffer(name, value.view(1, 3, 1, 1), persistent=False)

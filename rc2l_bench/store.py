@@ -6,10 +6,8 @@ import hashlib
 import importlib.util
 import io
 import json
-import os
 import pickle
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +17,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from rc2l_bench.errors import BenchError
+from rc2l_bench.files import replace_folder, write_atomically
 
 KEPT = 2
 """Checkpoints of a run that are kept: the newest, and one before it."""
@@ -55,47 +54,6 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
         64 hex digits.
     """
     return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes renames inside a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that it is whole or not there, whatever happens."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Fills a folder beside its place and moves it there when it is whole, over what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        temporary.chmod(0o755)
-        fill(temporary)
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(path.parent)
 
 
 class Run:
@@ -167,9 +125,7 @@ class Run:
             content = path.read_bytes()
             if hashlib.sha256(content[32:]).digest() == content[:32]:
                 try:
-                    state: dict[str, Any] = torch.load(
-                        io.BytesIO(content[32:]), map_location=device, weights_only=True
-                    )
+                    state: dict[str, Any] = torch.load(io.BytesIO(content[32:]), map_location=device, weights_only=True)
                 except pickle.UnpicklingError as error:
                     raise BenchError(f"{path}: not a checkpoint of this suite ({error}): remove it") from None
                 return state
@@ -192,4 +148,8 @@ class Run:
         Args:
             out: folder; what was there is replaced.
         """
-        replace_folder(out, lambda folder: shutil.copytree(self.result, folder, dirs_exist_ok=True) and None)
+
+        def fill(folder: Path) -> None:
+            shutil.copytree(self.result, folder, dirs_exist_ok=True)
+
+        replace_folder(out, fill)

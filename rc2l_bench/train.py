@@ -75,7 +75,7 @@ def learning_rate(optimiser: OptimiserConfig, step: int, steps: int) -> float:
 
 
 def build_optimiser(method: Method, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """The optimiser of the protocol over the parameter groups of a method; `lr_scale` of a group multiplies the rate."""
+    """The optimiser of the protocol; `lr_scale` of a parameter group multiplies its learning rate."""
     groups = [
         {"params": parameters, "lr_scale": config.head_lr if is_head else 1.0}
         for parameters, is_head in method.param_groups()
@@ -169,26 +169,26 @@ class Trainer:
         means = {name: float(total) / count for name, total in self.record.sums.items()}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
-            raise BenchError(f"loss '{bad[0]}' is {means[bad[0]]} before step {self.record.step}: lower the learning rate")
+            raise BenchError(
+                f"loss '{bad[0]}' is {means[bad[0]]} before step {self.record.step}: lower the learning rate"
+            )
         rate = learning_rate(self.protocol.optimiser, self.record.step - 1, self.protocol.steps)
-        order = {"step": self.record.step, "lr": rate, "loss": means.pop("loss")}
+        order: Row = {"step": self.record.step, "lr": rate, "loss": means.pop("loss")}
         self.record.history.append(order | means | {"miou": miou})
         self.record.sums = {}
 
-    def _now_and_then(self, feed: Feed, run: Run) -> Evaluation | None:
-        """Evaluation, log and checkpoint, where due after this step."""
-        record, step = self.record, self.record.step
-        evaluation = None
-        miou = None
-        if step in self.evaluate_after:
+    def _look(self, feed: Feed) -> Evaluation | None:
+        """Evaluation and log, where due after this step."""
+        record = self.record
+        evaluation, miou = None, None
+        if record.step in self.evaluate_after:
             evaluation = feed.evaluate(self.method)
             miou = mean_iou(evaluation.confusion.sum(0, dtype="int64"))
-            record.evaluations.append((step, miou))
+            record.evaluations.append((record.step, miou))
         begin = time.perf_counter()
-        if step % self.runtime.log_every == 0 or miou is not None:
+        if record.step % self.runtime.log_every == 0 or evaluation is not None:
             self._log(miou)
-        seconds = time.perf_counter() - begin
-        record.other_seconds += seconds
+        record.other_seconds += time.perf_counter() - begin
         return evaluation
 
     def _save(self, run: Run) -> None:
@@ -218,7 +218,7 @@ class Trainer:
             begin = time.perf_counter()
             self._step(batches, feed)
             self.record.step_seconds.append(time.perf_counter() - begin)
-            last = self._now_and_then(feed, run) or last
+            last = self._look(feed) or last
             self.record.seconds += time.perf_counter() - begin
             due = self.record.step % self.runtime.checkpoint_every == 0
             if due and self.record.step < self.protocol.steps:

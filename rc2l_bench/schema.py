@@ -1,0 +1,98 @@
+"""Typed YAML: strict models, and errors that say in one line what is wrong and where."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from rc2l_bench.errors import UsageError, suggest
+
+
+class Model(BaseModel):
+    """Base of every configuration: frozen, strict, no unknown keys, no values that are not written down."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+M = TypeVar("M", bound=Model)
+
+
+def _read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
+    """Reads YAML as DVC does (YAML 1.2), so that both see the same numbers."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.__class__.__name__}): is this the root of a checkout?"
+        ) from None
+    try:
+        return YAML(typ="safe").load(io.StringIO(text))
+    except YAMLError as error:
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
+    """The first thing that is wrong, in one line."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    text = f"{path}: {where or 'top level'}: {first['msg'].removeprefix('Value error, ')}"
+    if first["type"] == "extra_forbidden":
+        text = f"{path}: {where}: unknown key; {suggest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
+    elif first["type"] == "string_type" and isinstance(first["input"], int):
+        text += f", got the number {first['input']}: YAML reads an unquoted 1_16 as 116, so write names in quotes"
+    elif first["type"] not in ("missing", "value_error"):
+        text += f", got {json.dumps(first['input'])[:80]}"
+    more = error.error_count() - 1
+    return text + (f" (and {more} more)" if more else "")
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the fields of the model that stands at a place inside another, looking through dicts, lists, unions."""
+    inner = [model]
+    for part in loc:
+        annotations = [m.model_fields[str(part)].annotation for m in inner if str(part) in m.model_fields]
+        inner = [found for annotation in annotations for found in _models_in(annotation)] or inner
+    return [name for found in inner for name in found.model_fields]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - annotations are of any kind
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]
+
+
+def _finite(value: Any) -> bool:  # noqa: ANN401
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def load(model: type[M], path: Path) -> M:
+    """Reads and checks a YAML file.
+
+    Args:
+        model: the type that says which keys there are, and their ranges.
+        path: the file.
+
+    Raises:
+        UsageError: the file is missing, not YAML, has unknown, missing, mistyped or absurd values.
+    """
+    data = _read_yaml(path)
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: expected keys and values, got {type(data).__name__}")
+    if not _finite(data):
+        raise UsageError(f"{path}: holds .inf or .nan; every number must be finite")
+    try:
+        # Through JSON, because strict mode takes a list for a tuple there and nowhere else.
+        return model.model_validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        raise UsageError(_explain(path, error, model)) from None
