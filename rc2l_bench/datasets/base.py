@@ -93,9 +93,9 @@ class Dataset(ABC):
             and all(is_stamped(source, raw / source.name) for source in self.sources)
         )
 
-    def origin(self, raw: Path, part: str, identity: str) -> str:  # noqa: ARG002 - folder looks into raw
-        """Where a sample comes from, for messages."""
-        return f"{self.name}/{part}/{identity}"
+    def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:  # noqa: ARG002
+        """Where a sample's image or mask comes from, for messages."""
+        return f"{self.name}: {'mask' if mask else 'image'} of '{identity}' in {part}"
 
     def meta(self) -> dict[str, Any]:
         """Name, classes, palette and canvas, ready for JSON."""

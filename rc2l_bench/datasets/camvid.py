@@ -118,9 +118,9 @@ class CamVid(Dataset):
         """Whether the folders are there; they appear together and verified."""
         return all((raw / folder).is_dir() for folder in _FOLDERS)
 
-    def origin(self, raw: Path, part: str, identity: str) -> str:
-        """The path of the image."""
-        return str(raw / part / f"{identity}.png")
+    def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:
+        """The path of the image or of the mask."""
+        return str(raw / f"{part}{'annot' * mask}" / f"{identity}.png")
 
 
 def content_hash(raw: Path) -> tuple[str, int]:
