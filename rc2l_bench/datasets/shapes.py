@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from rc2l_bench.datasets.base import Dataset, Sample
 from rc2l_bench.datasets.scenes import SIZE, generate
 from rc2l_bench.decode import encode_image, encode_mask
 from rc2l_bench.errors import BenchError
+from rc2l_bench.files import checksum, write_atomically
 
 COUNTS = {"train": 1024, "val": 256}
 SHA256 = "7da233e6e1f4253d2baf98ea4c14c1e0b376b0b35e24c7ec65e10dc189dbef34"
@@ -35,9 +35,8 @@ def _records() -> Iterator[bytes]:
             yield image.tobytes() + label.tobytes()
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _is_there(path: Path) -> bool:
+    return path.is_file() and checksum(path) == f"sha256:{SHA256}"
 
 
 class Shapes(Dataset):
@@ -56,20 +55,12 @@ class Shapes(Dataset):
             BenchError: this machine computes other pixels than the ones that results are published for.
         """
         target = raw / _FILE
-        if target.is_file() and _digest(target) == SHA256:
+        if _is_there(target):
             return
-        raw.mkdir(parents=True, exist_ok=True)
-        part = target.with_suffix(".part")
-        with part.open("wb") as file:
-            file.writelines(_records())
-            file.flush()
-            os.fsync(file.fileno())
-        if (found := _digest(part)) != SHA256:
-            part.unlink()
-            raise BenchError(
-                f"shapes: generated pixels have sha256 {found}, expected {SHA256}: please report this machine"
-            )
-        part.replace(target)
+        pixels = b"".join(_records())
+        if (found := hashlib.sha256(pixels).hexdigest()) != SHA256:
+            raise BenchError(f"shapes: this machine computes pixels with sha256 {found}, expected {SHA256}: report it")
+        write_atomically(target, pixels)
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """The samples of a part as PNGs, one at a time in memory; see `Dataset.samples`."""
@@ -86,7 +77,7 @@ class Shapes(Dataset):
         Raises:
             BenchError: the file is missing or differs.
         """
-        if not (raw / _FILE).is_file() or _digest(raw / _FILE) != SHA256:
+        if not _is_there(raw / _FILE):
             raise BenchError(f"{raw / _FILE}: not the pixels that were generated: run `rc2l-bench data fetch shapes`")
 
 
