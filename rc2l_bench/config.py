@@ -194,7 +194,8 @@ class Protocol(Model):
 
 
 class Runtime(Model):
-    """On what a run is carried out. All but `workers` and `log_every` take part in the fingerprint."""
+    """On what a run is carried out. `workers`, `cache_mb` and `checkpoint_every` change no number and
+    take no part in the fingerprint."""
 
     device: Literal["auto", "cpu", "cuda"]
     devices: Count

@@ -43,7 +43,8 @@ def class_iou(confusion: NDArray[Any]) -> NDArray[np.float64]:
     confusion = np.asarray(confusion, dtype=np.float64)
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     union = confusion.sum(-1) + confusion.sum(-2) - hits
-    return np.divide(hits, union, out=np.full_like(union, np.nan), where=union > 0)
+    iou: NDArray[np.float64] = np.divide(hits, union, out=np.full_like(union, np.nan), where=union > 0)
+    return iou
 
 
 def mean_iou(confusion: NDArray[Any]) -> float:

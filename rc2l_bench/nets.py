@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -62,7 +63,8 @@ def create_features(net: NetConfig) -> nn.Module:
     file = find_weights(net)
     overlay = {"file": str(file)} if file else None
     try:
-        strides: list[int] = timm.create_model(net.backbone, features_only=True).feature_info.reduction()
+        probe: Any = timm.create_model(net.backbone, features_only=True)
+        strides: list[int] = probe.feature_info.reduction()
         stages = [i for i, stride in enumerate(strides) if stride >= 4][-4:]
         features: nn.Module = timm.create_model(
             net.backbone,
@@ -97,7 +99,8 @@ class Backbone(nn.Module):
     def __init__(self, net: NetConfig) -> None:
         super().__init__()
         self.features = create_features(net)
-        self.channels: list[int] = self.features.feature_info.channels()  # type: ignore[union-attr, operator]
+        info: Any = self.features.feature_info
+        self.channels: list[int] = info.channels()
         for name in ("mean", "std"):
             value = torch.tensor(timm.models.get_pretrained_cfg_value(net.backbone, name) or (0.5, 0.5, 0.5))
             self.register_buffer(name, value.view(1, 3, 1, 1), persistent=False)

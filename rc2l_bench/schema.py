@@ -24,7 +24,7 @@ class Model(BaseModel):
 M = TypeVar("M", bound=Model)
 
 
-def _read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
+def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
     """Reads YAML as DVC does (YAML 1.2), so that both see the same numbers."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -86,7 +86,7 @@ def load(model: type[M], path: Path) -> M:
     Raises:
         UsageError: the file is missing, not YAML, has unknown, missing, mistyped or absurd values.
     """
-    data = _read_yaml(path)
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise UsageError(f"{path}: expected keys and values, got {type(data).__name__}")
     if not _finite(data):

@@ -44,6 +44,12 @@ def digest_sources(method: str) -> str:
     return digest.hexdigest()
 
 
+def digest_file(path: Path) -> str:
+    """sha256 of the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fingerprint(parts: Mapping[str, Any]) -> str:
     """The name of a run: sha256 of all that makes its numbers.
 
@@ -76,12 +82,18 @@ class Run:
         return self.result.is_dir()
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, owner: bool = True) -> Iterator[None]:
         """Keeps other processes off this run.
+
+        Args:
+            owner: of the processes of one training, one holds the lock; the others pass.
 
         Raises:
             BenchError: another process is on it.
         """
+        if not owner:
+            yield
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.folder / "lock")
         try:

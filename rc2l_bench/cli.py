@@ -1,0 +1,162 @@
+"""rc2l-bench: choose cells, carry them out, show what came of them. No option changes a number."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import itertools
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from rc2l_bench import __version__, cli_data, cli_report, cli_split
+from rc2l_bench.console import console, guarded, one_line_errors
+from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.stages import Stage, cell_stages, find_methods, resolve_method
+
+app = typer.Typer(
+    name="rc2l-bench",
+    help="Semi-supervised semantic segmentation, compared fairly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(cli_data.app, name="data", help="Data sets: fetch, status, verify, add.")
+app.add_typer(cli_split.app, name="split", help="Splits: make, import, describe, compare.")
+app.command()(cli_report.report)
+
+
+@app.command()
+@guarded
+def run(
+    method: Annotated[list[str], typer.Option(help="Id of a method, or the tail of one: rc2l, cps, supervised.")],
+    split: Annotated[list[str], typer.Option(help="Which images are labelled: 1_16, 1_4, full, or a published list.")],
+    dataset: Annotated[list[str], typer.Option(help="Data set.")] = ["shapes"],  # noqa: B006 - typer needs a list
+    seed: Annotated[list[int], typer.Option(help="Seed of initialisation, order and augmentation.")] = [0],  # noqa: B006
+) -> None:
+    """Train and evaluate cells: every combination of what is given. Repeat an option for several values."""
+    from rc2l_bench.datasets import names
+
+    ids = [resolve_method(name, find_methods()) for name in method]
+    for name in dataset:
+        if name not in names():
+            raise UsageError(f"unknown dataset '{name}': {suggest(name, names())}")
+    results = []
+    for cell in itertools.product(dataset, split, ids, map(str, seed)):
+        item = dict(zip(("dataset", "split", "method", "seed"), cell, strict=True))
+        stages = cell_stages(item)
+        _carry_out(stages)
+        results.append((item, stages[-1].outs[0]))
+    _show_results(results)
+
+
+def _carry_out(stages: list[Stage]) -> None:
+    for stage in stages:
+        code = stage.carry_out()
+        if code != 0:
+            raise typer.Exit(code if code > 0 else 128 - code)
+
+
+def _show_results(results: list[tuple[dict[str, str], Path]]) -> None:
+    table = Table(title="mIoU on the validation part, %")
+    for column in ("dataset", "split", "labels", "method", "seed"):
+        table.add_column(column)
+    for column in ("final", "best on val*", "test", "seconds", "peak MiB"):
+        table.add_column(column, justify="right")
+    for item, folder in results:
+        metrics, cost, facts = (_read(folder / f"{name}.json") for name in ("metrics", "cost", "run"))
+        test = metrics["test"]["miou"] if metrics["test"] else None
+        table.add_row(
+            item["dataset"], item["split"], str(facts["split"]["labelled"]), item["method"], item["seed"],
+            _percent(metrics["miou"]), _percent(metrics["miou_best"]), _percent(test),
+            f"{cost['seconds']:.0f}", f"{_peak(cost['peak_memory']):.0f}",
+        )  # fmt: skip
+    console.print(table)
+    console.print("* chosen on the images it is scored on: optimistic")
+    for _, folder in results:
+        console.print(f"files: {escape(str(folder))}")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def _peak(memory: dict[str, float]) -> float:
+    return memory.get("allocated_mb", memory["resident_mb"])
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 - JSON holds anything
+    return json.loads(path.read_text())
+
+
+@app.command()
+@guarded
+def methods() -> None:
+    """List the methods."""
+    table = Table("id", "what it does")
+    for method in find_methods():
+        table.add_row(method, escape(_first_line(method)))
+    console.print(table)
+
+
+def _first_line(method: str) -> str:
+    """First line of a method's docstring, read without importing it."""
+    package = Path(__file__).parent
+    file = package.parent / f"{method}.py" if method.startswith(package.name) else Path(f"{method}.py")
+    return (ast.get_docstring(ast.parse(file.read_text())) or "").partition("\n")[0]
+
+
+@app.command()
+@guarded
+def doctor() -> None:
+    """Check what a benchmark needs: packages, DVC, git, memory, disk, mirror, weights."""
+    table = Table("what", "found", "")
+    for what, found, ok in _examine():
+        table.add_row(what, escape(found), "[green]ok[/]" if ok else "[yellow]look[/]")
+    console.print(table)
+
+
+def _examine() -> list[tuple[str, str, bool]]:
+    import psutil
+
+    needed = ("torch", "torchvision", "timm", "kornia", "webdataset", "lightning_fabric", "safetensors")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    mirror = os.environ.get("RC2L_BENCH_MIRROR", "")
+    weights = os.environ.get("RC2L_BENCH_WEIGHTS", "")
+    free = shutil.disk_usage(Path()).free >> 30
+    return [
+        ("rc2l-bench", __version__, True),
+        ("Python", sys.version.split()[0], sys.version_info >= (3, 11)),
+        ("packages", "all there" if not missing else f"missing: {', '.join(missing)}", not missing),
+        ("checkout", str(Path().resolve()), Path("dvc.yaml").is_file()),
+        ("dvc", shutil.which("dvc") or "not on PATH: activate the venv", shutil.which("dvc") is not None),
+        ("git", shutil.which("git") or "not on PATH", shutil.which("git") is not None),
+        ("memory", f"{psutil.virtual_memory().available >> 30} GiB free", psutil.virtual_memory().available >> 30 >= 2),
+        ("disk", f"{free} GiB free", free >= 5),
+        ("cores", str(os.cpu_count()), True),
+        (
+            "RC2L_BENCH_MIRROR",
+            mirror or "not set: official addresses only",
+            "://" in mirror or not mirror or Path(mirror).is_dir(),
+        ),
+        ("RC2L_BENCH_WEIGHTS", weights or "not set", not weights or Path(weights).is_dir()),
+    ]
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    console.print(__version__)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    with one_line_errors():
+        app()

@@ -1,0 +1,96 @@
+"""On what a run was carried out."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import psutil
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+
+from rc2l_bench.config import Runtime
+from rc2l_bench.errors import BenchError, UsageError
+
+NUMERIC = ("torch", "torchvision", "timm", "kornia", "kornia_rs", "numpy", "scipy")
+"""Packages whose version may move a number; they take part in the fingerprint."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of the numeric packages."""
+
+    def one(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "missing"
+
+    return {package: one(package) for package in NUMERIC}
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Processor, cores, memory, and the GPU where there is one."""
+    facts: dict[str, Any] = {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "memory_mb": psutil.virtual_memory().total >> 20,
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name(device)
+    return facts
+
+
+def commit() -> str | None:
+    """The commit of the checkout, with `+` when files differ from it; None outside git."""
+    git = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True, check=False, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def peak_memory(device: torch.device) -> dict[str, float]:
+    """Peaks of this process, MiB: resident memory, and on CUDA what torch allocated and reserved."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peaks = {"resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20}
+    if device.type == "cuda":
+        peaks["allocated_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
+        peaks["reserved_mb"] = torch.cuda.max_memory_reserved(device) / 2**20
+    return peaks
+
+
+def open_fabric(runtime: Runtime) -> Fabric:
+    """Device, precision and processes.
+
+    Raises:
+        UsageError: the machine does not have what params.yaml asks for.
+    """
+    device = runtime.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and torch.cuda.device_count() < runtime.devices:
+        raise UsageError(f"runtime: {runtime.devices} CUDA devices wanted, {torch.cuda.device_count()} are here")
+    if device == "cpu" and runtime.precision == "16-mixed":
+        raise UsageError("runtime.precision: 16-mixed needs CUDA; on the CPU use 32-true or bf16-mixed")
+    torch.set_num_threads(runtime.threads)
+    torch.use_deterministic_algorithms(runtime.deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if device == "cuda" and runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # A method may leave a branch out for some steps (a warm-up), so that its parameters get no gradient there.
+    strategy = DDPStrategy(find_unused_parameters=True) if runtime.devices > 1 else "auto"
+    fabric = Fabric(accelerator=device, devices=runtime.devices, precision=runtime.precision, strategy=strategy)
+    fabric.launch()
+    if fabric.world_size != runtime.devices:
+        raise BenchError(f"runtime.devices: {runtime.devices} processes wanted, {fabric.world_size} were started")
+    return fabric

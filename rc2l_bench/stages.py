@@ -1,0 +1,147 @@
+"""The stages of dvc.yaml, carried out for one cell, whether or not the cell is in the grid of params.yaml."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.files import write_atomically
+from rc2l_bench.schema import read_yaml
+
+CELL_STAGES = ("fetch", "catalog", "split", "pool", "label", "train")
+STAMPS = Path(".rc2l/stages")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage for one cell.
+
+    Attributes:
+        name: as in dvc.yaml.
+        command: program and arguments.
+        deps: files and folders it reads.
+        params: `key` of params.yaml or `file:`.
+        outs: files and folders it writes.
+    """
+
+    name: str
+    command: list[str]
+    deps: list[Path]
+    params: list[str]
+    outs: list[Path]
+
+    def signature(self) -> str:
+        """Changes when the command, a dependency, a parameter or an out changes (by size and time)."""
+        state = {
+            "command": self.command[1:],
+            "files": {str(path): _state(path) for path in [*self.deps, *self.outs]},
+            "params": {entry: _section(entry) for entry in self.params},
+        }
+        return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def stamp(self) -> Path:
+        """Where the signature of the last success is kept."""
+        return STAMPS / self.name / hashlib.sha256(shlex.join(self.command[1:]).encode()).hexdigest()[:16]
+
+    def fresh(self) -> bool:
+        """Whether nothing has changed since the stage last succeeded."""
+        return self.stamp.is_file() and self.stamp.read_text() == self.signature()
+
+    def carry_out(self) -> int:
+        """Runs the stage unless it is fresh; returns its exit code."""
+        if self.fresh():
+            return 0
+        code = subprocess.run(self.command, check=False).returncode
+        if code == 0:
+            write_atomically(self.stamp, self.signature().encode())
+        return code
+
+
+def _state(path: Path) -> list[tuple[str, int, int]] | None:
+    """Names, sizes and times of a file, or of all files of a folder; None when it is missing."""
+    if not path.exists():
+        return None
+    files = (
+        sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts) if path.is_dir() else [path]
+    )
+    return [(str(file.relative_to(path)), (s := file.stat()).st_size, s.st_mtime_ns) for file in files]
+
+
+def _section(entry: str) -> Any:  # noqa: ANN401 - YAML holds anything
+    """What an entry of `params:` stands for; for `a.b` the whole of `a`, because a part of it may be missing."""
+    if entry.endswith(":"):
+        return read_yaml(Path(entry[:-1]))
+    return read_yaml(Path("params.yaml")).get(entry.split(".")[0])
+
+
+def _fill(text: str, item: Mapping[str, str]) -> str:
+    return re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], text)
+
+
+def _names(entries: list[Any] | None, item: Mapping[str, str]) -> Iterator[str]:
+    """Filled-in entries of a list whose items are names or `name: options`."""
+    for entry in entries or []:
+        name, options = next(iter(entry.items())) if isinstance(entry, dict) else (entry, "")
+        # A params entry `file.yaml:` is a key without a value.
+        yield _fill(name, item) + (":" if options is None else "")
+
+
+def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
+    """The stages of a cell, in the order in which they have to run.
+
+    Args:
+        item: `dataset`, `split`, `method`, `seed`: what DVC's matrix would put in.
+        root: of the checkout.
+
+    Raises:
+        UsageError: this is not the root of a checkout.
+    """
+    if not (root / "dvc.yaml").is_file():
+        raise UsageError(
+            f"{root.resolve()}: there is no dvc.yaml here: run this in the root of a checkout of rc2l-bench"
+        )
+    stages = read_yaml(root / "dvc.yaml")["stages"]
+    return [_stage(name, stages[name], item) for name in CELL_STAGES]
+
+
+def _stage(name: str, spec: Mapping[str, Any], item: Mapping[str, str]) -> Stage:
+    command = shlex.split(_fill(spec["cmd"], item))
+    return Stage(
+        name=name,
+        command=[sys.executable, *command[1:]],
+        deps=[Path(path) for path in _names(spec.get("deps"), item)],
+        params=list(_names(spec.get("params"), item)),
+        outs=[Path(path) for path in _names(spec.get("outs"), item)],
+    )
+
+
+def find_methods(root: Path = Path()) -> list[str]:
+    """Ids of all methods: modules with a yaml beside them, in baselines/ and in the package."""
+    package = Path(__file__).parent
+    rivals = [f"baselines/{file.stem}" for file in sorted((root / "baselines").glob("*.yaml"))]
+    home = [f"{package.name}/{file.stem}" for file in sorted(package.glob("*.yaml"))]
+    return [*rivals, *home]
+
+
+def resolve_method(name: str, methods: list[str]) -> str:
+    """The id that a name stands for: an id, or the tail of exactly one.
+
+    Raises:
+        UsageError: there is no such method, or there are several.
+    """
+    found = [method for method in methods if method == name or method.endswith(f"/{name}")]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UsageError(f"method '{name}' is ambiguous: {', '.join(found)}")
+    raise UsageError(f"unknown method '{name}': {suggest(name, [m.split('/')[-1] for m in methods])}")
