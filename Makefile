@@ -1,0 +1,43 @@
+# Two commands on a fresh machine: `make bench` (the benchmark) and `make test` (the tests). Each sets up all it needs.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: bench test test-fast check perf setup clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dvc,dev]"
+	touch $@
+
+# Outside git (an unpacked archive), DVC must be told so.
+.dvc/config.local:
+	git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
+	touch $@
+
+bench: $(READY) .dvc/config.local
+	$(BIN)/dvc repro
+	@echo "report: reports/index.html"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+perf: $(READY)
+	$(BIN)/python -m perf
+
+clean:
+	rm -rf data runs .rc2l reports/figures reports/index.html reports/report.md reports/results.csv reports/table.tex
