@@ -11,7 +11,7 @@ from rc2l_bench.datasets.shapes import SHA256, Shapes
 from rc2l_bench.decode import decode_image, decode_mask
 from rc2l_bench.errors import BenchError
 
-PNG_SHA256 = "368895f2f9074cd962ae9d6679fcda6cc94cac30c1682fdfcc9ef8de6dfea5b9"
+PNG_SHA256 = "a4eb2286a430e043609a63e4757435a98d3413f205cc832e9ac13eff56a1b84a"
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_flipped_byte_is_found_and_repaired(tmp_path: Path, raw: Path) -> None
 
 def test_a_cut_off_file_is_named(tmp_path: Path, raw: Path) -> None:
     (tmp_path / "shapes.bin").write_bytes((raw / "shapes.bin").read_bytes()[:-1])
-    with pytest.raises(BenchError, match="val_0255.*cut off"):
+    with pytest.raises(BenchError, match=r"val_0255.*cut off"):
         list(Shapes().samples(tmp_path, "val"))
 
 

@@ -26,25 +26,25 @@ SIZE = 64
 """Height and width of an image, pixels."""
 
 # The knobs: what makes the data set easy or hard. Pairs are smallest and largest value, both included.
-CLASS_WEIGHTS = (36, 27, 20, 15, 2)
+CLASS_WEIGHTS = (34, 26, 20, 17, 3)
 """How often an object is of class 1..5, percent."""
-CELL_WEIGHTS = (55, 25, 20)
+CELL_WEIGHTS = (75, 15, 10)
 """Of the objects of a class: own form and hue, own form with the next hue, next form with own hue, percent."""
 OBJECTS = (2, 5)
 """Objects per image; later ones hide earlier ones."""
-RADIUS = (7, 15)
+RADIUS = (9, 17)
 """Of an object, pixels."""
 SQUEEZE = (11, 16)
 """Width of a form, sixteenths of its height."""
-HUE_SPREAD = 100
+HUE_SPREAD = 70
 """Hues lie at most so far from the middle of their sector; a sector is 1536 / 5 = 307 wide."""
-SATURATION = (80, 255)
+SATURATION = (120, 255)
 VALUE = (80, 250)
-TEXTURE = (0, 90)
+TEXTURE = (0, 60)
 """How much darker or lighter the pattern on an object is, 256ths."""
 PERIOD = (2, 6)
 """Width of a stripe, check or dot, pixels."""
-DISTRACTORS = (2, 6)
+DISTRACTORS = (1, 4)
 """Small blobs and thin bars that belong to the background but have colours of objects, per image."""
 BLOB_RADIUS = (1, 3)
 """Pixels; also half the width of a bar."""
@@ -53,11 +53,11 @@ GROUND_VALUE = (60, 220)
 GROUND_TEXTURE = (0, 60)
 BLOTCHES = (0, 90)
 """Strength of the background's smooth noise, 256ths."""
-LIGHT = 80
+LIGHT = 50
 """Largest change of the light from the middle to an edge of the image, 256ths; along x and along y."""
 CAST = (226, 286)
 """Gain of each colour channel of an image, 256ths."""
-NOISE = (4, 40)
+NOISE = (2, 20)
 """Largest change of a pixel's channel by noise, grey levels of 255."""
 
 _UNIT = 8  # Steps per pixel: coordinates are integers.
