@@ -1,0 +1,108 @@
+"""CPS: two networks of equal form teach each other with hard labels.
+
+Chen et al., "Semi-Supervised Semantic Segmentation with Cross Pseudo Supervision", CVPR 2021. `plain` is the paper's
+main form, with the cross loss on labelled and unlabelled images; `cutmix` labels the unmixed images with each network
+(in train mode, without gradient), mixes images and labels alike, and has the cross loss on mixed images only.
+
+Departures from the released code: the CutMix partner is the other image of the pair (in the released code, by an
+accident of seeding, it can be the same image); labelled and unlabelled images pass a network together, so batch norm
+sees them as one batch; pixels outside the image, and pixels that the truth ignores, take no part in the cross loss.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from rc2l_bench.augment import paste
+from rc2l_bench.config import NonNegative, Protocol
+from rc2l_bench.losses import SUPERVISED, cross_entropy, pseudo_label
+from rc2l_bench.method import Method, MethodConfig
+from rc2l_bench.nets import PixelNet
+from rc2l_bench.types import IGNORE, Batch
+
+
+class CPSConfig(MethodConfig):
+    """The numbers of CPS."""
+
+    variant: Literal["plain", "cutmix"]
+    """`plain`: weak images; `cutmix`: mixed images."""
+    mixed: Literal["weak", "strong"]
+    """The images that CutMix mixes; weak ones as published."""
+    weight: NonNegative
+    """Of the cross loss; 0 = supervised training of the first network alone."""
+    ensemble: bool
+    """Predicts with the mean of both networks; published figures are those of the first one."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CPSConfig:
+        wanted = int(self.variant == "cutmix")
+        if self.views.strong != wanted:
+            raise ValueError(f"variant {self.variant} needs views.strong = {wanted}, got {self.views.strong}")
+        if self.ensemble and not self.weight:
+            raise ValueError("ensemble needs a weight above 0, because without one only the first network is trained")
+        return self
+
+
+class CPS(Method):
+    """Two PixelNets with different initialisation."""
+
+    Config: ClassVar[type[MethodConfig]] = CPSConfig
+    config: CPSConfig
+
+    def __init__(self, config: CPSConfig, protocol: Protocol, num_classes: int) -> None:
+        super().__init__(config, protocol, num_classes)
+        self.student = PixelNet(protocol.net, num_classes)
+        self.second = PixelNet(protocol.net, num_classes)
+        self.second.requires_grad_(config.weight > 0)
+        self.supervised_loss = SUPERVISED[protocol.supervised_loss]
+
+    def _cross_plain(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits of both networks on labelled and weak images, and the two cross losses."""
+        images = torch.cat([batch.image, batch.weak])
+        valid = torch.cat([batch.label != IGNORE, batch.valid])
+        logits = [net(images) for net in (self.student, self.second)]
+        labels = [pseudo_label(x, valid) for x in reversed(logits)]
+        return logits, [cross_entropy(x, label) for x, label in zip(logits, labels, strict=True)]
+
+    def _cross_mixed(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Logits of both networks on labelled and mixed images, and the two cross losses on the mixed ones."""
+        box, count = batch.box[0], len(batch.image)
+        with torch.no_grad():
+            labels = [paste(pseudo_label(net(batch.weak), batch.valid), box) for net in (self.second, self.student)]
+        mixed = paste(batch.strong[0] if self.config.mixed == "strong" else batch.weak, box)
+        images = torch.cat([batch.image, mixed])
+        logits = [net(images) for net in (self.student, self.second)]
+        return logits, [cross_entropy(x[count:], label) for x, label in zip(logits, labels, strict=True)]
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Supervised and cross loss of both networks."""
+        if not self.config.weight or not len(batch.weak):
+            nets = (self.student, self.second) if self.config.weight else (self.student,)
+            supervised = [self.supervised_loss(net(batch.image), batch.label) for net in nets]
+            cross = [torch.zeros_like(supervised[0])] * 2
+            supervised = [*supervised, cross[0]][:2]
+        else:
+            logits, cross = self._cross_mixed(batch) if self.config.variant == "cutmix" else self._cross_plain(batch)
+            supervised = [self.supervised_loss(x[: len(batch.image)], batch.label) for x in logits]
+        return {
+            "supervised": supervised[0],
+            "supervised_second": supervised[1],
+            "cross": self.config.weight * cross[0],
+            "cross_second": self.config.weight * cross[1],
+        }
+
+    def predict(self, image: Tensor) -> Tensor:
+        """Logits of the first network; with `ensemble`, the logarithm of the mean probability of both."""
+        first: Tensor = self.student(image)
+        if not self.config.ensemble:
+            return first
+        both = torch.stack([first, self.second(image)])
+        return both.log_softmax(2).logsumexp(0)
+
+    def deployed(self) -> nn.Module:
+        """The first network; with `ensemble`, both."""
+        return nn.ModuleList([self.student, self.second]) if self.config.ensemble else self.student

@@ -1,0 +1,83 @@
+"""FixMatch for pixels: confident labels of the weak view teach the strong view.
+
+Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence", NeurIPS 2020, equations
+3 and 4; for segmentation as the baseline of UniMatch (Yang et al., CVPR 2023) has it: labels come from the network in
+eval mode, the strong view is mixed with CutMix, and unconfident pixels count with a loss of 0.
+
+Departures from that baseline: the CutMix partner is the other image of the pair instead of an image of a second loader;
+labelled and strong images pass the network together; the sum of the losses is not halved.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rc2l_bench.augment import paste
+from rc2l_bench.config import NonNegative, Protocol, Share, Views
+from rc2l_bench.losses import SUPERVISED, cross_entropy, pseudo_label
+from rc2l_bench.method import Method, MethodConfig
+from rc2l_bench.nets import PixelNet
+from rc2l_bench.types import Batch
+
+
+class OneView(Views):
+    """FixMatch has one strong view."""
+
+    strong: Literal[1]
+
+
+class FixMatchConfig(MethodConfig):
+    """The numbers of FixMatch."""
+
+    views: OneView
+    weight: NonNegative
+    """Of the unlabelled loss; 0 = supervised training."""
+    threshold: Share
+    """Least probability of a pseudo-label."""
+
+
+class FixMatch(Method):
+    """PixelNet, weak-to-strong consistency with hard labels."""
+
+    Config: ClassVar[type[MethodConfig]] = FixMatchConfig
+    config: FixMatchConfig
+
+    def __init__(self, config: FixMatchConfig, protocol: Protocol, num_classes: int) -> None:
+        super().__init__(config, protocol, num_classes)
+        self.student = PixelNet(protocol.net, num_classes)
+        self.supervised_loss = SUPERVISED[protocol.supervised_loss]
+
+    @torch.no_grad()
+    def label(self, batch: Batch) -> Tensor:
+        """Pseudo-labels (U, H, W) of the weak views, by the network in eval mode."""
+        training = self.student.training
+        self.student.eval()
+        label = pseudo_label(self.student(batch.weak), batch.valid, self.config.threshold)
+        self.student.train(training)
+        return label
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Supervised loss, and cross-entropy of the mixed strong view with the mixed labels."""
+        if not self.config.weight or not len(batch.weak):
+            supervised = self.supervised_loss(self.student(batch.image), batch.label)
+            return {"supervised": supervised, "strong": torch.zeros_like(supervised)}
+        box = batch.box[0]
+        label, valid = paste(self.label(batch), box), paste(batch.valid, box)
+        logits = self.student(torch.cat([batch.image, paste(batch.strong[0], box)]))
+        labelled, strong = logits.split([len(batch.image), len(batch.weak)])
+        return {
+            "supervised": self.supervised_loss(labelled, batch.label),
+            "strong": self.config.weight * cross_entropy(strong, label, over=valid),
+        }
+
+    def predict(self, image: Tensor) -> Tensor:
+        """Logits of the trained network."""
+        out: Tensor = self.student(image)
+        return out
+
+    def deployed(self) -> nn.Module:
+        """The trained network."""
+        return self.student

@@ -1,0 +1,91 @@
+"""Mean Teacher for pixels: the student's strong view agrees with the averaged teacher's weak view.
+
+Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017: squared error between class distributions,
+a weight that ramps up, a teacher that is the moving average of the student. With views.mix.probability above 0 it is
+the CutMix variant of French et al., "Semi-supervised semantic segmentation needs strong, varied perturbations", BMVC
+2020.
+
+Departures: the student's perturbation is the protocol's strong view instead of noise and shifts; the squared error is
+summed over the classes, not averaged, so that its weight does not depend on their number; the teacher is in eval mode.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rc2l_bench.augment import paste
+from rc2l_bench.config import NonNegative, Protocol, Share, Views
+from rc2l_bench.losses import SUPERVISED, squared_error
+from rc2l_bench.method import Method, MethodConfig, Teacher
+from rc2l_bench.nets import PixelNet
+from rc2l_bench.types import Batch
+
+
+class OneView(Views):
+    """Mean Teacher has one strong view."""
+
+    strong: Literal[1]
+
+
+class MeanTeacherConfig(MethodConfig):
+    """The numbers of Mean Teacher."""
+
+    views: OneView
+    weight: NonNegative
+    """Of the consistency loss after the ramp; 0 = supervised training."""
+    ramp: Share
+    """Share of the budget over which the weight rises as exp(−5 (1 − t)²)."""
+    decay: Share
+    """Of the teacher."""
+    deploy: Literal["student", "teacher"]
+    """Whose predictions are scored."""
+
+
+def ramp_up(progress: float, ramp: float) -> float:
+    """Rises from exp(−5) at progress 0 to 1 at progress = ramp (Tarvainen & Valpola, appendix B)."""
+    return math.exp(-5 * (1 - progress / ramp) ** 2) if progress < ramp else 1.0
+
+
+class MeanTeacher(Method):
+    """PixelNet and its moving average, soft consistency."""
+
+    Config: ClassVar[type[MethodConfig]] = MeanTeacherConfig
+    config: MeanTeacherConfig
+
+    def __init__(self, config: MeanTeacherConfig, protocol: Protocol, num_classes: int) -> None:
+        super().__init__(config, protocol, num_classes)
+        self.student = PixelNet(protocol.net, num_classes)
+        self.teacher = Teacher(self.student, config.decay, "average")
+        self.supervised_loss = SUPERVISED[protocol.supervised_loss]
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Supervised loss, and squared distance of the class distributions on the strong view."""
+        if not self.config.weight or not len(batch.weak):
+            supervised = self.supervised_loss(self.student(batch.image), batch.label)
+            return {"supervised": supervised, "consistency": torch.zeros_like(supervised)}
+        box = batch.box[0]
+        target = paste(self.teacher(batch.weak).float().softmax(1), box)
+        logits = self.student(torch.cat([batch.image, paste(batch.strong[0], box)]))
+        labelled, strong = logits.split([len(batch.image), len(batch.weak)])
+        weight = self.config.weight * ramp_up(progress, self.config.ramp)
+        return {
+            "supervised": self.supervised_loss(labelled, batch.label),
+            "consistency": weight * squared_error(strong, target, paste(batch.valid, box)),
+        }
+
+    def after_step(self) -> None:
+        """The teacher follows."""
+        self.teacher.update(self.student)
+
+    def predict(self, image: Tensor) -> Tensor:
+        """Logits of the deployed network."""
+        out: Tensor = self.deployed()(image)
+        return out
+
+    def deployed(self) -> nn.Module:
+        """Teacher or student, as `deploy` says."""
+        return self.teacher.net if self.config.deploy == "teacher" else self.student

@@ -1,0 +1,101 @@
+"""UniMatch: labels of the weak view teach two strong views and a view with perturbed features.
+
+Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic Segmentation", CVPR 2023
+(first version).
+
+Departures from the released code: the CutMix partner is the other image of the pair instead of an image of a second
+loader, so no extra pass labels the partner; labelled, weak and strong images pass the network together, so batch norm
+sees them as one batch (released: two groups).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rc2l_bench.augment import paste
+from rc2l_bench.config import NonNegative, Protocol, Share, Views
+from rc2l_bench.losses import SUPERVISED, cross_entropy, pseudo_label
+from rc2l_bench.method import Method, MethodConfig
+from rc2l_bench.nets import PixelNet
+from rc2l_bench.types import Batch
+
+
+class TwoViews(Views):
+    """UniMatch has two strong views."""
+
+    strong: Literal[2]
+
+
+class UniMatchConfig(MethodConfig):
+    """The numbers of UniMatch."""
+
+    views: TwoViews
+    weight: NonNegative
+    """Of all unlabelled losses together; 0 = supervised training."""
+    strong_weight: NonNegative
+    """Of each strong view."""
+    feature_weight: NonNegative
+    """Of the view with perturbed features."""
+    halved: bool
+    """Divides the sum of all losses by two, as published; without effect when there is no unlabelled loss."""
+    threshold: Share
+    """Least probability of a pseudo-label."""
+    dropout: Share
+    """Share of the feature channels that are switched off."""
+
+
+class UniMatch(Method):
+    """PixelNet, three streams from weak to strong."""
+
+    Config: ClassVar[type[MethodConfig]] = UniMatchConfig
+    config: UniMatchConfig
+
+    def __init__(self, config: UniMatchConfig, protocol: Protocol, num_classes: int) -> None:
+        super().__init__(config, protocol, num_classes)
+        self.student = PixelNet(protocol.net, num_classes)
+        self.supervised_loss = SUPERVISED[protocol.supervised_loss]
+
+    def streams(self, batch: Batch) -> tuple[Tensor, ...]:
+        """Logits (·, K, H, W) of: labelled, weak, first strong, second strong, perturbed images."""
+        labelled, unlabelled = len(batch.image), len(batch.weak)
+        strong = [paste(view, box) for view, box in zip(batch.strong, batch.box, strict=True)]
+        maps = self.student.encode(torch.cat([batch.image, batch.weak, *strong]))
+        weak = slice(labelled, labelled + unlabelled)
+        low, high = (torch.cat([x, F.dropout2d(x[weak], self.config.dropout)]) for x in maps)
+        logits = self.student.classify(self.student.decode(low, high), batch.image.shape[-2:])
+        streams: tuple[Tensor, ...] = torch.split(logits, [labelled] + [unlabelled] * 4)
+        return streams
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Supervised loss, and cross-entropy of the three streams with the confident labels of the weak view."""
+        if not self.config.weight or not len(batch.weak):
+            supervised = self.supervised_loss(self.student(batch.image), batch.label)
+            none = torch.zeros_like(supervised)
+            return {"supervised": supervised, "strong": none, "features": none}
+        labelled, weak, first, second, perturbed = self.streams(batch)
+        label = pseudo_label(weak, batch.valid, self.config.threshold)
+        strong = [
+            cross_entropy(logits, paste(label, box), over=paste(batch.valid, box))
+            for logits, box in zip((first, second), batch.box, strict=True)
+        ]
+        features = cross_entropy(perturbed, label, over=batch.valid)
+        scale = 0.5 if self.config.halved else 1.0
+        weight = scale * self.config.weight
+        return {
+            "supervised": scale * self.supervised_loss(labelled, batch.label),
+            "strong": weight * self.config.strong_weight * (strong[0] + strong[1]),
+            "features": weight * self.config.feature_weight * features,
+        }
+
+    def predict(self, image: Tensor) -> Tensor:
+        """Logits of the trained network."""
+        out: Tensor = self.student(image)
+        return out
+
+    def deployed(self) -> nn.Module:
+        """The trained network."""
+        return self.student
