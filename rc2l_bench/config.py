@@ -7,9 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from rc2l_bench.errors import UsageError
-from rc2l_bench.schema import Model, load
-
-__all__ = ["Model", "load"]
+from rc2l_bench.schema import Model as Model
+from rc2l_bench.schema import load as load
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -194,8 +193,10 @@ class Protocol(Model):
 
 
 class Runtime(Model):
-    """On what a run is carried out. `workers`, `cache_mb` and `checkpoint_every` change no number and
-    take no part in the fingerprint."""
+    """On what a run is carried out.
+
+    `workers`, `cache_mb` and `checkpoint_every` change no number and take no part in the fingerprint.
+    """
 
     device: Literal["auto", "cpu", "cuda"]
     devices: Count

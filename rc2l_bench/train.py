@@ -82,7 +82,8 @@ def build_optimiser(method: Method, config: OptimiserConfig) -> torch.optim.Opti
     ]
     if config.name == "sgd":
         return torch.optim.SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(groups, config.lr, betas=(config.momentum, 0.999), weight_decay=config.weight_decay)
+    betas = (config.momentum, 0.999)
+    return torch.optim.AdamW(groups, config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
 
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:
