@@ -1,0 +1,26 @@
+"""The report stage: finished runs to tables, figures and one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from rc2l_bench.config import Params, load
+from rc2l_bench.console import console, guarded
+from rc2l_bench.publish import TEMPLATES, write
+from rc2l_bench.report import build
+
+
+@guarded
+def main(runs: Path, out: Path) -> None:
+    """Writes the report of all runs in a folder."""
+    params = load(Params, Path("params.yaml"))
+    report = build(runs, params)
+    write(report, out, TEMPLATES)
+    done, declared = len(report.declared) - report.missing, len(report.declared)
+    console.print(f"{done} of {declared} declared runs: {out / 'index.html'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,54 @@
+"""`rc2l-bench report`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rc2l_bench.console import console, guarded
+
+
+class Format(StrEnum):
+    """What to write."""
+
+    html = "html"
+    latex = "latex"
+    markdown = "markdown"
+    csv = "csv"
+
+
+@guarded
+def report(
+    reference: Annotated[str | None, typer.Option(help="Method that differences and ratios are taken against.")] = None,
+    format: Annotated[  # noqa: A002 - the name of the option
+        Format | None, typer.Option(help="Print one format instead of writing all of them into a folder.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the report (reports); with --format, the file instead of the terminal."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+) -> None:
+    """Make tables, figures and one HTML page from the finished runs."""
+    from rc2l_bench import publish
+    from rc2l_bench.config import Params, load
+    from rc2l_bench.report import build
+
+    made = build(runs, load(Params, Path("params.yaml")), reference)
+    if format is None:
+        folder = out or Path("reports")
+        publish.write(made, folder)
+        console.print(
+            f"{folder / 'index.html'}, {', '.join(name for name in publish.FILES.values() if name != 'index.html')}"
+        )
+        return
+    text = publish.compose(made, format.value)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        publish.write_text(out, text)
+        console.print(str(out))

@@ -1,0 +1,158 @@
+"""Pictures that compare methods on the same validation images, with maps of their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import rgb2hex
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from PIL import Image
+
+from rc2l_bench.comparison import Key, Section
+from rc2l_bench.figures import Picture, save, style
+from rc2l_bench.results import Panel, Remark, Run, panels_of
+from rc2l_bench.types import IGNORE
+from rc2l_bench.wording import percent, short_names
+
+IMAGES = 3
+_IGNORED = (255, 255, 255)
+_RIGHT = (222, 226, 230)
+_WRONG = (213, 94, 0)
+
+Bytes = NDArray[np.uint8]
+
+
+def draw(section: Section, folder: Path, stem: str) -> tuple[list[Picture], list[Remark]]:
+    """One figure for each split with panels: image, truth, and every method's prediction over its errors.
+
+    Returns:
+        The pictures, and which panels could not be read.
+    """
+    pictures, remarks = [], []
+    for column in section.columns:
+        runs = {m: run for m in section.methods if (run := _first(section.places[Key(m, column.split)].runs))}
+        panels = {m: {panel.id: panel for panel in panels_of(run)} for m, run in runs.items()}
+        panels = {m: table for m, table in panels.items() if table}
+        if not panels:
+            continue
+        try:
+            with style():
+                figure = _figure(section, panels)
+                save(figure, folder, f"{stem}-{column.split}-panels", ("png", "pdf"))
+        except (OSError, ValueError, IndexError) as error:
+            remarks.append(Remark(f"{section.dataset}/{column.split}", f"no pictures: {error}"))
+            continue
+        seeds = ", ".join(sorted({str(run.cell.seed) for run in runs.values()}))
+        errors = "below each its errors: orange wrong, grey right, white ignored"
+        caption = f"Predictions at {column.split} (seed {seeds}); {errors}."
+        pictures.append(Picture(f"{stem}-{column.split}-panels", f"Pictures at {column.split}", caption, "png"))
+    return pictures, remarks
+
+
+def _first(runs: Sequence[Run]) -> Run | None:
+    return runs[0] if runs else None
+
+
+def _figure(section: Section, panels: Mapping[str, Mapping[str, Panel]]) -> Figure:
+    """Two lines for each image: what was seen and said, and what was wrong."""
+    ids = _common(panels)
+    names = short_names(section.methods)
+    across = 2 + len(panels)
+    one = next(iter(panels.values()))[ids[0]]
+    height, width = _read(one.image).shape[:2]
+    size = (1.75 * across, 1.75 * height / width * 2 * len(ids) + 0.3)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02))
+    grid = figure.subplots(2 * len(ids), across, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for index, name in enumerate(["image", "truth", *(names[m] for m in panels)]):
+        grid[0, index].set_title(name, fontsize=8, loc="center")
+    for row, panel_id in enumerate(ids):
+        _fill(grid[2 * row], grid[2 * row + 1], [table.get(panel_id) for table in panels.values()], section)
+    _legend(grid[1, 0], section)
+    return figure
+
+
+def _common(panels: Mapping[str, Mapping[str, Panel]]) -> list[str]:
+    """The images that most methods have."""
+    counts = {i: sum(i in table for table in panels.values()) for table in panels.values() for i in table}
+    return sorted(sorted(counts, key=lambda i: (-counts[i], i))[:IMAGES])
+
+
+def _fill(upper: Sequence[Axes], lower: Sequence[Axes], panels: Sequence[Panel | None], section: Section) -> None:
+    known = next(panel for panel in panels if panel)
+    truth = _read(known.truth)
+    upper[0].imshow(_read(known.image))
+    upper[1].imshow(paint(truth, section.palette), interpolation="nearest")
+    for index, panel in enumerate(panels, start=2):
+        if panel is None:
+            continue
+        prediction = _read(panel.prediction)
+        share, errors = errors_of(truth, prediction)
+        upper[index].imshow(paint(prediction, section.palette), interpolation="nearest")
+        lower[index].imshow(errors, interpolation="nearest")
+        lower[index].text(
+            0.03, 0.04, f"{percent(share)} % wrong", transform=lower[index].transAxes, fontsize=6.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
+        )  # fmt: skip
+
+
+def _legend(axes: Axes, section: Section) -> None:
+    patches = [
+        Patch(facecolor=rgb2hex([v / 255 for v in colour]), edgecolor="#8a8a8a", linewidth=0.4, label=name)
+        for name, colour in zip(section.classes, section.palette, strict=False)
+    ]
+    axes.legend(
+        handles=patches, loc="upper left", fontsize=5.5, ncols=1 if len(patches) < 9 else 2, borderpad=0,
+        handlelength=1.2, handleheight=0.9, labelspacing=0.25, columnspacing=0.8,
+    )  # fmt: skip
+
+
+def _read(path: Path) -> Bytes:
+    """Pixels of an image, or the class indices of a palette PNG."""
+    with Image.open(path) as image:
+        return np.asarray(image if image.mode in ("P", "L") else image.convert("RGB"))
+
+
+def paint(labels: Bytes, palette: Sequence[Sequence[int]]) -> Bytes:
+    """Colours class indices; what has no colour, and what is ignored, becomes white.
+
+    Args:
+        labels: (H, W), class indices or 255.
+        palette: a colour for each class.
+
+    Returns:
+        (H, W, 3).
+    """
+    table = np.full((IGNORE + 1, 3), _IGNORED, np.uint8)
+    table[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
+    return table[labels]
+
+
+def errors_of(truth: Bytes, prediction: Bytes) -> tuple[float, Bytes]:
+    """Where a prediction is wrong.
+
+    Args:
+        truth: (H, W), class indices or 255.
+        prediction: (H, W), class indices.
+
+    Returns:
+        The share of wrong pixels among those that count (0 if none does), and a picture, (H, W, 3).
+
+    Raises:
+        ValueError: the two differ in size.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"the truth is {truth.shape}, the prediction {prediction.shape}")
+    counts = truth != IGNORE
+    wrong = counts & (truth != prediction)
+    picture = np.full((*truth.shape, 3), _IGNORED, np.uint8)
+    picture[counts] = _RIGHT
+    picture[wrong] = _WRONG
+    return float(wrong.sum() / max(counts.sum(), 1)), picture

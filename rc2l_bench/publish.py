@@ -1,0 +1,184 @@
+"""Writes a report: results.csv, report.md, table.tex, index.html and the figures."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+from rc2l_bench import figures, panels
+from rc2l_bench.comparison import Key, Section
+from rc2l_bench.figures import Picture, class_table
+from rc2l_bench.provenance import trace
+from rc2l_bench.rendering import render
+from rc2l_bench.report import Report
+from rc2l_bench.results import Cell, Remark, Run, number
+from rc2l_bench.wording import short_names
+
+Format = Literal["html", "latex", "markdown", "csv"]
+FILES: Mapping[Format, str] = {
+    "csv": "results.csv",
+    "markdown": "report.md",
+    "latex": "table.tex",
+    "html": "index.html",
+}
+TEMPLATES = Path("reports/templates")
+
+
+class Chapter(NamedTuple):
+    """A section with what was drawn of it.
+
+    Attributes:
+        section: the results.
+        anchor: of its heading in the page.
+        names: short name of every method.
+        pictures: its figures and, where they are embedded, their data.
+        iou: mean IoU by class of every place.
+    """
+
+    section: Section
+    anchor: str
+    names: Mapping[str, str]
+    pictures: tuple[tuple[Picture, str], ...]
+    iou: Mapping[Key, Any]
+
+
+def write(report: Report, out: Path, templates: Path = TEMPLATES) -> None:
+    """Writes every format and the figures into a folder; files appear complete or not at all.
+
+    Raises:
+        UsageError: a template is missing.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as name:
+        drawn = Path(name) / "figures"
+        drawn.mkdir()
+        chapters, remarks = _chapters(report, drawn)
+        texts = {file: _render(report, kind, templates, chapters, remarks) for kind, file in FILES.items()}
+        _replace_folder(drawn, out / "figures")
+    for file, text in texts.items():
+        write_text(out / file, text)
+
+
+def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
+    """One format as text."""
+    if kind != "html":
+        chapters = [_chapter(section, index, ()) for index, section in enumerate(report.sections)]
+        return _render(report, kind, templates, chapters, list(report.remarks))
+    with tempfile.TemporaryDirectory() as name:
+        chapters, remarks = _chapters(report, Path(name))
+        return _render(report, kind, templates, chapters, remarks)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _render(report: Report, kind: Format, templates: Path, chapters: list[Chapter], remarks: list[Remark]) -> str:
+    if kind == "csv":
+        return frame(report).to_csv(index=False, lineterminator="\n")
+    values: dict[str, Any] = {"report": report, "chapters": chapters, "remarks": remarks, "Key": Key}
+    values |= {"provenance": trace(report), "resamples": report.resamples}
+    return render(templates, f"{FILES[kind]}.j2", **values).rstrip() + "\n"
+
+
+def _chapters(report: Report, folder: Path) -> tuple[list[Chapter], list[Remark]]:
+    """Draws the figures of all sections."""
+    remarks = list(report.remarks)
+    chapters = []
+    for index, section in enumerate(report.sections):
+        stem = f"{slug(section.dataset)}{'' if section.declared else '-outside'}"
+        drawn, undrawn = figures.draw(section, folder, stem)
+        pictures, unread = panels.draw(section, folder, stem)
+        remarks += undrawn + unread
+        embedded = tuple((picture, embed(folder / f"{picture.stem}.{picture.suffix}")) for picture in drawn + pictures)
+        chapters.append(_chapter(section, index, embedded))
+    return chapters, list(dict.fromkeys(remarks))
+
+
+def _chapter(section: Section, index: int, pictures: tuple[tuple[Picture, str], ...]) -> Chapter:
+    names = short_names(list(dict.fromkeys([*section.methods, section.reference])))
+    return Chapter(section, f"s{index}", names, pictures, class_table(section))
+
+
+def slug(text: str) -> str:
+    """A name as part of a file name: letters, digits, dot, dash and underscore."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lstrip(".") or "_"
+
+
+def embed(path: Path) -> str:
+    """A picture as a data URI."""
+    kind = {"svg": "image/svg+xml", "png": "image/png"}[path.suffix[1:]]
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _replace_folder(new: Path, old: Path) -> None:
+    """Puts a folder in the place of another; on the same file system this is two renames."""
+    aside = new.with_name("figures-before")
+    if old.exists():
+        old.rename(aside)
+    new.rename(old)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def frame(report: Report) -> pd.DataFrame:
+    """One row for every declared or found run: its numbers with full precision, and where they come from."""
+    runs = {run.cell: run for run in report.runs}
+    cells = list(dict.fromkeys([*report.declared, *runs]))
+    declared = set(report.declared)
+    rows = [_row(report, cell, runs.get(cell)) | {"declared": cell in declared} for cell in cells]
+    classes = list(dict.fromkeys(name for run in report.runs for name in run.iou()))
+    for row, cell in zip(rows, cells, strict=True):
+        iou = runs[cell].iou() if cell in runs else {}
+        row |= {f"iou/{name}": iou.get(name, math.nan) for name in classes}
+    return pd.DataFrame(rows)
+
+
+def _row(report: Report, cell: Cell, run: Run | None) -> dict[str, Any]:
+    metrics, cost, record = (run.metrics, run.cost, run.record) if run else ({}, {}, {})
+    split = record.get("split")
+    return {
+        **cell._asdict(),
+        "status": report.status(cell),
+        "declared": False,
+        "labelled": number(split, "labelled"),
+        "unlabelled": number(split, "unlabelled"),
+        "miou": run.miou if run else math.nan,
+        "miou_best_on_val": run.miou_best if run else math.nan,
+        "optimism": run.miou_best - run.miou if run else math.nan,
+        "best_step": number(metrics, "best_step"),
+        "pixel_accuracy": number(metrics, "pixel_accuracy"),
+        "test_miou": run.miou_test if run else math.nan,
+        "step_seconds": number(cost, "step_seconds", "median"),
+        "step_seconds_p95": number(cost, "step_seconds", "p95"),
+        "seconds": number(cost, "seconds"),
+        "images_per_second": number(cost, "images_per_second"),
+        "resident_mb": number(cost, "peak_memory", "resident_mb"),
+        "allocated_mb": number(cost, "peak_memory", "allocated_mb"),
+        "reserved_mb": number(cost, "peak_memory", "reserved_mb"),
+        "parameters_trained": number(cost, "parameters", "trained"),
+        "parameters_deployed": number(cost, "parameters", "deployed"),
+        "device": cost.get("device", ""),
+        "fingerprint": record.get("fingerprint", ""),
+        "split_id": split.get("id", "") if isinstance(split, dict) else "",
+        "source": record.get("source", ""),
+        "commit": record.get("commit", ""),
+    }

@@ -1,0 +1,135 @@
+"""Results to tables, figures and one page. Reads finished runs only; needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TypeVar
+
+from rc2l_bench.comparison import Plan, Section, compare_runs
+from rc2l_bench.config import Params
+from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.results import Cell, Remark, Run, find
+from rc2l_bench.screening import screen
+
+T = TypeVar("T")
+
+RESAMPLES = 10_000
+DEFAULT_REFERENCE = "supervised"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is shown.
+
+    Attributes:
+        sections: first the datasets of the declared grid, then what lies on disk outside it.
+        remarks: what is missing, broken, or not comparable.
+        runs: all runs that could be read, in the order of their cells.
+        compared: the cells among them whose numbers are in the tables.
+        declared: the cells of the grid.
+        reference: the method that differences are taken against.
+        resamples: of the bootstrap.
+    """
+
+    sections: tuple[Section, ...]
+    remarks: tuple[Remark, ...]
+    runs: tuple[Run, ...]
+    compared: frozenset[Cell]
+    declared: tuple[Cell, ...]
+    reference: str
+    resamples: int
+
+    @property
+    def missing(self) -> int:
+        """Declared cells whose numbers are not in the tables."""
+        return len(set(self.declared) - self.compared)
+
+    def status(self, cell: Cell) -> str:
+        """What became of a cell: `ok`, `set aside`, or `missing`."""
+        if cell in self.compared:
+            return "ok"
+        return "set aside" if any(run.cell == cell for run in self.runs) else "missing"
+
+
+def build(root: Path, params: Params, reference: str | None = None, resamples: int = RESAMPLES) -> Report:
+    """Reads the runs and works out the tables.
+
+    Args:
+        root: folder of the runs, `<dataset>/<split>/<method id>/seed<k>`; it may be missing.
+        params: gives the declared grid and the protocols.
+        reference: a method id or a unique tail of one; None takes `supervised`, else the grid's first method.
+        resamples: of the bootstrap.
+
+    Raises:
+        UsageError: the reference is no method of the grid or of a run.
+    """
+    runs, broken = find(root)
+    declared = tuple(
+        Cell(*cell) for cell in product(params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed)
+    )
+    methods = list(dict.fromkeys([*params.grid.method, *(run.cell.method for run in runs)]))
+    chosen = choose_reference(reference, methods)
+    kept, aside = screen(runs, params)
+    kept = [run for run in kept if math.isfinite(run.miou)]
+    inside, outside = _part(kept, set(declared))
+    sections = [compare_runs(plan, _of(plan, inside), chosen, resamples) for plan in _declared_plans(params)]
+    sections += [compare_runs(plan, _of(plan, outside), chosen, resamples) for plan in _other_plans(outside)]
+    remarks = [*broken, *aside, *(remark for section in sections for remark in section.remarks)]
+    compared = frozenset(run.cell for section in sections for run in section.runs)
+    return Report(tuple(sections), tuple(dict.fromkeys(remarks)), tuple(runs), compared, declared, chosen, resamples)
+
+
+def choose_reference(name: str | None, methods: Sequence[str]) -> str:
+    """The method id that a name or a tail of it stands for.
+
+    Raises:
+        UsageError: none or several methods end so.
+    """
+    wanted = name or DEFAULT_REFERENCE
+    found = [m for m in methods if m == wanted] or [m for m in methods if f"/{m}".endswith(f"/{wanted}")]
+    if len(found) == 1:
+        return found[0]
+    if name is None:
+        return methods[0]
+    if found:
+        raise UsageError(f"--reference {name}: could be {' or '.join(found)}: give more of its id")
+    raise UsageError(f"--reference {name}: no such method in the grid or among the runs; {suggest(name, methods)}")
+
+
+def _part(runs: Sequence[Run], declared: set[Cell]) -> tuple[list[Run], list[Run]]:
+    inside = [run for run in runs if run.cell in declared]
+    return inside, [run for run in runs if run.cell not in declared]
+
+
+def _of(plan: Plan, runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.cell.dataset == plan.dataset]
+
+
+def _declared_plans(params: Params) -> list[Plan]:
+    methods, splits, seeds = _unique(params.grid.method), _unique(params.grid.split), _unique(params.grid.seed)
+    return [Plan(dataset, True, methods, splits, seeds) for dataset in _unique(params.grid.dataset)]
+
+
+def _unique(values: Sequence[T]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _other_plans(runs: Sequence[Run]) -> list[Plan]:
+    """What lies outside the grid, by dataset; splits in the order of their labels."""
+    plans = []
+    for dataset in _unique([run.cell.dataset for run in runs]):
+        mine = [run for run in runs if run.cell.dataset == dataset]
+        methods = tuple(sorted({run.cell.method for run in mine}))
+        splits = _unique([run.cell.split for run in sorted(mine, key=_labels)])
+        plans.append(Plan(dataset, False, methods, splits, tuple(sorted({run.cell.seed for run in mine}))))
+    return plans
+
+
+def _labels(run: Run) -> tuple[int, str]:
+    split = run.record.get("split")
+    labelled = split.get("labelled") if isinstance(split, dict) else None
+    return (labelled if isinstance(labelled, int) else 0, run.cell.split)

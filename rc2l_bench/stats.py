@@ -1,0 +1,246 @@
+"""How sure a number is: intervals, paired tests, ties, the smallest gap that can be seen.
+
+A score varies for two reasons: another seed trains another network, and other images would have been other questions.
+All runs of a column are scored on the same images, so seeds and images are crossed: a resample draws images once for
+all runs, and seeds once for both sides of a difference (the bootstrap of crossed factors, Owen 2007, slightly
+conservative). Scores are shares, 0..1; intervals have level 95 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats as distributions
+
+from rc2l_bench.draws import derive
+
+Floats = NDArray[np.float64]
+Over = Literal["seeds and images", "seeds", "images", "nothing"]
+
+LEVEL = 0.95
+POWER = 0.8
+MOST_SEEDS = 1000
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds and how sure it is.
+
+    Attributes:
+        mean: mean over seeds.
+        sd: standard deviation over seeds (n − 1); nan for one seed.
+        n: seeds.
+        low: lower end of the 95 % interval, nan where there is none.
+        high: its upper end.
+        over: what varies in the interval. With one seed no interval over seeds exists.
+    """
+
+    mean: float
+    sd: float
+    n: int
+    low: float
+    high: float
+    over: Over
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """The mean of paired differences, and what a test needs of it.
+
+    Attributes:
+        se: standard error of the mean: seeds and images together.
+        se_images: the part of it that more seeds do not make smaller.
+        df: degrees of freedom (Satterthwaite).
+        p: two-sided p-value of "no difference", not yet corrected for several comparisons; nan where nothing varies.
+    """
+
+    se: float
+    se_images: float
+    df: float
+    p: float
+
+
+def areas_of(confusion: NDArray[np.integer]) -> Floats:
+    """What the mIoU needs of confusion matrices.
+
+    Args:
+        confusion: (..., K, K) counts, rows = truth, columns = prediction.
+
+    Returns:
+        (..., 2, K): intersection and union of every class, in pixels.
+    """
+    hit = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    union = confusion.sum(-1, dtype=np.float64) + confusion.sum(-2, dtype=np.float64) - hit
+    return np.stack([hit, union], axis=-2)
+
+
+def class_iou(areas: Floats) -> Floats:
+    """IoU of every class: (..., 2, K) to (..., K); nan for a class with neither truth nor prediction."""
+    hit, union = areas[..., 0, :], areas[..., 1, :]
+    return np.divide(hit, union, out=np.full_like(hit, np.nan), where=union > 0)
+
+
+def mean_iou(areas: Floats) -> Floats:
+    """Mean IoU over the classes that have truth or prediction: (..., 2, K) to (...); nan if there is none."""
+    hit, union = areas[..., 0, :], areas[..., 1, :]
+    iou = np.divide(hit, union, out=np.zeros_like(hit), where=union > 0)
+    present = (union > 0).sum(-1)
+    return np.asarray(np.divide(iou.sum(-1), present, out=np.full(present.shape, np.nan), where=present > 0))
+
+
+def resample_images(areas: Floats, resamples: int, seed: int = 0) -> Floats:
+    """The mIoU of every run on images drawn with replacement, the same draw for all runs.
+
+    Counts are integers below 2^53, so their sums are exact and the result has the same bits on every machine.
+
+    Args:
+        areas: (R, N, 2, K), intersection and union of R runs on the same N images.
+        resamples: B, how often images are drawn.
+        seed: of the draws.
+
+    Returns:
+        (B, R), mIoU.
+    """
+    runs, images, _, classes = areas.shape
+    generator = np.random.default_rng(derive(seed, "stats/images"))
+    flat = np.ascontiguousarray(areas.transpose(1, 0, 2, 3)).reshape(images, -1)
+    out = np.empty((resamples, runs))
+    for start in range(0, resamples, _CHUNK):
+        stop = min(start + _CHUNK, resamples)
+        weights = generator.multinomial(images, np.full(images, 1 / images), size=stop - start)
+        out[start:stop] = mean_iou((weights.astype(np.float64) @ flat).reshape(stop - start, runs, 2, classes))
+    return out
+
+
+def resample_seeds(draws: Floats, seed: int = 0) -> Floats:
+    """The second level: seeds drawn with replacement within every resample of the images.
+
+    The plain bootstrap of n values has a variance (n − 1)/n times too small and normal instead of Student tails,
+    which matters for the 3 to 5 seeds of this field. Deviations from the mean of the seeds are therefore stretched
+    by √(n/(n − 1)) · t/z (our choice, after Hesterberg 2015, §4.2).
+
+    Args:
+        draws: (B, S), one column per seed.
+        seed: of the draws.
+
+    Returns:
+        (B,), resampled means.
+    """
+    resamples, n = draws.shape
+    centre = draws.mean(1)
+    if n == 1:
+        return np.asarray(centre)
+    generator = np.random.default_rng(derive(seed, "stats/seeds"))
+    weights = generator.multinomial(n, np.full(n, 1 / n), size=resamples) / n
+    tail = 0.5 + LEVEL / 2
+    stretch = np.sqrt(n / (n - 1)) * distributions.t.ppf(tail, n - 1) / distributions.norm.ppf(tail)
+    return np.asarray(centre + stretch * ((weights * draws).sum(1) - centre))
+
+
+def _interval(values: Floats, draws: Floats | None) -> tuple[float, float, Over]:
+    """The 95 % interval of a mean: percentiles of the bootstrap, or Student's when no image counts are known."""
+    n = len(values)
+    if draws is not None:
+        low, high = np.nanquantile(resample_seeds(draws), [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+        return float(low), float(high), "seeds and images" if n > 1 else "images"
+    if n == 1:
+        return np.nan, np.nan, "nothing"
+    half = distributions.t.ppf(0.5 + LEVEL / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
+    return float(values.mean() - half), float(values.mean() + half), "seeds"
+
+
+def estimate(values: Floats, draws: Floats | None = None) -> Estimate:
+    """Mean, spread and interval of a score.
+
+    Args:
+        values: (S,), one score per seed, S ≥ 1.
+        draws: (B, S), the scores on resampled images; None if there are no counts per image.
+    """
+    n = len(values)
+    low, high, over = _interval(values, draws)
+    return Estimate(float(values.mean()), float(values.std(ddof=1)) if n > 1 else np.nan, n, low, high, over)
+
+
+def compare(values: Floats, reference: Floats, draws: tuple[Floats, Floats] | None = None) -> Difference:
+    """Paired difference of two methods over common seeds: values − reference.
+
+    The test is Student's with the variance of the mean difference over seeds plus its variance over images, and
+    Satterthwaite's degrees of freedom. With one seed only images vary, so the test says nothing about other seeds.
+
+    Args:
+        values: (S,), scores of one method, one per seed.
+        reference: (S,), scores of the other with the same seeds.
+        draws: (B, S) each, the scores on the same resampled images.
+    """
+    gap = values - reference
+    gap_draws = None if draws is None else draws[0] - draws[1]
+    base = estimate(gap, gap_draws)
+    over_seeds = base.sd**2 / base.n if base.n > 1 else 0.0
+    over_images = 0.0 if gap_draws is None else float(np.nanvar(gap_draws.mean(1), ddof=1))
+    variance = over_seeds + over_images
+    df = (base.n - 1) * (variance / over_seeds) ** 2 if over_seeds else np.inf
+    p = _p_value(base.mean, variance, df) if base.over != "nothing" else np.nan
+    return Difference(**vars(base), se=float(np.sqrt(variance)), se_images=float(np.sqrt(over_images)), df=df, p=p)
+
+
+def _p_value(mean: float, variance: float, df: float) -> float:
+    if variance == 0:
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * distributions.t.sf(abs(mean) / np.sqrt(variance), df))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: p-values that may be held against 0.05 although several were looked at.
+
+    Args:
+        p_values: uncorrected; nan = not tested, stays nan and does not count.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)[: np.isfinite(p).sum()]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(p.shape, np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return [float(value) for value in adjusted]
+
+
+def resolution(differences: Sequence[Difference]) -> float:
+    """The resolution floor: a difference under this cannot be told from none with runs like these.
+
+    Half the width of a 95 % interval, with the mean variance and the mean degrees of freedom of the given differences.
+    nan if nothing was compared or nothing varies.
+    """
+    known = [d for d in differences if np.isfinite(d.p)]
+    if not known:
+        return np.nan
+    se = np.sqrt(np.mean([d.se**2 for d in known]))
+    df = len(known) / np.sum([1 / d.df for d in known]) if all(np.isfinite(d.df) for d in known) else np.inf
+    return float(distributions.t.ppf(0.5 + LEVEL / 2, df) * se)
+
+
+def seeds_needed(gap: float, sd: float, se_images: float) -> int | None:
+    """How many seeds show a gap with probability 0.8 in a paired test at 5 %.
+
+    Args:
+        gap: true difference.
+        sd: standard deviation of the paired difference over seeds.
+        se_images: the standard error that more seeds do not reduce.
+
+    Returns:
+        The number of seeds, at least 2; None if even 1,000 are too few, because the images are, or if `sd` is unknown.
+    """
+    if not np.isfinite(sd) or gap == 0:
+        return None
+    n = np.arange(2, MOST_SEEDS + 1)
+    over_seeds = sd**2 / n
+    se = np.sqrt(over_seeds + se_images**2)
+    if not se.any():
+        return 2
+    df = np.minimum((n - 1) * np.divide(se**2, over_seeds, out=np.full(len(n), 1e6), where=over_seeds > 0) ** 2, 1e6)
+    power = distributions.nct.sf(distributions.t.ppf(0.5 + LEVEL / 2, df), df, abs(gap) / se)
+    enough = np.flatnonzero(power >= POWER)
+    return int(n[enough[0]]) if len(enough) else None

@@ -1,0 +1,159 @@
+"""Run folders as training leaves them, with numbers that follow from drawn confusion matrices."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rc2l_bench.config import Params, load
+from rc2l_bench.screening import declared_protocol
+from rc2l_bench.stats import areas_of, class_iou, mean_iou
+
+ROOT = Path(__file__).parents[1]
+CLASSES = ("ground", "disc", "box", "ring", "cross", "star")
+PALETTE = ((40, 40, 48), (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66))
+LABELS = {"1_30": 33, "1_16": 63, "1_8": 125, "1_4": 250, "1_2": 500, "full": 1000}
+SKILL = {"baselines/supervised": 0.0, "baselines/cps": 0.05, "rc2l_bench/rc2l": 0.08, "baselines/u2pl": 0.055}
+TRAIN = 1000
+
+
+def params(**grid):
+    """params.yaml of the checkout with another grid."""
+    real = load(Params, ROOT / "params.yaml")
+    return real.model_copy(update={"grid": real.grid.model_copy(update=grid)})
+
+
+def confusions(quality, *, images=40, classes=6, seed=0, scene=0):
+    """(N, K, K) counts: the truth depends on `scene`, the mistakes on `seed`, their number on `quality` (0..1)."""
+    truth_rng, rng = np.random.default_rng(scene), np.random.default_rng([scene, seed])
+    shares = truth_rng.dirichlet(np.linspace(3, 0.4, classes), size=images)
+    truth = truth_rng.multinomial(4000, shares)
+    right = np.clip(quality + truth_rng.normal(0, 0.08, (images, classes)) + rng.normal(0, 0.01, classes), 0.02, 0.99)
+    mistakes = (1 - right)[:, :, None] * (np.ones((classes, classes)) - np.eye(classes)) / (classes - 1)
+    chances = mistakes + right[:, :, None] * np.eye(classes)
+    return rng.multinomial(truth, chances).astype(np.int32)
+
+
+def write_run(root, dataset="shapes", split="1_16", method="baselines/supervised", seed=0, *, quality=None, **more):
+    """One complete run folder. Keywords: images, protocol, split_id, method_config, test, classes, panels, record."""
+    folder = Path(root) / dataset / split / method / f"seed{seed}"
+    folder.mkdir(parents=True)
+    classes = more.get("classes", CLASSES)
+    if quality is None:
+        quality = 0.55 + 0.05 * np.log2(LABELS.get(split, 100) / 33) + SKILL.get(method, 0.03)
+    counts = confusions(quality, images=more.get("images", 40), classes=len(classes), seed=hash_of(method, split, seed))
+    _write_metrics(folder, counts, classes, more.get("test"))
+    _write_cost(folder, method, seed)
+    _write_record(folder, (dataset, split, method, seed), classes, more)
+    for index in range(more.get("panels", 2)):
+        _write_panel(folder / "panels", index, quality, seed, len(classes))
+    return folder
+
+
+def hash_of(*parts):
+    """A small number that depends on the parts, the same in every process."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+
+
+def digest(value):
+    return hashlib.sha256(repr(value).encode()).hexdigest()
+
+
+def score(counts):
+    """Final metrics as training writes them."""
+    areas = areas_of(counts.sum(0))
+    iou = [None if np.isnan(v) else float(v) for v in class_iou(areas)]
+    accuracy = float(np.trace(counts.sum(0)) / counts.sum())
+    return {"miou": float(mean_iou(areas)), "pixel_accuracy": accuracy, "iou": iou}
+
+
+def _write_metrics(folder, counts, classes, test):
+    final = score(counts)
+    final["iou"] = dict(zip(classes, final["iou"], strict=True))
+    steps = [250, 500, 750, 1000]
+    curve = [final["miou"] * f for f in (0.6, 0.85, 1.01, 1.0)]
+    arrays = {"val": counts, "val_ids": np.array([f"val_{i:04d}" for i in range(len(counts))])}
+    if test:
+        arrays |= {"test": counts, "test_ids": arrays["val_ids"]}
+    metrics = {
+        **final,
+        "miou_best": max(curve),
+        "best_step": steps[int(np.argmax(curve))],
+        "evaluations": [{"step": s, "miou": m} for s, m in zip(steps, curve, strict=True)],
+        "test": {**final, "miou": final["miou"] * 0.97} if test else None,
+    }
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    np.savez_compressed(folder / "confusion.npz", **arrays)
+    rows = [f"{s},0.001,{1 / s},{1 / s},{dict(zip(steps, curve, strict=True)).get(s, '')}" for s in range(50, 1001, 50)]
+    (folder / "history.csv").write_text("\n".join(["step,lr,loss,supervised,miou", *rows]) + "\n")
+
+
+def _write_cost(folder, method, seed):
+    factor = 1 + 12 * SKILL.get(method, 0.03)
+    cost = {
+        "steps": 1000,
+        "seconds": 61.5 * factor,
+        "step_seconds": {"median": 0.058 * factor + seed * 1e-4, "p95": 0.07 * factor},
+        "parts": {"data": 0.001, "augment": 0.005, "forward": 0.02, "backward": 0.03, "optimise": 0.002},
+        "images_per_second": 270 / factor,
+        "device": "cpu",
+        "peak_memory": {"resident_mb": 700 + 150 * factor},
+        "parameters": {"trained": int(400_000 * factor), "deployed": 400_000},
+    }
+    (folder / "cost.json").write_text(json.dumps(cost))
+
+
+def _write_record(folder, cell, classes, more):
+    dataset, split, method, seed = cell
+    labelled = LABELS.get(split, 100)
+    record = {
+        "fingerprint": digest(cell),
+        "cell": {"dataset": dataset, "split": split, "method": method, "seed": seed},
+        "dataset": {"name": dataset, "classes": list(classes), "palette": PALETTE[: len(classes)], "canvas": [64, 96]},
+        "split": {
+            "id": more.get("split_id", digest((dataset, split))),
+            "labelled": labelled,
+            "unlabelled": TRAIN - labelled,
+        },
+        "shards": {"pool": "aa", "labelled": f"bb{split}", "val": "cc", "test": None},
+        "protocol": more.get("protocol", declared_protocol(params(), dataset)),
+        "method_config": more.get("method_config", {"weight": 1.0}),
+        "runtime": {"device": "cpu", "precision": "32-true", "threads": 2},
+        "source": "5" * 64,
+        "versions": {"python": "3.11.7", "torch": "2.14.1", "kornia": "0.9.0"},
+        "hardware": {"cpu": "a processor", "cores": 2, "memory_gb": 16},
+        "commit": "0123456789abcdef0123456789abcdef01234567",
+    }
+    (folder / "run.json").write_text(json.dumps(record | more.get("record", {})))
+
+
+def _write_panel(folder, index, quality, seed, classes):
+    folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(index)
+    rows, columns = np.mgrid[0:64, 0:96]
+    truth = np.zeros((64, 96), np.uint8)
+    for label in range(1, classes):
+        y, x, r = rng.integers(8, 56), rng.integers(8, 88), rng.integers(6, 18)
+        truth[(rows - y) ** 2 + (columns - x) ** 2 < r**2] = label
+    image = np.asarray(PALETTE, np.uint8)[truth] // 2 + rng.integers(0, 100, (64, 96, 3), dtype=np.uint8)
+    noise = np.random.default_rng([index, seed]).random((16, 24)).repeat(4, 0).repeat(4, 1)
+    prediction = np.where(noise > quality + 0.1, np.roll(truth, 9, 1), truth)
+    truth[:2] = 255
+    name = f"{index}-val_{index:04d}"
+    Image.fromarray(image).save(folder / f"{name}.image.png")
+    for kind, labels in (("truth", truth), ("prediction", prediction)):
+        picture = Image.fromarray(labels.astype(np.uint8))
+        picture.putpalette([v for colour in PALETTE for v in colour])
+        picture.save(folder / f"{name}.{kind}.png")
+
+
+def write_grid(root, grid, skip=(), **more):
+    """All runs of a grid but those in `skip` (cells as tuples)."""
+    for dataset in grid.dataset:
+        for split in grid.split:
+            for method in grid.method:
+                for seed in grid.seed:
+                    if (dataset, split, method, seed) not in skip:
+                        write_run(root, dataset, split, method, seed, **more)
