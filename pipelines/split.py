@@ -1,0 +1,23 @@
+"""Stage `split`: which training images are labelled; drawn, or read from a published list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from rc2l_bench import catalog, splits
+from rc2l_bench.config import Params, load
+from rc2l_bench.console import guarded
+from rc2l_bench.split_import import resolve
+
+
+@guarded
+def main(dataset: str, split: str, table: Path, out: Path) -> None:
+    """Writes a split after the gate has found no image on two sides."""
+    config = load(Params, Path("params.yaml")).split
+    splits.write(resolve(dataset, split, catalog.read(table), config), out)
+
+
+if __name__ == "__main__":
+    typer.run(main)
