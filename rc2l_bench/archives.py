@@ -29,7 +29,7 @@ def extract(archive: Path, folder: Path, place: Callable[[str], str | None], lim
     """
     count = total = 0
     try:
-        with tarfile.open(archive, "r|*") as tar:
+        with tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 name = None if member.isdir() else place(member.name)
                 if name is None:
