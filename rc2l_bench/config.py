@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rc2l_bench.errors import UsageError
 from rc2l_bench.schema import Model as Model
 from rc2l_bench.schema import load as load
+
+T = TypeVar("T")
+
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"goes from small to large, got {list(pair)}")
+    return pair
+
+
+def _different(values: list[T]) -> list[T]:
+    if len(values) > len(set(values)):
+        raise ValueError(f"names something twice: {values}")
+    return values
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=8, le=8192)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 MethodId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+$")]
 
@@ -22,10 +38,10 @@ MethodId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+$")]
 class Grid(Model):
     """The cells that `dvc repro` runs: the product of four lists."""
 
-    dataset: Annotated[list[Name], Field(min_length=1)]
-    split: Annotated[list[Name], Field(min_length=1)]
-    method: Annotated[list[MethodId], Field(min_length=1)]
-    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    dataset: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
+    split: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
+    method: Annotated[list[MethodId], Field(min_length=1), AfterValidator(_different)]
+    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_different)]
 
 
 class SplitConfig(Model):
@@ -90,16 +106,10 @@ class BatchConfig(Model):
 class WeakConfig(Model):
     """The geometry, one affine warp; labels and all views of an image share it."""
 
-    scale: tuple[Positive, Positive]
+    scale: Range
     """Smallest and largest magnification of the image; drawn log-uniformly."""
     flip: Share
     """Probability of a horizontal flip."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> WeakConfig:
-        if self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale goes from small to large, got {list(self.scale)}")
-        return self
 
 
 class StrongConfig(Model):
@@ -115,7 +125,7 @@ class StrongConfig(Model):
     """Probability of a grey image."""
     blur: Share
     """Probability of a Gaussian blur."""
-    sigma: tuple[Positive, Positive]
+    sigma: Range
     """Range of the blur's standard deviation in pixels."""
 
 
@@ -191,6 +201,12 @@ class Protocol(Model):
     supervised_loss: Literal["ce", "ohem"]
     eval: EvalConfig
 
+    @model_validator(mode="after")
+    def _blur_fits(self) -> Protocol:
+        if 2 * self.strong.sigma[1] > min(self.crop) - 2:
+            raise ValueError(f"strong.sigma: {self.strong.sigma[1]} is too much blur for a crop of {list(self.crop)}")
+        return self
+
 
 class Runtime(Model):
     """On what a run is carried out.
@@ -244,12 +260,12 @@ class MixConfig(Model):
     """CutMix boxes of one strong view."""
 
     probability: Share
-    """Probability that a pair of images is mixed at all."""
+    """Probability that an image is mixed with its partner at all."""
     boxes: Annotated[int, Field(ge=1, le=8)]
     """Boxes per image; overlapping boxes are XOR-ed (CPS uses 3, U2PL and UniMatch 1)."""
-    area: tuple[Share, Share]
+    area: Annotated[tuple[Share, Share], AfterValidator(_rising)]
     """Range of the share of the image that all boxes together would cover; drawn uniformly, shared among the boxes."""
-    ratio: tuple[Positive, Positive]
+    ratio: Range
     """Range of height / width of a box; drawn log-uniformly."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -18,7 +17,7 @@ from rc2l_bench.errors import UsageError, suggest
 class Model(BaseModel):
     """Base of every configuration: frozen, strict, no unknown keys, no values that are not written down."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 M = TypeVar("M", bound=Model)
@@ -39,8 +38,9 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
 
 
 def _explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing that is wrong, in one line."""
-    first = error.errors()[0]
+    """The first thing that is wrong, in one line; a key that is misspelt comes before the one that is missing for it."""
+    found = error.errors()
+    first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     where = ".".join(str(part) for part in first["loc"])
     text = f"{path}: {where or 'top level'}: {first['msg'].removeprefix('Value error, ')}"
     if first["type"] == "extra_forbidden":
@@ -49,7 +49,7 @@ def _explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
         text += f", got the number {first['input']}: YAML reads an unquoted 1_16 as 116, so write names in quotes"
     elif first["type"] not in ("missing", "value_error"):
         text += f", got {json.dumps(first['input'])[:80]}"
-    more = error.error_count() - 1
+    more = len(found) - 1
     return text + (f" (and {more} more)" if more else "")
 
 
@@ -68,14 +68,6 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - anno
     return [found for part in get_args(annotation) for found in _models_in(part)]
 
 
-def _finite(value: Any) -> bool:  # noqa: ANN401
-    if isinstance(value, dict):
-        return all(map(_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
-
-
 def load(model: type[M], path: Path) -> M:
     """Reads and checks a YAML file.
 
@@ -89,10 +81,14 @@ def load(model: type[M], path: Path) -> M:
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise UsageError(f"{path}: expected keys and values, got {type(data).__name__}")
-    if not _finite(data):
-        raise UsageError(f"{path}: holds .inf or .nan; every number must be finite")
     try:
         # Through JSON, because strict mode takes a list for a tuple there and nowhere else.
-        return model.model_validate_json(json.dumps(data, default=str), strict=True)
+        text = json.dumps(data)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path}: only text, numbers, true, false, lists and keys are meant to be here: {error}"
+        ) from None
+    try:
+        return model.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise UsageError(_explain(path, error, model)) from None

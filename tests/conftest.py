@@ -1,0 +1,59 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Before anything imports torch, and for the processes that tests start: nets here are too small for two threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pytest
+import tiny_data
+
+CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
+
+Launch = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with the tiny data set, its shards and its split built."""
+    tiny_data.write_checkout(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the tiny data set's shards; to be read only."""
+    root = tmp_path_factory.mktemp("tiny")
+    tiny_data.write_data(root)
+    return root / "data/shards/tiny"
+
+
+@pytest.fixture(scope="session")
+def protocol() -> tiny_data.Protocol:
+    return tiny_data.protocol()
+
+
+def obey_modes() -> None:
+    """Makes root obey the modes of files, like everybody else."""
+    if os.geteuid() == 0:
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+@pytest.fixture(scope="session")
+def launch() -> Launch:
+    """Runs `python -m module arguments` in a folder and waits for it; files' modes are obeyed even for root."""
+
+    def run(module: str, *arguments: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments], cwd=cwd, env=os.environ | env, capture_output=True, text=True,
+            timeout=300, preexec_fn=obey_modes,
+        )  # fmt: skip
+
+    return run
