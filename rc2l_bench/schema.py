@@ -38,7 +38,7 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
 
 
 def _explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
-    """The first thing that is wrong, in one line; a key that is misspelt comes before the one that is missing for it."""
+    """The first thing that is wrong, in one line. A misspelt key comes before the one that it leaves missing."""
     found = error.errors()
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
     where = ".".join(str(part) for part in first["loc"])

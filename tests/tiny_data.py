@@ -112,19 +112,11 @@ def write_data(root: Path, dataset: str = "tiny", split: str = "1_4") -> None:
     )
     plan = root / "data/splits" / dataset / f"{split}.json"
     plan.parent.mkdir(parents=True, exist_ok=True)
-    plan.write_text(
-        json.dumps(
-            {
-                "dataset": dataset,
-                "split": split,
-                "id": identity,
-                "labelled": ids[:LABELLED],
-                "unlabelled": ids[LABELLED:],
-                "pixels": dict.fromkeys(CLASSES, 1),
-                "provenance": {},
-            }
-        )  # fmt: skip
-    )
+    content = {
+        "dataset": dataset, "split": split, "id": identity, "labelled": ids[:LABELLED], "unlabelled": ids[LABELLED:],
+        "pixels": dict.fromkeys(CLASSES, 1), "provenance": {},
+    }  # fmt: skip
+    plan.write_text(json.dumps(content))
 
 
 def params(**changes: Any) -> dict[str, Any]:
