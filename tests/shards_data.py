@@ -1,0 +1,61 @@
+"""Small samples that several test files pack into shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from rc2l_bench.datasets.base import Sample
+from rc2l_bench.decode import encode_image, encode_mask
+from rc2l_bench.shards import Shards, write
+
+META = {
+    "name": "tiny",
+    "classes": ["sky", "road", "tree"],
+    "palette": [[0, 0, 0], [128, 64, 128], [0, 128, 0]],
+    "canvas": [24, 32],
+}
+
+
+def picture(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image and mask of a size of its own, up to 24 × 32."""
+    rng = np.random.default_rng(number)
+    size = (24 - number % 3, 32 - number % 5)
+    mask = np.where(rng.random(size) < 0.1, 255, rng.integers(0, 3, size)).astype(np.uint8)
+    return rng.integers(0, 256, (*size, 3), dtype=np.uint8), mask
+
+
+def make_samples(count: int, *, part: str = "train", masks: bool = True, start: int = 0) -> list[Sample]:
+    """Samples `a.000`, `a.001`, …, whose ids hold a dot to make it harder."""
+    samples = []
+    for number in range(start, start + count):
+        image, mask = picture(number)
+        label = encode_mask(mask, stored=True) if masks else None
+        data = encode_image(image, stored=True)
+        samples.append(Sample(id=f"a.{number:03d}", part=part, image=data, suffix="png", mask=label))
+    return samples
+
+
+def make_shards(folder: Path, count: int, *, per_shard: int = 4, masks: bool = True) -> Shards:
+    """Packs such samples."""
+    write(folder, make_samples(count), META, "train", per_shard, with_masks=masks)
+    return Shards(folder)
+
+
+def camvid_like(folder: Path, count: int) -> None:
+    """A folder of PNGs with the size and about the compressibility of CamVid's: images/ and masks/."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+            (480, 360), Image.Resampling.BICUBIC
+        )
+        noisy = np.clip(np.asarray(coarse, np.int16) + rng.integers(-6, 7, (360, 480, 3)), 0, 255).astype(np.uint8)
+        (folder / "images" / f"{number:04d}.png").write_bytes(encode_image(noisy))
+        areas = Image.fromarray(rng.integers(0, 12, (9, 12), dtype=np.uint8)).resize(
+            (480, 360), Image.Resampling.NEAREST
+        )
+        (folder / "masks" / f"{number:04d}.png").write_bytes(encode_mask(np.asarray(areas)))
