@@ -160,8 +160,9 @@ def pin(target: Path, labelled: Sequence[str], unlabelled: Sequence[str] | None,
     rest = target.with_suffix(".unlabelled.txt")
     head = "".join(f"# {key}: {value}\n" for key, value in provenance.items())
     for path, ids in ((rest, unlabelled), (target, labelled)):
-        path.unlink(missing_ok=True)
-        if ids is not None:
+        if ids is None:
+            path.unlink(missing_ok=True)
+        else:
             text = f"{head}# id: {split_id(ids)}\n\n" + "".join(f"{identity}\n" for identity in sorted(ids))
             write_atomically(path, text.encode())
 
