@@ -41,7 +41,7 @@ class MeanTeacherConfig(MethodConfig):
     """Share of the budget over which the weight rises as exp(−5 (1 − t)²)."""
     decay: Share
     """Of the teacher."""
-    deploy: Literal["student", "teacher"]
+    predict: Literal["student", "teacher"]
     """Whose predictions are scored."""
 
 
@@ -87,5 +87,5 @@ class MeanTeacher(Method):
         return out
 
     def deployed(self) -> nn.Module:
-        """Teacher or student, as `deploy` says."""
-        return self.teacher.net if self.config.deploy == "teacher" else self.student
+        """Teacher or student, as `predict` says."""
+        return self.teacher.net if self.config.predict == "teacher" else self.student

@@ -81,14 +81,14 @@ class U2PLConfig(MethodConfig):
     """The images that CutMix mixes; weak ones as published."""
     weight: NonNegative
     """Of both unlabelled losses; 0 = supervised training."""
-    warmup: Share
+    warm_up: Share
     """Share of the budget before the unlabelled losses begin."""
     unreliable: Share
     """Share of the unlabelled pixels without a label, at the start; goes down to 0 linearly."""
     contrast: ContrastConfig
     decay: Share
     """Of the teacher."""
-    deploy: Literal["student", "teacher"]
+    predict: Literal["student", "teacher"]
     """Whose predictions are scored; the teacher's as published."""
 
 
@@ -269,7 +269,7 @@ class U2PL(Method):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Supervised loss, cross-entropy with reliable pseudo-labels, contrastive loss."""
-        if not self.config.weight or not len(batch.weak) or progress < self.config.warmup:
+        if not self.config.weight or not len(batch.weak) or progress < self.config.warm_up:
             supervised = self.supervised_loss(self.student.net(batch.image), batch.label)
             none = torch.zeros_like(supervised)
             return {"supervised": supervised, "unsupervised": none, "contrast": none}
@@ -296,7 +296,7 @@ class U2PL(Method):
         return out
 
     def deployed(self) -> nn.Module:
-        """Teacher or student, as `deploy` says, without the representation head."""
-        embedder = self.teacher.net if self.config.deploy == "teacher" else self.student
+        """Teacher or student, as `predict` says, without the representation head."""
+        embedder = self.teacher.net if self.config.predict == "teacher" else self.student
         assert isinstance(embedder, Embedder)
         return embedder.net
