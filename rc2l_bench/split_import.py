@@ -81,14 +81,25 @@ def _apart(labelled: Sequence[str], unlabelled: Sequence[str], what: str, drop: 
 
 
 def _bring(dataset: str, name: str, known: Published) -> tuple[Path, Path | None]:
-    """The first released file of a list, and its list of unlabelled images if it has one."""
-    first = known.lists[name].files[0]
-    labelled = _download(dataset, f"{dataset}-{name}.txt", first, first.path, known)
-    if first.sha256 and not checksum(labelled).startswith(f"sha256:{first.sha256}"):
-        labelled.unlink()
-        raise BenchError(f"{labelled.name}: not the released file, whose sha256 begins with {first.sha256}: removed")
-    rest = first.unlabelled
-    return labelled, _download(dataset, f"{dataset}-{name}.unlabelled.txt", first, rest, known) if rest else None
+    """A released file of a list, the first that is in reach, and its list of unlabelled images if it has one.
+
+    Raises:
+        BenchError: none is in reach, or what came has another hash.
+    """
+    failed: list[BenchError] = []
+    for file in known.lists[name].files:
+        stem = f"{dataset}-{name}-{file.source}"
+        try:
+            labelled = _download(dataset, f"{stem}.txt", file, file.path, known)
+            rest = file.unlabelled and _download(dataset, f"{stem}-unlabelled.txt", file, file.unlabelled, known)
+        except BenchError as error:
+            failed.append(error)
+            continue
+        if file.sha256 and not checksum(labelled).startswith(f"sha256:{file.sha256}"):
+            labelled.unlink()
+            raise BenchError(f"{labelled.name}: not the released file, whose sha256 begins with {file.sha256}: removed")
+        return labelled, rest or None
+    raise failed[0]
 
 
 def _download(dataset: str, target: str, file: ListFile, path: str, known: Published) -> Path:

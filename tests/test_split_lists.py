@@ -13,6 +13,7 @@ from pipelines.split import main as stage
 from rc2l_bench import catalog, cli_split
 from rc2l_bench.config import SplitConfig
 from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.fetch import Source, fetch
 from rc2l_bench.split_import import import_list, resolve
 from rc2l_bench.split_lists import Published, parse, pinned, published
 from rc2l_bench.splits import is_drawn, split_id
@@ -53,9 +54,9 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "splits/voc.yaml").write_text(YAML.format(sha=hashlib.sha256(THREE).hexdigest()[:16]))
     shutil.copy(ROOT / "params.yaml", tmp_path)
     catalog.write(CATALOG, tmp_path / "data/catalog/voc.csv")
-    (mirror / "voc-3.txt").write_bytes(THREE)
-    (mirror / "voc-pairs_2.txt").write_text("2099_000000\r\n2099_000001")
-    (mirror / "voc-pairs_2.unlabelled.txt").write_text("2099_000001\r\n2099_000002\r\n2099_000003")
+    (mirror / "voc-3-one.txt").write_bytes(THREE)
+    (mirror / "voc-pairs_2-one.txt").write_text("2099_000000\r\n2099_000001")
+    (mirror / "voc-pairs_2-one-unlabelled.txt").write_text("2099_000001\r\n2099_000002\r\n2099_000003")
     return tmp_path
 
 
@@ -122,7 +123,7 @@ def test_a_published_list_comes_from_the_mirror_and_is_pinned(checkout: Path) ->
     assert split.provenance["repository"] == "nobody/one"
     assert split.provenance["sha256"] == hashlib.sha256(THREE).hexdigest()
     assert split.provenance["verified"] == "by hash"
-    (checkout / "mirror/voc-3.txt").unlink()
+    (checkout / "mirror/voc-3-one.txt").unlink()
     shutil.rmtree(checkout / "data/lists")
     assert resolve("voc", "3", CATALOG, CONFIG) == split
 
@@ -130,7 +131,7 @@ def test_a_published_list_comes_from_the_mirror_and_is_pinned(checkout: Path) ->
 def test_importing_twice_gives_the_same_bytes(checkout: Path) -> None:
     import_list("voc", "3", CATALOG)
     first = (checkout / "splits/voc/3.txt").read_bytes()
-    import_list("voc", "3", CATALOG, file=checkout / "mirror/voc-3.txt")
+    import_list("voc", "3", CATALOG, file=checkout / "mirror/voc-3-one.txt")
     assert (checkout / "splits/voc/3.txt").read_bytes() == first
     assert sorted(path.name for path in (checkout / "splits/voc").iterdir()) == ["3.txt"]
 
@@ -143,18 +144,44 @@ def test_an_alias_is_the_same_list_under_another_name(checkout: Path) -> None:
 
 
 def test_a_changed_list_is_refused_and_not_kept(checkout: Path) -> None:
-    (checkout / "mirror/voc-3.txt").write_bytes(THREE + b"2099_000009\n")
-    with pytest.raises(BenchError, match=r"voc-3\.txt: not the released file"):
+    (checkout / "mirror/voc-3-one.txt").write_bytes(THREE + b"2099_000009\n")
+    with pytest.raises(BenchError, match=r"voc-3-one\.txt: not the released file"):
         import_list("voc", "3", CATALOG)
     with pytest.raises(BenchError, match="but the released file has"):
-        import_list("voc", "3", CATALOG, file=checkout / "mirror/voc-3.txt")
+        import_list("voc", "3", CATALOG, file=checkout / "mirror/voc-3-one.txt")
     assert not (checkout / "splits/voc").exists()
-    (checkout / "mirror/voc-3.txt").write_bytes(THREE)
+    (checkout / "mirror/voc-3-one.txt").write_bytes(THREE)
     import_list("voc", "3", CATALOG)
 
 
+def test_the_next_released_file_is_taken_when_the_first_is_out_of_reach(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    definition = checkout / "splits/voc.yaml"
+    text = definition.read_text().replace("  one:", "  two: {repository: nobody/two, commit: " + "f" * 40 + "}\n  one:")
+    definition.write_text(
+        text.replace("files: [{source: one, path: a", "files: [{source: two, path: z}, {source: one, path: a")
+    )
+    asked = []
+
+    def reach(source: Source, folder: Path) -> Path:
+        asked.append(source.url)
+        if "nobody/two" in source.url:
+            raise BenchError("out of reach")
+        return fetch(source, folder)
+
+    monkeypatch.setattr("rc2l_bench.split_import.fetch", reach)
+    assert import_list("voc", "3", CATALOG).provenance["repository"] == "nobody/one"
+    assert asked[0] == f"https://raw.githubusercontent.com/nobody/two/{'f' * 40}/z"
+    with pytest.raises(UsageError, match="no such folder"):
+        monkeypatch.setenv("RC2L_BENCH_MIRROR", str(checkout / "gone"))
+        shutil.rmtree(checkout / "data/lists")
+        monkeypatch.setattr("rc2l_bench.split_import.fetch", fetch)
+        import_list("voc", "3", CATALOG)
+
+
 def test_a_list_without_known_hash_is_checked_by_count(checkout: Path) -> None:
-    (checkout / "mirror/voc-pairs_2.txt").write_bytes(THREE)
+    (checkout / "mirror/voc-pairs_2-one.txt").write_bytes(THREE)
     with pytest.raises(BenchError, match="3 images, but list pairs_2 of voc has 2"):
         import_list("voc", "pairs_2", CATALOG, drop_duplicates=True)
 
@@ -170,7 +197,7 @@ def test_an_image_on_both_sides_is_refused_unless_told_to_drop_it(checkout: Path
 
 def test_a_file_alone_is_not_enough_where_unlabelled_images_are_listed_too(checkout: Path) -> None:
     with pytest.raises(UsageError, match=r"--unlabelled b/unlabeled\.txt"):
-        import_list("voc", "pairs_2", CATALOG, file=checkout / "mirror/voc-pairs_2.txt")
+        import_list("voc", "pairs_2", CATALOG, file=checkout / "mirror/voc-pairs_2-one.txt")
 
 
 def test_an_own_list_needs_a_file_and_a_free_name(checkout: Path) -> None:
