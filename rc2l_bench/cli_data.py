@@ -85,8 +85,8 @@ def add(
         **parts,
         "colours": colours_of(colours),
         "masks_hold": "colours" if colour_masks else "",
-        "ignore": () if colour_masks else indices_of(ignore),
-        "ignore_colours": colours_of(ignore) if colour_masks else (),
+        "ignore": [] if colour_masks else indices_of(ignore),
+        "ignore_colours": colours_of(ignore) if colour_masks else [],
         "unlabelled": unlabelled,
     }
     path, counts = add_folder(name, {key: value for key, value in description.items() if value or key == "classes"})

@@ -40,6 +40,7 @@ class Web(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
+    # ruff: noqa: ARG002 - every mode is called alike
     server: Web
 
     def log_message(self, *_) -> None:

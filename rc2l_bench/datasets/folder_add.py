@@ -14,7 +14,6 @@ from ruamel.yaml import YAML
 
 from rc2l_bench.datasets import BUILT_IN, FOLDER
 from rc2l_bench.datasets.folder import Folder
-from rc2l_bench.datasets.folder_config import Colour
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import write_atomically
 
@@ -42,7 +41,7 @@ def add_folder(name: str, description: Mapping[str, Any]) -> tuple[Path, dict[st
             f"there is a dataset '{name}' already: choose another name" + f", or edit {path}" * path.exists()
         )
     text = io.StringIO()
-    YAML(typ="safe", pure=True).dump(dict(description), text)
+    YAML(typ="rt").dump(dict(description), text)
     with tempfile.TemporaryDirectory() as scratch:
         trial = Path(scratch) / path.name
         trial.write_text(text.getvalue(), encoding="utf-8")
@@ -59,7 +58,7 @@ def listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")] if text.strip() else []
 
 
-def colours_of(text: str) -> list[Colour]:
+def colours_of(text: str) -> list[list[int]]:
     """`#ff0000,#00ff00` -> red, green, blue of each.
 
     Raises:
@@ -69,8 +68,7 @@ def colours_of(text: str) -> list[Colour]:
     for part in listed(text):
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", part):
             raise UsageError(f"'{part}' is not a colour: write it as #rrggbb")
-        red, green, blue = bytes.fromhex(part[1:])
-        found.append((red, green, blue))
+        found.append(list(bytes.fromhex(part[1:])))
     return found
 
 

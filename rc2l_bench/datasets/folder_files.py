@@ -64,9 +64,7 @@ def _matches(where: str, pattern: str, suffixes: Collection[str]) -> Iterator[tu
 
 def _usable(identity: str, path: Path) -> str:
     if not identity.isprintable() or "\\" in identity or len(identity.encode(errors="replace")) > _LONGEST:
-        raise UsageError(
-            f"{path}: '{identity!r}' cannot be an id: printable, no \\, at most {_LONGEST} bytes: rename it"
-        )
+        raise UsageError(f"{str(path)!r}: its id must be printable, without \\, of at most {_LONGEST} bytes: rename it")
     return identity
 
 
