@@ -173,10 +173,11 @@ def test_the_next_released_file_is_taken_when_the_first_is_out_of_reach(
     monkeypatch.setattr("rc2l_bench.split_import.fetch", reach)
     assert import_list("voc", "3", CATALOG).provenance["repository"] == "nobody/one"
     assert asked[0] == f"https://raw.githubusercontent.com/nobody/two/{'f' * 40}/z"
+
+
+def test_a_mirror_that_does_not_exist_is_named(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RC2L_BENCH_MIRROR", str(checkout / "gone"))
     with pytest.raises(UsageError, match="no such folder"):
-        monkeypatch.setenv("RC2L_BENCH_MIRROR", str(checkout / "gone"))
-        shutil.rmtree(checkout / "data/lists")
-        monkeypatch.setattr("rc2l_bench.split_import.fetch", fetch)
         import_list("voc", "3", CATALOG)
 
 
