@@ -107,7 +107,7 @@ def test_fixmatch_divides_by_all_valid_pixels() -> None:
     method = make("baselines/fixmatch").eval()
     batch = make_batch(method)
     probability, label = method.predict(batch.weak).softmax(1).max(1)
-    threshold = float(probability.median())
+    threshold = float(probability.detach().median())
     method = make("baselines/fixmatch", {"threshold": threshold}).eval()
     assert isinstance(method, FixMatch)
     target = label.masked_fill((probability < threshold) | ~batch.valid, IGNORE)
