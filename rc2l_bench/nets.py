@@ -9,6 +9,7 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig, PixelNetConfig
@@ -50,6 +51,25 @@ def find_weights(net: NetConfig) -> Path | None:
     return Path(net.weights)
 
 
+def check_weights(file: Path, features: nn.Module, backbone: str) -> None:
+    """Makes sure that a file has a value for all that a backbone holds; timm passes over what is not there.
+
+    Raises:
+        UsageError: it is damaged, or of another network.
+    """
+    try:
+        with safe_open(file, framework="pt") as stored:
+            # Feature extractors write some dots of timm's own names as underscores.
+            shapes = {name.replace(".", "_"): stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"net.weights: {file}: not a whole safetensors file ({error})") from None
+    for name, value in features.state_dict().items():
+        if value.is_floating_point() and shapes.get(name.replace(".", "_")) != list(value.shape):
+            raise UsageError(
+                f"net.weights: {file}: no '{name}' of {list(value.shape)}: these are not the weights of {backbone}"
+            )
+
+
 def create_features(net: NetConfig) -> nn.Module:
     """A timm feature extractor with four outputs, nominally at strides 4, 8, 16, 32.
 
@@ -64,6 +84,8 @@ def create_features(net: NetConfig) -> nn.Module:
     overlay = {"file": str(file)} if file else None
     try:
         probe: Any = timm.create_model(net.backbone, features_only=True)
+        if file:
+            check_weights(file, probe, net.backbone)
         strides: list[int] = probe.feature_info.reduction()
         stages = [i for i, stride in enumerate(strides) if stride >= 4][-4:]
         features: nn.Module = timm.create_model(

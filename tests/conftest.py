@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Before anything imports torch, and for the processes that tests start: nets here are too small for two threads.
+# Before anything imports torch, and for the processes that tests start: nets here are too small for two threads, and
+# no test looks at the internet.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import tiny_data
