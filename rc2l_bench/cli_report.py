@@ -36,6 +36,7 @@ def report(
     """Make tables, figures and one HTML page from the finished runs."""
     from rc2l_bench import publish
     from rc2l_bench.config import Params, load
+    from rc2l_bench.files import write_atomically
     from rc2l_bench.report import build
 
     made = build(runs, load(Params, Path("params.yaml")), reference)
@@ -50,5 +51,5 @@ def report(
     if out is None:
         sys.stdout.write(text)
     else:
-        publish.write_text(out, text)
+        write_atomically(out, text.encode())
         console.print(str(out))

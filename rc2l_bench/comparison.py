@@ -13,7 +13,7 @@ import numpy as np
 
 from rc2l_bench import stats
 from rc2l_bench.expenses import Cost, compare_costs
-from rc2l_bench.results import Remark, Run, number, read_areas
+from rc2l_bench.results import Remark, Run, read_areas
 from rc2l_bench.stats import Difference, Estimate, Floats
 
 ALPHA = 0.05
@@ -180,15 +180,15 @@ class _Scores:
 def _draw(runs: Sequence[Run], resamples: int, remarks: list[Remark]) -> dict[str, Floats]:
     """The mIoU of every run on the same resampled images: (B,) each."""
     draws: dict[str, Floats] = {}
-    expected: tuple[str, ...] | None = None
+    expected: tuple[object, object] | None = None
     for start in range(0, len(runs), _RUNS_AT_ONCE):
         areas: dict[str, Floats] = {}
         for run in runs[start : start + _RUNS_AT_ONCE]:
             try:
                 ids, counts = read_areas(run)
-                expected = expected or ids
-                if ids != expected:
-                    raise ValueError("scored on other images than its neighbours")
+                expected = expected or (ids, counts.shape)
+                if (ids, counts.shape) != expected:
+                    raise ValueError("scored on other images or classes than its neighbours")
                 areas[str(run.cell)] = counts
             except ValueError as error:
                 remarks.append(Remark(str(run.cell), f"no interval over images: {error}"))
@@ -243,18 +243,16 @@ def _correct(places: Mapping[Key, Place]) -> dict[Key, Place]:
 
 def _column(split: str, runs: Sequence[Run], column: _Scores) -> Column:
     pairs = [column.difference(a, b) for a, b in combinations(sorted(column.runs), 2)]
-    record = runs[0].record.get("split") if runs else None
-    labelled, unlabelled = number(record, "labelled"), number(record, "unlabelled")
-    total = labelled + unlabelled
-    share = labelled / total if total > 0 else math.nan
+    split_record = runs[0].record["split"] if runs else {}
+    labelled, unlabelled = split_record.get("labelled", 0), split_record.get("unlabelled", 0)
+    share = labelled / (labelled + unlabelled) if labelled else math.nan
     floor = stats.resolution([pair for pair in pairs if pair])
-    return Column(split, int(labelled) if math.isfinite(labelled) else None, share, floor)
+    return Column(split, labelled or None, share, floor)
 
 
 def _legend(runs: Sequence[Run]) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
     """Class names and colours; empty without runs."""
-    record = runs[0].record.get("dataset") if runs else None
-    if not isinstance(record, dict):
+    if not runs:
         return (), ()
-    classes = tuple(str(name) for name in record.get("classes") or ())
-    return classes, tuple(tuple(int(v) for v in colour) for colour in record.get("palette") or ())
+    record = runs[0].record["dataset"]
+    return tuple(record["classes"]), tuple(tuple(colour) for colour in record["palette"])

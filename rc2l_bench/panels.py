@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import rgb2hex
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
@@ -105,13 +104,14 @@ def _fill(upper: Sequence[Axes], lower: Sequence[Axes], panels: Sequence[Panel |
 
 def _legend(axes: Axes, section: Section) -> None:
     patches = [
-        Patch(facecolor=rgb2hex([v / 255 for v in colour]), edgecolor="#8a8a8a", linewidth=0.4, label=name)
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="#8a8a8a", linewidth=0.4, label=name)
         for name, colour in zip(section.classes, section.palette, strict=False)
     ]
-    axes.legend(
+    legend = axes.legend(
         handles=patches, loc="upper left", fontsize=5.5, ncols=1 if len(patches) < 9 else 2, borderpad=0,
         handlelength=1.2, handleheight=0.9, labelspacing=0.25, columnspacing=0.8,
     )  # fmt: skip
+    legend.set_in_layout(False)
 
 
 def _read(path: Path) -> Bytes:

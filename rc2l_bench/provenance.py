@@ -23,14 +23,18 @@ class Trace(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Of the run; empty if it has none."""
-        return str(self.run.record.get("fingerprint") or "")
+        """Of the run."""
+        return str(self.run.record["fingerprint"])
 
     @property
     def split_id(self) -> str:
-        """Of the labelled images; empty if unknown."""
-        split = self.run.record.get("split")
-        return str(split.get("id") or "") if isinstance(split, dict) else ""
+        """Of the labelled images."""
+        return str(self.run.record["split"]["id"])
+
+    @property
+    def source(self) -> str:
+        """Digest of the modules that made the numbers; empty if unknown."""
+        return str(self.run.record.get("source") or "")
 
     @property
     def commit(self) -> str:
@@ -45,7 +49,7 @@ class Provenance(NamedTuple):
         traces: one for every run that could be read.
         places: the anchor of the first run of every place, by section and place.
         protocols: the different protocols, as lines of `name: value`.
-        environments: the different sources, versions, hardware and runtime settings, likewise.
+        environments: the different versions, hardware and runtime settings, likewise.
     """
 
     traces: tuple[Trace, ...]
@@ -65,7 +69,7 @@ def trace(report: Report) -> Provenance:
     environments: dict[str, int] = {}
     traces = []
     for index, run in enumerate(report.runs, start=1):
-        protocol = protocols.setdefault(_text(run.record.get("protocol")), len(protocols) + 1)
+        protocol = protocols.setdefault(_text(run.record["protocol"]), len(protocols) + 1)
         environment = environments.setdefault(_text(_environment(run)), len(environments) + 1)
         status = report.status(run.cell)
         traces.append(Trace(f"r{index}", run, status, groups.get(run.cell, ""), protocol, environment))
@@ -87,7 +91,7 @@ def _places(sections: Sequence[Section], anchors: Mapping[Cell, str]) -> dict[tu
 
 
 def _environment(run: Run) -> dict[str, Any]:
-    return {name: run.record.get(name) for name in ("source", "versions", "hardware", "runtime")}
+    return {name: run.record.get(name) for name in ("versions", "hardware", "runtime")}
 
 
 def _text(value: object) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-import os
 import re
-import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ import pandas as pd
 from rc2l_bench import figures, panels
 from rc2l_bench.comparison import Key, Section
 from rc2l_bench.figures import Picture, class_table
+from rc2l_bench.files import replace_folder, write_atomically
 from rc2l_bench.provenance import trace
 from rc2l_bench.rendering import render
 from rc2l_bench.report import Report
@@ -57,15 +56,10 @@ def write(report: Report, out: Path, templates: Path = TEMPLATES) -> None:
     Raises:
         UsageError: a template is missing.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as name:
-        drawn = Path(name) / "figures"
-        drawn.mkdir()
-        chapters, remarks = _chapters(report, drawn)
-        texts = {file: _render(report, kind, templates, chapters, remarks) for kind, file in FILES.items()}
-        _replace_folder(drawn, out / "figures")
-    for file, text in texts.items():
-        write_text(out / file, text)
+    drawn: list[tuple[list[Chapter], list[Remark]]] = []
+    replace_folder(out / "figures", lambda folder: drawn.append(_chapters(report, folder)))
+    for kind, file in FILES.items():
+        write_atomically(out / file, _render(report, kind, templates, *drawn[0]).encode())
 
 
 def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
@@ -76,20 +70,6 @@ def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
     with tempfile.TemporaryDirectory() as name:
         chapters, remarks = _chapters(report, Path(name))
         return _render(report, kind, templates, chapters, remarks)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file that appears complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _render(report: Report, kind: Format, templates: Path, chapters: list[Chapter], remarks: list[Remark]) -> str:
@@ -130,15 +110,6 @@ def embed(path: Path) -> str:
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _replace_folder(new: Path, old: Path) -> None:
-    """Puts a folder in the place of another; on the same file system this is two renames."""
-    aside = new.with_name("figures-before")
-    if old.exists():
-        old.rename(aside)
-    new.rename(old)
-    shutil.rmtree(aside, ignore_errors=True)
-
-
 def frame(report: Report) -> pd.DataFrame:
     """One row for every declared or found run: its numbers with full precision, and where they come from."""
     runs = {run.cell: run for run in report.runs}
@@ -154,7 +125,7 @@ def frame(report: Report) -> pd.DataFrame:
 
 def _row(report: Report, cell: Cell, run: Run | None) -> dict[str, Any]:
     metrics, cost, record = (run.metrics, run.cost, run.record) if run else ({}, {}, {})
-    split = record.get("split")
+    split = record.get("split", {})
     return {
         **cell._asdict(),
         "status": report.status(cell),
@@ -178,7 +149,7 @@ def _row(report: Report, cell: Cell, run: Run | None) -> dict[str, Any]:
         "parameters_deployed": number(cost, "parameters", "deployed"),
         "device": cost.get("device", ""),
         "fingerprint": record.get("fingerprint", ""),
-        "split_id": split.get("id", "") if isinstance(split, dict) else "",
+        "split_id": split.get("id", ""),
         "source": record.get("source", ""),
         "commit": record.get("commit", ""),
     }

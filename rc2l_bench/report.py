@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TypeVar
@@ -49,10 +50,17 @@ class Report:
         return len(set(self.declared) - self.compared)
 
     def status(self, cell: Cell) -> str:
-        """What became of a cell: `ok`, `set aside`, or `missing`."""
+        """What became of a cell: `ok`, `no mIoU`, `set aside`, or `missing`."""
         if cell in self.compared:
             return "ok"
-        return "set aside" if any(run.cell == cell for run in self.runs) else "missing"
+        run = self._by_cell.get(cell)
+        if run is None:
+            return "missing"
+        return "set aside" if math.isfinite(run.miou) else "no mIoU"
+
+    @cached_property
+    def _by_cell(self) -> dict[Cell, Run]:
+        return {run.cell: run for run in self.runs}
 
 
 def build(root: Path, params: Params, reference: str | None = None, resamples: int = RESAMPLES) -> Report:
@@ -130,6 +138,4 @@ def _other_plans(runs: Sequence[Run]) -> list[Plan]:
 
 
 def _labels(run: Run) -> tuple[int, str]:
-    split = run.record.get("split")
-    labelled = split.get("labelled") if isinstance(split, dict) else None
-    return (labelled if isinstance(labelled, int) else 0, run.cell.split)
+    return run.record["split"]["labelled"], run.cell.split

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from rc2l_bench.stats import Floats, areas_of, mean_iou
 
@@ -39,6 +40,28 @@ class Remark(NamedTuple):
     text: str
 
 
+class _Dataset(BaseModel):
+    classes: list[str]
+    palette: list[tuple[int, int, int]]
+
+
+class _Split(BaseModel):
+    id: str
+    labelled: int
+    unlabelled: int
+
+
+class _Record(BaseModel):
+    """What the report relies on in run.json; there may be more."""
+
+    fingerprint: str
+    dataset: _Dataset
+    split: _Split
+    shards: dict[str, str | None]
+    protocol: dict[str, object]
+    method_config: dict[str, object]
+
+
 class Panel(NamedTuple):
     """One validation image with its truth and its prediction."""
 
@@ -57,7 +80,7 @@ class Run:
         folder: where it lies.
         metrics: metrics.json.
         cost: cost.json, empty if it is missing.
-        record: run.json.
+        record: run.json, checked to hold what the report relies on.
     """
 
     cell: Cell
@@ -126,6 +149,7 @@ def _folders(root: Path) -> Iterator[tuple[Cell, Path]]:
 def _read(cell: Cell, folder: Path, remarks: list[Remark]) -> Run:
     record = _read_json(folder / "run.json")
     metrics = _read_json(folder / "metrics.json")
+    _check(record)
     claimed = record.get("cell")
     if claimed != cell._asdict():
         raise ValueError(f"run.json says {claimed}, the folder says {cell}; was it renamed? Run the cell again")
@@ -138,6 +162,15 @@ def _read(cell: Cell, folder: Path, remarks: list[Remark]) -> Run:
     if not math.isfinite(run.miou):
         remarks.append(Remark(str(cell), f"metrics.json holds no mIoU (it says {metrics.get('miou')}): an empty place"))
     return run
+
+
+def _check(record: Json) -> None:
+    try:
+        _Record.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"run.json: {where}: {first['msg']}; of another version?") from None
 
 
 def _read_json(path: Path) -> Json:

@@ -41,25 +41,24 @@ def declared_protocol(params: Params, dataset: str) -> Json | None:
 
 
 def _protocol(run: Run) -> Json:
-    return {"protocol": run.record.get("protocol")}
+    return {"protocol": run.record["protocol"]}
 
 
 def _images(run: Run) -> Json:
-    classes = _part(run, "dataset").get("classes")
-    return {"classes": classes, "validation shards": _part(run, "shards").get("val")}
+    record = run.record
+    return {
+        "classes": record["dataset"]["classes"],
+        "validation shards": record["shards"].get("val"),
+        "pretrained weights": record.get("weights"),
+    }
 
 
 def _split(run: Run) -> Json:
-    return {"split id": _part(run, "split").get("id"), "labelled shards": _part(run, "shards").get("labelled")}
+    return {"split id": run.record["split"]["id"], "labelled shards": run.record["shards"].get("labelled")}
 
 
 def _method(run: Run) -> Json:
-    return {"method": run.record.get("method_config")}
-
-
-def _part(run: Run, name: str) -> Json:
-    part = run.record.get(name)
-    return part if isinstance(part, dict) else {}
+    return {"method": run.record["method_config"]}
 
 
 def _set_aside(
@@ -99,7 +98,7 @@ def _outdated(runs: Sequence[Run], params: Params) -> list[Remark]:
     remarks = []
     for dataset in sorted({run.cell.dataset for run in runs}):
         declared = declared_protocol(params, dataset)
-        used = next(run for run in runs if run.cell.dataset == dataset).record.get("protocol")
+        used = next(run for run in runs if run.cell.dataset == dataset).record["protocol"]
         if declared is not None and used != declared:
             text = f"these runs were not made with the protocol of params.yaml: {differences(used, declared)}"
             remarks.append(Remark(dataset, text))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,14 @@ SKILL = {"baselines/supervised": 0.0, "baselines/cps": 0.05, "rc2l_bench/rc2l": 
 TRAIN = 1000
 
 
+@cache
+def _real():
+    return load(Params, ROOT / "params.yaml")
+
+
 def params(**grid):
     """params.yaml of the checkout with another grid."""
-    real = load(Params, ROOT / "params.yaml")
+    real = _real()
     return real.model_copy(update={"grid": real.grid.model_copy(update=grid)})
 
 
