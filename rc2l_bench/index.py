@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from rc2l_bench.config import Model
+from rc2l_bench.schema import Model
 from rc2l_bench.errors import BenchError
 
 NAME = "index.json"

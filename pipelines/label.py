@@ -1,0 +1,48 @@
+"""Stage `label`: shards of the labelled images of a split, with their masks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import typer
+
+from rc2l_bench import shards
+from rc2l_bench.config import Params, load
+from rc2l_bench.console import guarded
+from rc2l_bench.datasets import Sample, load_dataset
+from rc2l_bench.errors import BenchError
+
+
+@guarded
+def main(dataset: str, raw: Path, split: Path, out: Path) -> None:
+    """Packs the labelled samples of a split.
+
+    Args:
+        dataset: its name.
+        raw: folder that the stage `fetch` filled.
+        split: what the stage `split` wrote.
+        out: folder of the shards.
+    """
+    source = load_dataset(dataset)
+    count = load(Params, Path("params.yaml")).shard.samples_per_shard
+    plan = json.loads(split.read_text(encoding="utf-8"))
+    wanted = set(plan["labelled"])
+    samples = all_of(source.samples(raw, "train", only=wanted), wanted, dataset)
+    meta, name, identity = source.meta(), plan["split"], plan["id"]
+    shards.write(out, samples, meta, "train", count, with_masks=True, split=name, split_id=identity)
+
+
+def all_of(samples: Iterable[Sample], wanted: set[str], dataset: str) -> Iterator[Sample]:
+    """Passes samples on, and fails in the end if one was wanted that did not come."""
+    missing = set(wanted)
+    for sample in samples:
+        missing.discard(sample.id)
+        yield sample
+    if missing:
+        raise BenchError(f"{dataset}: has no training image '{min(missing)}', which the split counts as labelled")
+
+
+if __name__ == "__main__":
+    typer.run(main)

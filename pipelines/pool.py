@@ -1,0 +1,34 @@
+"""Stage `pool`: shards that all splits share: the training images without labels, validation and test with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from rc2l_bench import shards
+from rc2l_bench.config import Params, load
+from rc2l_bench.console import guarded
+from rc2l_bench.datasets import load_dataset
+
+
+@guarded
+def main(dataset: str, raw: Path, pool: Path, val: Path, test: Path) -> None:
+    """Packs a data set.
+
+    Args:
+        dataset: its name.
+        raw: folder that the stage `fetch` filled.
+        pool: shards of all training images; no byte of a label is in them.
+        val: shards of the validation part.
+        test: shards of the test part, without samples where the data set has none.
+    """
+    source = load_dataset(dataset)
+    count = load(Params, Path("params.yaml")).shard.samples_per_shard
+    for part, folder in (("train", pool), ("val", val), ("test", test)):
+        samples = source.samples(raw, part)
+        shards.write(folder, samples, source.meta(), part, count, with_masks=part != "train")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,232 @@
+"""Shards + seed + step -> the same batch always, whatever the workers and processes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from rc2l_bench.draws import derive
+from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.shards import Shards
+from rc2l_bench.types import IGNORE
+
+Planes = NDArray[np.uint8]
+Sample = tuple[Planes, Planes | None]
+"""Image (3, H, W) and mask (H, W)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawBatch:
+    """Decoded samples, each in the top left corner of the data set's canvas.
+
+    Attributes:
+        image: (B, 3, H, W) uint8, 0 outside the picture.
+        label: (B, H, W) uint8, class indices, 255 = ignored and outside the picture; None where masks are missing.
+        size: (B, 2) int64, height and width of each picture, pixels.
+        ids: B sample ids.
+    """
+
+    image: Tensor
+    label: Tensor | None
+    size: Tensor
+    ids: tuple[str, ...]
+
+
+def training_batches(
+    shards: Shards,
+    ids: Sequence[str],
+    *,
+    batch: int,
+    seed: int,
+    stream: str,
+    start: int,
+    stop: int,
+    rank: int = 0,
+    world: int = 1,
+    workers: int = 0,
+    cache_mb: int = 0,
+) -> Iterator[RawBatch]:
+    """The batches start..stop-1 of an endless stream, where each is a pure function of (seed, stream, its number).
+
+    The stream is made of passes: permutations of the ids, laid end to end and cut into batches.
+
+    Args:
+        shards: where the samples are.
+        ids: those to draw from; their order does not matter.
+        batch: images per step over all processes.
+        seed: of the cell.
+        stream: streams do not influence one another.
+        start: number of the first batch, 0 at the beginning of a run.
+        stop: number after the last one.
+        rank: number of this process; it gets the rows rank·batch/world to (rank+1)·batch/world of every batch.
+        world: number of processes.
+        workers: processes that read ahead; 0 = read in this one.
+        cache_mb: MiB of decoded samples that every reading process may keep.
+
+    Raises:
+        UsageError: the batch cannot be shared evenly.
+        BenchError: an id is not in the shards, there is none at all, or a shard is damaged.
+    """
+    if batch % world:
+        raise UsageError(f"a batch of {batch} images cannot be shared by {world} processes: make it a multiple")
+    if not ids:
+        raise BenchError(f"{shards.folder}: no samples to draw batches from")
+    unknown = next((identity for identity in ids if identity not in shards.places), None)
+    if unknown is not None:
+        raise BenchError(f"{shards.folder}: has no sample '{unknown}': run the stages again")
+    places = np.array(sorted(shards.places[identity] for identity in ids))
+    share = batch // world
+    firsts = range(start * batch + rank * share, stop * batch + rank * share, batch)
+    return _read_batches(shards, _Draws(places, seed, stream, firsts, share), workers, cache_mb)
+
+
+def evaluation_batches(
+    shards: Shards, *, batch: int, rank: int = 0, world: int = 1, workers: int = 0, cache_mb: int = 0
+) -> Iterator[RawBatch]:
+    """Every sample exactly once over all processes; the last batch may be smaller.
+
+    Args:
+        shards: where the samples are.
+        batch: images at a time in this process.
+        rank: number of this process.
+        world: number of processes.
+        workers: processes that read ahead; 0 = read in this one.
+        cache_mb: MiB of decoded samples that every reading process may keep.
+
+    Raises:
+        BenchError: a shard is damaged.
+    """
+    mine = range(rank, len(shards), world)
+    chunks = [list(mine[first : first + batch]) for first in range(0, len(mine), batch)]
+    return _read_batches(shards, chunks, workers, cache_mb)
+
+
+class _Draws(Sampler[list[int]]):
+    """Places of the samples of each batch."""
+
+    def __init__(self, places: NDArray[np.int64], seed: int, stream: str, firsts: range, count: int) -> None:
+        self._places, self._seed, self._stream = places, seed, stream
+        self._firsts, self._count = firsts, count
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        number, order = -1, self._places
+        for first in self._firsts:
+            chosen = []
+            for position in range(first, first + self._count):
+                wanted, offset = divmod(position, len(self._places))
+                if wanted != number:
+                    number, order = wanted, self._permute(wanted)
+                chosen.append(int(order[offset]))
+            yield chosen
+
+    def _permute(self, number: int) -> NDArray[np.int64]:
+        """The order of one pass. Sorted random keys, because numpy promises raw draws for good but no permutation."""
+        keys = np.random.PCG64(derive(self._seed, f"{self._stream}/order", number)).random_raw(len(self._places))
+        return self._places[np.argsort(keys, kind="stable")]
+
+
+def _read_batches(
+    shards: Shards, chunks: Sampler[list[int]] | list[list[int]], workers: int, cache_mb: int
+) -> Iterator[RawBatch]:
+    """Reads chunks of samples in order; the workers end when the iterator is closed."""
+    with warnings.catch_warnings():
+        # The number of workers is the user's choice, also where torch would take fewer.
+        warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
+        loader = DataLoader(
+            _Batches(shards, cache_mb),
+            sampler=chunks,
+            batch_size=None,
+            num_workers=workers,
+            collate_fn=_unchanged,
+            # Its own, because a DataLoader draws from torch's generator otherwise and disturbs what comes after it.
+            generator=torch.Generator(),
+        )
+        found = iter(loader)
+    fault = ""
+    try:
+        for item in found:
+            if isinstance(item, BenchError):
+                raise item
+            yield item
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        fault = " ".join(str(error).split())
+    finally:
+        del found
+    # Raised out here, because the error above holds on to the iterator, and so to the other workers.
+    if fault:
+        raise BenchError(f"{shards.folder}: a loader process died ({fault}): try fewer workers")
+
+
+def _unchanged(item: Any) -> Any:  # noqa: ANN401 - what torch asks for
+    return item
+
+
+class _Batches(Dataset["RawBatch | BenchError"]):
+    """Batches by the places of their samples."""
+
+    def __init__(self, shards: Shards, cache_mb: int) -> None:
+        self._shards = shards
+        self._room = cache_mb << 20
+
+    def __getitem__(self, places: list[int]) -> RawBatch | BenchError:
+        """A batch, or what went wrong: torch would put a worker's traceback into the message of what is raised."""
+        try:
+            return self._read(places)
+        except BenchError as error:
+            return error
+
+    def _read(self, places: list[int]) -> RawBatch:
+        canvas, count = self._shards.canvas, len(places)
+        image = np.zeros((count, 3, *canvas), np.uint8)
+        label = np.full((count, *canvas), IGNORE, np.uint8) if self._shards.labelled else None
+        size = np.empty((count, 2), np.int64)
+        for row, place in enumerate(places):
+            planes, mask = self._sample(place)
+            size[row] = height, width = planes.shape[1:]
+            image[row, :, :height, :width] = planes
+            if label is not None and mask is not None:
+                label[row, :height, :width] = mask
+        return RawBatch(
+            image=torch.from_numpy(image),
+            label=None if label is None else torch.from_numpy(label),
+            size=torch.from_numpy(size),
+            ids=tuple(self._shards.ids[place] for place in places),
+        )
+
+    def _sample(self, place: int) -> Sample:
+        kept = _KEPT.setdefault(self._shards, _Kept())
+        if place in kept.samples:
+            return kept.samples[place]
+        planes = self._shards.read_image(place).transpose(2, 0, 1)
+        mask = self._shards.read_mask(place) if self._shards.labelled else None
+        size = planes.nbytes + (mask.nbytes if mask is not None else 0)
+        # Nothing is thrown out for it: passes come round, so what was read last is needed last.
+        if sum(other.size for other in _KEPT.values()) + size <= self._room:
+            kept.samples[place] = np.ascontiguousarray(planes), mask
+            kept.size += size
+        return planes, mask
+
+
+@dataclass(slots=True)
+class _Kept:
+    samples: dict[int, Sample] = field(default_factory=dict)
+    size: int = 0
+    """Bytes."""
+
+
+_KEPT: WeakKeyDictionary[Shards, _Kept] = WeakKeyDictionary()
+"""Decoded samples of this process, as long as their shards are in use."""
