@@ -16,6 +16,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 import tiny_data
+from hypothesis import settings
+
+settings.register_profile("bench", derandomize=True, database=None, deadline=None)
+settings.load_profile("bench")
 
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
 
