@@ -106,7 +106,7 @@ class Trainer:
         """
         self.fabric = fabric
         # Channels last is the faster layout for convolutions, on the CPU as on CUDA.
-        self.method = method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.method = method.to(memory_format=torch.channels_last)
         self.protocol = protocol
         self.runtime = runtime
         self.seed = seed
