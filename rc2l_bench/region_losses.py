@@ -208,7 +208,7 @@ def mask_losses(seen: Prediction, truth: Regions, match: Tensor) -> tuple[Tensor
     index = match.clamp(min=0)[..., None].expand(-1, -1, -1, seen.embedding.shape[-1])
     # Masks of matched queries only: the others need no gradient.
     mask = torch.einsum("bsrd,bdhw->bsrhw", seen.embedding.gather(2, index), seen.features)[image, layer, region]
-    x = resize(bounded(mask)[None], truth.index.shape[-2:])[0].flatten(1)
+    x = resize(bounded(mask)[:, None], truth.index.shape[-2:]).flatten(1)
     target = (truth.index[image] == region[:, None, None]).flatten(1)
     valid = truth.valid[image].flatten(1).float()
     x = torch.where(target, -x, x)

@@ -1,0 +1,187 @@
+"""Slow, obvious forms of the set loss and of the four losses: loops over images, regions and queries, float64."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import numpy as np
+import torch.nn.functional as F
+
+
+def softmax(x):
+    x = np.exp(x - x.max())
+    return x / x.sum()
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def dice(a, b):
+    return (2 * (a * b).sum() + 1) / (a.sum() + b.sum() + 1)
+
+
+def focal(logits, target):
+    """Lin et al. 2017, alpha 0.25, gamma 2; per pixel."""
+    out = np.zeros_like(logits)
+    for place, x in np.ndenumerate(logits):
+        p = sigmoid(x)
+        out[place] = -0.25 * (1 - p) ** 2 * math.log(p) if target[place] else -0.75 * p**2 * math.log(1 - p)
+    return out
+
+
+def mean_over_images(per_image):
+    """Mean over regions, then over the images that have any."""
+    means = [sum(values) / len(values) for values in per_image if values]
+    return sum(means) / len(means) if means else 0.0
+
+
+def matched(match):
+    return [[(j, q) for j, q in enumerate(row) if q >= 0] for row in match]
+
+
+def rmc(mask, target, match, temperature):
+    images = []
+    for b, pairs in enumerate(matched(match)):
+        images.append([])
+        for j, q in pairs:
+            scores = np.array([dice(mask[b, i], target[b, j]) / temperature for i in range(mask.shape[1])])
+            images[-1].append(-math.log(softmax(scores)[q]))
+    return mean_over_images(images)
+
+
+def pool(features, mask):
+    """One mask, one image: features (D, h, w), mask (h, w)."""
+    total = np.zeros(len(features))
+    for y in range(mask.shape[0]):
+        for x in range(mask.shape[1]):
+            total += mask[y, x] * features[:, y, x]
+    mean = total / mask.sum()
+    return mean / np.linalg.norm(mean)
+
+
+def rfc(student, teacher, label, present, match, temperature, scope, positives):
+    images = []
+    for b, pairs in enumerate(matched(match)):
+        images.append([])
+        reach = [b] if scope == "image" else range(len(label))
+        others = [(a, n) for a in reach for n in range(label.shape[1]) if present[a, n]]
+        for j, _ in pairs:
+            similar = {n: student[b, j] @ teacher[n] / temperature for n in others}
+            negative = [similar[n] for n in others if label[n] != label[b, j]]
+            chosen = [(b, j)] if positives == "matched" else [n for n in others if label[n] == label[b, j]]
+            values = [-math.log(softmax(np.array([similar[n], *negative]))[0]) for n in chosen]
+            images[-1].append(sum(values) / len(values))
+    return mean_over_images(images)
+
+
+def rcc(logits, target, match, no_object):
+    images = []
+    for b, pairs in enumerate(matched(match)):
+        total, weight, taken = 0.0, 0.0, set()
+        for j, q in pairs:
+            prob = softmax(logits[b, q])
+            total -= sum(target[b, j, k] * math.log(prob[k]) for k in range(target.shape[2]))
+            weight += 1
+            taken.add(q)
+        for q in set(range(logits.shape[1])) - taken:
+            total -= no_object * math.log(softmax(logits[b, q])[-1])
+            weight += no_object
+        images.append([total / weight] if pairs else [])
+    return mean_over_images(images)
+
+
+def smc(student, teacher, classes, valid, form):
+    images = []
+    for b in range(len(student)):
+        images.append([])
+        for k in np.flatnonzero(classes[b]):
+            s, t = student[b, k][valid[b]], teacher[b, k][valid[b]]
+            if form == "dice":
+                images[-1].append(1 - dice(s, t))
+            elif form == "bce":
+                images[-1].append(-(t * np.log(s) + (1 - t) * np.log(1 - s)).mean())
+            else:
+                images[-1].append(((s - t) ** 2).mean())
+    return mean_over_images(images)
+
+
+def semantic(logits, mask):
+    """One image: class logits (Q, K + 1), mask probabilities (Q, h, w)."""
+    out = np.zeros((logits.shape[1] - 1, *mask.shape[1:]))
+    for i in range(len(logits)):
+        for k in range(len(out)):
+            out[k] += softmax(logits[i])[k] * mask[i]
+    return out
+
+
+def truth_masks(label):
+    """One binary mask per class present; ignored pixels belong to none."""
+    classes = [k for k in np.unique(label) if k != 255]
+    return classes, [label == k for k in classes]
+
+
+def costs(logits, mask, classes, masks, valid, weights=(1, 20, 1)):
+    """Cost of giving truth j to query i; one image, masks on the grid of the prediction."""
+    out = np.zeros((len(logits), len(classes)))
+    for i in range(len(logits)):
+        for j, k in enumerate(classes):
+            x, t = mask[i][valid], masks[j][valid]
+            out[i, j] = (
+                -weights[0] * softmax(logits[i])[k]
+                + weights[1] * (focal(x, t).mean() if len(x) else 0.0)
+                + weights[2] * (1 - dice(sigmoid(x), t))
+            )
+    return out
+
+
+def cheapest(cost):
+    """Tries every assignment of truths to queries; gives the query of every truth."""
+    queries, truths = cost.shape
+    return min(permutations(range(queries), truths), key=lambda q: sum(cost[q[j], j] for j in range(truths)))
+
+
+def nearest(x, size):
+    """Nearest neighbours of a label map or mask (H, W)."""
+    rows = [y * x.shape[0] // size[0] for y in range(size[0])]
+    columns = [c * x.shape[1] // size[1] for c in range(size[1])]
+    return x[np.ix_(rows, columns)]
+
+
+def upsample(x, size):
+    """Bilinear interpolation of one map (h, w), a torch tensor in float64, as an array."""
+    return F.interpolate(x[None, None].double(), size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+
+
+def set_loss(logits, mask, label, ignored):
+    """MaskFormer's loss, written from its definition.
+
+    Args:
+        logits: (B, S, Q, K + 1) float64 array.
+        mask: (B, S, Q, h, w) float64 tensor.
+        label: (B, H, W) array with 255.
+        ignored: "background" as released, or "excluded".
+    """
+    number = max(1, sum(len(truth_masks(image)[0]) for image in label))
+    total = 0.0
+    for s in range(logits.shape[1]):
+        entropy = weight = 0.0
+        for b, image in enumerate(label):
+            known = image != 255 if ignored == "excluded" else np.ones_like(image, dtype=bool)
+            classes, masks = truth_masks(image)
+            size = tuple(mask.shape[-2:])
+            small = [nearest(m, size) for m in masks]
+            query = cheapest(costs(logits[b, s], mask[b, s].numpy(), classes, small, nearest(known, size)))
+            for j, i in enumerate(query):
+                x = upsample(mask[b, s, i], image.shape)[known]
+                t = masks[j][known]
+                total += 20 * focal(x, t).mean() / number + (1 - dice(sigmoid(x), t)) / number
+            if not known.any():
+                continue
+            for i in range(logits.shape[2]):
+                k, w = (classes[query.index(i)], 1.0) if i in query else (-1, 0.1)
+                entropy -= w * math.log(softmax(logits[b, s, i])[k])
+                weight += w
+        total += entropy / weight if weight else 0.0
+    return total
