@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -53,11 +52,14 @@ class Evaluation:
 
 def pad(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Extends images (B, 3, H, W) in [0, 1] to the right and below by FILL, to at least a height and width."""
-    bottom, right = max(0, size[0] - image.shape[-2]), max(0, size[1] - image.shape[-1])
-    if bottom == right == 0:
+    height, width = image.shape[-2:]
+    whole = (max(size[0], height), max(size[1], width))
+    if whole == (height, width):
         return image
     fill = torch.tensor(FILL, device=image.device, dtype=image.dtype).view(1, 3, 1, 1)
-    return F.pad(image - fill, (0, right, 0, bottom)) + fill
+    padded = fill.repeat(len(image), 1, *whole)
+    padded[..., :height, :width] = image
+    return padded
 
 
 def _predict_padded(predict: Predict, image: Tensor) -> Tensor:
