@@ -100,7 +100,9 @@ class RC2L(Method):
             strong = paste(batch.strong.flatten(0, 1), batch.box.flatten(0, 1))
         student = self.student.segment(torch.cat([batch.image, strong]))
         supervised = set_loss(student.rows(slice(labelled)), batch.label, self.config.set_loss)
-        terms = self.terms(student.rows(slice(labelled, None)), target)
+        student = student.rows(slice(labelled, None))
+        match = match_regions(student, target.regions, self.config.set_loss, [-1])[:, 0]
+        terms = self.terms(student, target, match)
         zero = supervised.new_zeros(())
         return {"supervised": supervised, **{name: w * terms[name]() if w else zero for name, w in weights.items()}}
 
@@ -110,10 +112,9 @@ class RC2L(Method):
         config = self.config
         return read_target(seen, batch.valid, batch.box, config.regions, config.threshold, config.targets)
 
-    def terms(self, student: Prediction, target: Target) -> dict[str, Callable[[], Tensor]]:
-        """The four losses of the strong views, each computed when it is called."""
+    def terms(self, student: Prediction, target: Target, match: Tensor) -> dict[str, Callable[[], Tensor]]:
+        """The four losses of the strong views, each computed when it is called; `match` is σ, (B, R)."""
         config, regions = self.config, target.regions
-        match = match_regions(student, regions, config.set_loss, [-1])[:, 0]
         logits = bounded(student.logits[:, -1])
         mask = bounded(student.mask()).sigmoid() * regions.valid[:, None]
         return {

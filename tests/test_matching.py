@@ -53,7 +53,7 @@ def test_regions_that_outnumber_the_queries_are_left_over():
 
 
 def test_no_query_is_given_two_regions():
-    logits, mask, label = scene(queries=8)
+    logits, _, label = scene(queries=8)
     seen = Prediction(logits=logits[:, None], embedding=torch.randn(3, 1, 8, 2), features=torch.randn(3, 2, 6, 7))
     match = match_regions(seen, label_regions(label, K, "excluded"), WEIGHTS, [-1])
     for row in match[:, 0]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from method_data import drop_unlabelled, make, make_batch, optimiser_of, step, train, without_unlabelled_loss
 
+from rc2l_bench.matching import match_regions
 from rc2l_bench.region_net import Prediction
 
 RC2L = "rc2l_bench/rc2l"
@@ -107,8 +108,10 @@ def test_what_lies_outside_the_images_changes_no_unlabelled_loss(make_learned):
     assert outside.any()
     seen = method.student.segment(batch.strong.flatten(0, 1))
     moved = Prediction(logits=seen.logits, embedding=seen.embedding, features=seen.features + 5 * outside)
+    matches = [match_regions(x, target.regions, method.config.set_loss, [-1])[:, 0] for x in (seen, moved)]
+    assert torch.equal(*matches)
     for name in NAMES:
-        assert method.terms(seen, target)[name]() == method.terms(moved, target)[name]()
+        assert method.terms(seen, target, matches[0])[name]() == method.terms(moved, target, matches[0])[name]()
 
 
 def test_a_teacher_that_is_sure_of_nothing_teaches_nothing():

@@ -6,6 +6,7 @@ import region_reference as reference
 import torch
 import torch.nn.functional as F
 
+from rc2l_bench.region_net import Prediction
 from rc2l_bench.regions import (
     bounded,
     class_regions,
@@ -18,7 +19,6 @@ from rc2l_bench.regions import (
     semantic_map,
     shrink,
 )
-from rc2l_bench.region_net import Prediction
 
 K = 4
 
