@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 """Okabe and Ito's colours without the yellow, which is too light for a line; told apart by the colour-blind."""
 MARKERS = "osD^vPX*"
 LINES = ("-", "--", ":", "-.")
+MOST_METHODS = 24
 SUFFIXES = ("svg", "pdf", "png")
 
 _STYLE: Any = {
@@ -80,6 +82,10 @@ def draw(section: Section, folder: Path, stem: str) -> tuple[list[Picture], list
         The pictures, and what could not be drawn.
     """
     remarks: list[Remark] = []
+    if len(section.methods) > MOST_METHODS:
+        text = f"figures show the first {MOST_METHODS} of {len(section.methods)} methods; the tables show all"
+        remarks.append(Remark(section.dataset, text))
+        section = replace(section, methods=section.methods[:MOST_METHODS])
     pictures = []
     drawings: list[tuple[str, Callable[[Section, list[Remark]], tuple[Figure, str] | None]]] = [
         ("labels", _labels),

@@ -20,6 +20,7 @@ from rc2l_bench.types import IGNORE
 from rc2l_bench.wording import percent, short_names
 
 IMAGES = 3
+METHODS = 8
 _IGNORED = (255, 255, 255)
 _RIGHT = (222, 226, 230)
 _WRONG = (213, 94, 0)
@@ -37,7 +38,7 @@ def draw(section: Section, folder: Path, stem: str) -> tuple[list[Picture], list
     for column in section.columns:
         runs = {m: run for m in section.methods if (run := _first(section.places[Key(m, column.split)].runs))}
         panels = {m: {panel.id: panel for panel in panels_of(run)} for m, run in runs.items()}
-        panels = {m: table for m, table in panels.items() if table}
+        panels = dict([(m, table) for m, table in panels.items() if table][:METHODS])
         if not panels:
             continue
         try:
@@ -48,8 +49,9 @@ def draw(section: Section, folder: Path, stem: str) -> tuple[list[Picture], list
             remarks.append(Remark(f"{section.dataset}/{column.split}", f"no pictures: {error}"))
             continue
         seeds = ", ".join(sorted({str(run.cell.seed) for run in runs.values()}))
+        more = f" of the first {METHODS} of {len(runs)} methods" if len(runs) > METHODS else ""
         errors = "below each its errors: orange wrong, grey right, white ignored"
-        caption = f"Predictions at {column.split} (seed {seeds}); {errors}."
+        caption = f"Predictions{more} at {column.split} (seed {seeds}); {errors}."
         pictures.append(Picture(f"{stem}-{column.split}-panels", f"Pictures at {column.split}", caption, "png"))
     return pictures, remarks
 

@@ -107,5 +107,6 @@ def _environment(templates: Path, name: str) -> Environment:
         environment = Environment(autoescape=True, **shared)
     environment.filters.update({function.__name__: function for function in _FILTERS})
     environment.filters["tex_score"] = lambda value: Markup(wording.tex_score(value))  # noqa: S704 - digits
+    environment.filters["tex_format"] = lambda *place: Markup(wording.tex_format(*place))  # noqa: S704 - likewise
     environment.globals["bold"] = Markup("**")
     return environment

@@ -78,6 +78,12 @@ def tex_score(value: Estimate) -> str:
     return f"{percent(value.mean)}({round(1000 * value.sd)})" if value.n > 1 else percent(value.mean)
 
 
+def tex_format(section: Section, split: str) -> str:
+    """The shape of a siunitx column: digits before and after the point, digits of the deviation if there is one."""
+    found = [final.sd for m in section.methods if (final := section.places[Key(m, split)].final) and final.n > 1]
+    return f"2.1({len(str(round(1000 * max(found))))})" if found else "2.1"
+
+
 def code(text: str) -> str:
     """The first 12 characters of a hash."""
     return text[:12]

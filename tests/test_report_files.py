@@ -85,10 +85,10 @@ def test_the_same_results_give_the_same_bytes(written, tmp_path):
     assert [name for name in files if (out / name).read_bytes() != (tmp_path / name).read_bytes()] == []
 
 
-def test_a_report_over_an_older_one_leaves_no_old_figures(written, tmp_path):
+def test_a_report_over_an_older_one_leaves_no_old_figures(tmp_path):
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "old.svg").touch()
-    write(build(written[0]), tmp_path, TEMPLATES)
+    write(build(tmp_path / "runs"), tmp_path, TEMPLATES)
     assert not (tmp_path / "figures" / "old.svg").exists()
 
 
@@ -162,6 +162,7 @@ def test_the_latex_tables_compile(written, tmp_path):
 def test_the_latex_table_marks_gaps_and_ties(written):
     text = (written[1] / "table.tex").read_text()
     row = next(line for line in text.splitlines() if line.startswith("rc2l"))
+    assert re.search(r"l(S\[table-format=2\.1\(\d\)\]){2}rr", text)
     assert re.fullmatch(r"rc2l & \\bfseries \d\d\.\d\(\d+\) & \{\} & .*", row)
 
 
@@ -224,6 +225,15 @@ def test_an_empty_folder_gives_a_report_that_says_so(tmp_path):
 def test_a_missing_template_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"table\.tex\.j2: no such template"):
         compose(build(tmp_path), "latex", tmp_path)
+
+
+def test_figures_of_many_methods_stay_readable(tmp_path):
+    grid = params(method=[f"baselines/m{i}" for i in range(30)], split=["1_16", "1_4"], seed=[0])
+    write_grid(tmp_path / "runs", grid.grid, images=3, panels=1)
+    write(build(tmp_path / "runs", grid), tmp_path / "out", TEMPLATES)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "figures show the first 24 of 30 methods" in text
+    assert "Predictions of the first 8 of 30 methods" in text
 
 
 @pytest.mark.slow
