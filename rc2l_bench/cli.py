@@ -65,27 +65,24 @@ def _carry_out(stages: list[Stage]) -> None:
 
 
 def _show_results(results: list[tuple[dict[str, str], Path]]) -> None:
-    table = Table(title="mIoU on the validation part, %")
-    for column in ("dataset", "split", "labels", "method", "seed"):
-        table.add_column(column)
-    for column in ("final", "best on val*", "test", "seconds", "peak MiB"):
-        table.add_column(column, justify="right")
+    table = Table(title="mIoU, %", caption="* best evaluation on the images it is scored on: optimistic")
+    table.add_column("cell", overflow="fold")
+    for column in ("labels", "val", "val best*", "test", "seconds", "MiB"):
+        table.add_column(column, justify="right", no_wrap=True)
     for item, folder in results:
         metrics, cost, facts = (_read(folder / f"{name}.json") for name in ("metrics", "cost", "run"))
-        test = metrics["test"]["miou"] if metrics["test"] else None
         table.add_row(
-            item["dataset"], item["split"], str(facts["split"]["labelled"]), item["method"], item["seed"],
-            _percent(metrics["miou"]), _percent(metrics["miou_best"]), _percent(test),
-            f"{cost['seconds']:.0f}", f"{_peak(cost['peak_memory']):.0f}",
-        )  # fmt: skip
+            f"{item['dataset']} {item['split']} {item['method'].split('/')[-1]} seed {item['seed']}",
+            str(facts["split"]["labelled"]),
+            _percent(metrics["miou"]),
+            _percent(metrics["miou_best"]),
+            _percent(metrics["test"]["miou"] if metrics["test"] else None),
+            f"{cost['seconds']:.0f}",
+            f"{_peak(cost['peak_memory']):.0f}",
+        )
     console.print(table)
-    console.print("* chosen on the images it is scored on: optimistic")
     for _, folder in results:
-        console.print(f"files: {escape(str(folder))}")
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"
+        console.print(f"files: {escape(str(folder))}", soft_wrap=True)
 
 
 def _peak(memory: dict[str, float]) -> float:
