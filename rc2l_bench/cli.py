@@ -89,6 +89,10 @@ def _peak(memory: dict[str, float]) -> float:
     return memory.get("allocated_mb", memory["resident_mb"])
 
 
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
 def _read(path: Path) -> Any:  # noqa: ANN401 - JSON holds anything
     return json.loads(path.read_text())
 
