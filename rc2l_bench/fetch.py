@@ -77,7 +77,7 @@ def verify(source: Source, path: Path) -> None:
         raise BenchError(f"{path}: missing: bring it with `rc2l-bench data fetch`")
     if fault := fault_of(source, path):
         raise BenchError(f"{path}: {fault}: delete it and fetch it again")
-    _stamp(source, path)
+    stamp(source, path)
 
 
 def fault_of(source: Source, path: Path) -> str | None:
@@ -99,7 +99,7 @@ def is_stamped(source: Source, path: Path) -> bool:
         return False
 
 
-def _stamp(source: Source, path: Path) -> None:
+def stamp(source: Source, path: Path) -> None:
     """Remembers that a file is good, so that 11 GB are not read at every start."""
     write_atomically(_stamp_of(path), json.dumps(_state(source, path)).encode())
 
@@ -124,7 +124,7 @@ def _already_there(source: Source, target: Path) -> bool:
         say(f"{target}: {fault}: removed")
         target.unlink()
         return False
-    _stamp(source, target)
+    stamp(source, target)
     return True
 
 
@@ -154,7 +154,7 @@ def _bring(source: Source, origin: Path | str, target: Path, in_place: bool) -> 
     if in_place:
         return origin, ""
     _copy(origin, target)
-    _stamp(source, target)
+    stamp(source, target)
     return target, ""
 
 
@@ -182,7 +182,7 @@ def _download(source: Source, address: str, target: Path) -> str | None:
         fault = fault_of(source, part)
         if fault is None:
             part.replace(target)
-            _stamp(source, target)
+            stamp(source, target)
             return None
         part.unlink()
         say(f"{source.name} from {without_secrets(address)}: {fault}: removed")

@@ -11,7 +11,7 @@ from rc2l_bench.errors import UsageError, suggest
 
 __all__ = ["BUILT_IN", "FOLDER", "PARTS", "Dataset", "Sample", "Source", "load_dataset", "names"]
 
-BUILT_IN = {"shapes": "Shapes", "camvid": "CamVid"}
+BUILT_IN = {"shapes": "Shapes", "camvid": "CamVid", "voc": "Voc", "cityscapes": "Cityscapes"}
 """Module of rc2l_bench.datasets -> its class."""
 FOLDER = Path("datasets")
 """Where the checkout keeps the user's own data sets."""
