@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,6 +22,7 @@ from rc2l_bench.wording import percent, short_names
 
 IMAGES = 3
 METHODS = 8
+BESIDE = 2
 _IGNORED = (255, 255, 255)
 _RIGHT = (222, 226, 230)
 _WRONG = (213, 94, 0)
@@ -50,7 +52,7 @@ def draw(section: Section, folder: Path, stem: str) -> tuple[list[Picture], list
             continue
         seeds = ", ".join(sorted({str(run.cell.seed) for run in runs.values()}))
         more = f" of the first {METHODS} of {len(runs)} methods" if len(runs) > METHODS else ""
-        errors = "below each its errors: orange wrong, grey right, white ignored"
+        errors = "errors: orange wrong, grey right, white ignored"
         caption = f"Predictions{more} at {column.split} (seed {seeds}); {errors}."
         pictures.append(Picture(f"{stem}-{column.split}-panels", f"Pictures at {column.split}", caption, "png"))
     return pictures, remarks
@@ -61,22 +63,26 @@ def _first(runs: Sequence[Run]) -> Run | None:
 
 
 def _figure(section: Section, panels: Mapping[str, Mapping[str, Panel]]) -> Figure:
-    """Two lines for each image: what was seen and said, and what was wrong."""
+    """A line for each image with errors beside predictions, or two lines with errors below when methods are many."""
     ids = _common(panels)
-    names = short_names(section.methods)
-    across = 2 + len(panels)
-    one = next(iter(panels.values()))[ids[0]]
+    beside = len(panels) <= BESIDE
+    across, lines = (2 + 2 * len(panels), 1) if beside else (2 + len(panels), 2)
+    one = next(table[ids[0]] for table in panels.values() if ids[0] in table)
     height, width = _read(one.image).shape[:2]
-    size = (1.75 * across, 1.75 * height / width * 2 * len(ids) + 0.3)
+    size = (1.75 * across, 1.75 * height / width * lines * len(ids) + 0.7)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02))
-    grid = figure.subplots(2 * len(ids), across, squeeze=False)
+    grid: NDArray[Any] = figure.subplots(lines * len(ids), across, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    for index, name in enumerate(["image", "truth", *(names[m] for m in panels)]):
-        grid[0, index].set_title(name, fontsize=8, loc="center")
+    names = short_names(section.methods)
+    heads = [head for m in panels for head in ([names[m], "errors"] if beside else [names[m]])]
+    for axes, head in zip(grid[0], ["image", "truth", *heads], strict=True):
+        axes.set_title(head, fontsize=8, loc="center")
     for row, panel_id in enumerate(ids):
-        _fill(grid[2 * row], grid[2 * row + 1], [table.get(panel_id) for table in panels.values()], section)
-    _legend(grid[1, 0], section)
+        found = [table.get(panel_id) for table in panels.values()]
+        upper, lower = (grid[row, 2::2], grid[row, 3::2]) if beside else (grid[2 * row, 2:], grid[2 * row + 1, 2:])
+        _fill(grid[lines * row, :2], upper, lower, found, section)
+    _legend(figure, section)
     return figure
 
 
@@ -86,34 +92,35 @@ def _common(panels: Mapping[str, Mapping[str, Panel]]) -> list[str]:
     return sorted(sorted(counts, key=lambda i: (-counts[i], i))[:IMAGES])
 
 
-def _fill(upper: Sequence[Axes], lower: Sequence[Axes], panels: Sequence[Panel | None], section: Section) -> None:
+def _fill(
+    seen: Iterable[Axes], said: Iterable[Axes], wrong: Iterable[Axes], panels: Sequence[Panel | None], section: Section
+) -> None:
+    """Draws one image: picture and truth, then every prediction with its errors."""
     known = next(panel for panel in panels if panel)
     truth = _read(known.truth)
-    upper[0].imshow(_read(known.image))
-    upper[1].imshow(paint(truth, section.palette), interpolation="nearest")
-    for index, panel in enumerate(panels, start=2):
+    image, labels = seen
+    image.imshow(_read(known.image))
+    labels.imshow(paint(truth, section.palette), interpolation="nearest")
+    for upper, lower, panel in zip(said, wrong, panels, strict=True):
         if panel is None:
             continue
         prediction = _read(panel.prediction)
         share, errors = errors_of(truth, prediction)
-        upper[index].imshow(paint(prediction, section.palette), interpolation="nearest")
-        lower[index].imshow(errors, interpolation="nearest")
-        lower[index].text(
-            0.03, 0.04, f"{percent(share)} % wrong", transform=lower[index].transAxes, fontsize=6.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85},
-        )  # fmt: skip
+        upper.imshow(paint(prediction, section.palette), interpolation="nearest")
+        lower.imshow(errors, interpolation="nearest")
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
+        lower.text(0.03, 0.04, f"{percent(share)} % wrong", transform=lower.transAxes, fontsize=6.5, bbox=box)
 
 
-def _legend(axes: Axes, section: Section) -> None:
+def _legend(figure: Figure, section: Section) -> None:
     patches = [
         Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="#8a8a8a", linewidth=0.4, label=name)
         for name, colour in zip(section.classes, section.palette, strict=False)
     ]
-    legend = axes.legend(
-        handles=patches, loc="upper left", fontsize=5.5, ncols=1 if len(patches) < 9 else 2, borderpad=0,
-        handlelength=1.2, handleheight=0.9, labelspacing=0.25, columnspacing=0.8,
-    )  # fmt: skip
-    legend.set_in_layout(False)
+    columns = max(1, int(figure.get_figwidth() / 1.1))
+    figure.legend(
+        handles=patches, loc="outside lower left", ncols=columns, fontsize=7, handlelength=1.2, columnspacing=1.2
+    )
 
 
 def _read(path: Path) -> Bytes:

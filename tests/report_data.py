@@ -151,7 +151,7 @@ def _write_panel(folder, index, quality, seed, classes):
     Image.fromarray(image).save(folder / f"{name}.image.png")
     for kind, labels in (("truth", truth), ("prediction", prediction)):
         picture = Image.fromarray(labels.astype(np.uint8))
-        picture.putpalette([v for colour in PALETTE for v in colour])
+        picture.putpalette([v for colour in PALETTE for v in colour] + [255] * 3 * (256 - len(PALETTE)))
         picture.save(folder / f"{name}.{kind}.png")
 
 
