@@ -21,7 +21,7 @@ from rc2l_bench.console import guarded
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import BenchError
 from rc2l_bench.evaluate import Evaluation, by_size, evaluate, merge, predict_classes
-from rc2l_bench.machine import commit, hardware, open_fabric, peak_memory, versions
+from rc2l_bench.machine import commit, hardware, is_first_process, open_fabric, peak_memory, versions
 from rc2l_bench.method import Method, MethodConfig, build, load_class, load_config
 from rc2l_bench.nets import find_weights
 from rc2l_bench.progress import Progress
@@ -218,13 +218,11 @@ def main(dataset: str, split: str, method: str, seed: int, shards: Path, plan: P
     cell = open_cell(dataset, split, method, seed, shards, plan)
     provenance = cell.provenance()
     run = Run(STORE, provenance["fingerprint"])
-    if not run.complete:
-        fabric = open_fabric(cell.params.runtime)
-        with run.lock(owner=fabric.is_global_zero):
-            carry_out(cell, run, provenance, fabric)
-        if not fabric.is_global_zero:
-            return
-    run.materialise(out)
+    with run.lock(owner=is_first_process()):
+        if not run.complete:
+            carry_out(cell, run, provenance, open_fabric(cell.params.runtime))
+        if is_first_process():
+            run.materialise(out)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,7 +180,7 @@ def merge(parts: list[Evaluation]) -> Evaluation:
     return Evaluation(ids=names, confusion=confusion[[first[name] for name in names]])
 
 
-def by_size(ids: list[str], image: Tensor, label: Tensor, size: Tensor) -> Iterator[Images]:
+def by_size(ids: Sequence[str], image: Tensor, label: Tensor, size: Tensor) -> Iterator[Images]:
     """Cuts images out of their canvas and groups those of equal size.
 
     Args:

@@ -46,9 +46,15 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
     try:
         part.chmod(0o755)
         fill(part)
+        for file in part.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as written:
+                    sync(written)
+        old = part.with_name(f"{part.name}.old")
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(old)
         part.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

@@ -69,6 +69,11 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     return peaks
 
 
+def is_first_process() -> bool:
+    """Whether this is the first of the processes of a training; known before `open_fabric`, which starts the others."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
 def open_fabric(runtime: Runtime) -> Fabric:
     """Device, precision and processes.
 

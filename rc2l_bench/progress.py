@@ -62,4 +62,4 @@ class Progress:
         self.line.update(self.task, completed=record.step, note=note)
         if self.plain and len(record.evaluations) > self.shown:
             self.shown = len(record.evaluations)
-            console.print(f"{self.title}: step {record.step}/{self.steps}  {note}")
+            console.print(f"{self.title}: step {record.step}/{self.steps}  {note}", soft_wrap=True)

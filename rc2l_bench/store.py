@@ -103,9 +103,17 @@ class Run:
                 f"another process is on this run ({self.folder}): wait for it, the result will be shared"
             ) from None
         try:
+            self._sweep()
             yield
         finally:
             lock.release()
+
+    def _sweep(self) -> None:
+        """Removes what a process left half-written when it was killed."""
+        for rest in self.folder.glob("*.tmp"):
+            rest.unlink()
+        for rest in self.folder.glob(f".{self.result.name}.*"):
+            shutil.rmtree(rest)
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.ckpt"), reverse=True)

@@ -37,7 +37,7 @@ class Record:
         evaluations: (step, mIoU) of every evaluation.
         step_seconds: seconds of every step.
         part_seconds: seconds by part of a step, summed.
-        other_seconds: seconds spent in logging and checkpoints, summed.
+        other_seconds: seconds spent in logging, progress and checkpoints, summed.
         seconds: seconds of the whole training, evaluations and interrupted sessions included.
         sums: sums of the losses since the last row.
     """
@@ -120,6 +120,7 @@ class Trainer:
         return {
             "method": self.method.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
             "record": dict(vars(self.record)),
         }
 
@@ -127,6 +128,7 @@ class Trainer:
         """Continues from what `state` gave."""
         self.method.load_state_dict(state["method"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.record = Record(**state["record"])
 
     @contextmanager
@@ -168,7 +170,8 @@ class Trainer:
     def _log(self, miou: float | None) -> None:
         """Adds a row to the history: means since the last one."""
         count = self.record.step - (int(self.record.history[-1]["step"] or 0) if self.record.history else 0)
-        means = {name: float(total) / count for name, total in self.record.sums.items()}
+        sums: Any = self.fabric.all_reduce(torch.stack(list(self.record.sums.values())), reduce_op="mean")
+        means = {name: total / count for name, total in zip(self.record.sums, sums.tolist(), strict=True)}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise BenchError(
@@ -184,21 +187,31 @@ class Trainer:
         record = self.record
         evaluation, miou = None, None
         if record.step in self.evaluate_after:
+            self._share_buffers()
             evaluation = feed.evaluate(self.method)
             miou = mean_iou(evaluation.confusion.sum(0, dtype="int64"))
             record.evaluations.append((record.step, miou))
         begin = time.perf_counter()
         if record.step % self.runtime.log_every == 0 or evaluation is not None:
             self._log(miou)
+        feed.watch(record)
         record.other_seconds += time.perf_counter() - begin
         return evaluation
+
+    def _share_buffers(self) -> None:
+        """Gives all processes the batch-norm statistics of the first one, so that they score the same network."""
+        if self.fabric.world_size > 1:
+            for buffer in self.method.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def _save(self, run: Run) -> None:
         begin = time.perf_counter()
         if self.fabric.is_global_zero:
             run.save(self.record.step, self.state())
         self.fabric.barrier()
-        self.record.other_seconds += time.perf_counter() - begin
+        spent = time.perf_counter() - begin
+        self.record.other_seconds += spent
+        self.record.seconds += spent
 
     def fit(self, feed: Feed, run: Run) -> Evaluation:
         """Trains to the end of the budget.
@@ -225,5 +238,5 @@ class Trainer:
             due = self.record.step % self.runtime.checkpoint_every == 0
             if due and self.record.step < self.protocol.steps:
                 self._save(run)
-            feed.watch(self.record)
-        return last if last is not None else feed.evaluate(self.method)
+        assert last is not None
+        return last
