@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -141,11 +144,33 @@ def _read_batches(
     shards: Shards, chunks: Sampler[list[int]] | list[list[int]], workers: int, cache_mb: int
 ) -> Iterator[RawBatch]:
     """Reads chunks of samples in order; the workers end when the iterator is closed."""
-    with warnings.catch_warnings():
+    found = _start(_Batches(shards, cache_mb), chunks, workers)
+    try:
+        while True:
+            try:
+                item = next(found)
+            except StopIteration:
+                return
+            except (RuntimeError, OSError, EOFError) as error:
+                if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                    raise
+                fault = " ".join(str(error).split()) or type(error).__name__
+                break
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        del found
+    # Raised out here, because the error above holds on to the iterator, and so to the other workers.
+    raise BenchError(f"{shards.folder}: a loader process died ({fault}): try fewer workers")
+
+
+def _start(batches: _Batches, chunks: Sampler[list[int]] | list[list[int]], workers: int) -> Iterator[Any]:
+    with warnings.catch_warnings(), _own_child_handler():
         # The number of workers is the user's choice, also where torch would take fewer.
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
         loader = DataLoader(
-            _Batches(shards, cache_mb),
+            batches,
             sampler=chunks,
             batch_size=None,
             num_workers=workers,
@@ -153,40 +178,39 @@ def _read_batches(
             # Its own, because a DataLoader draws from torch's generator otherwise and disturbs what comes after it.
             generator=torch.Generator(),
         )
-        found = iter(loader)
-    fault = ""
+        return iter(loader)
+
+
+@contextmanager
+def _own_child_handler() -> Iterator[None]:
+    """Keeps torch's handler out, which raises wherever this process happens to be when a worker dies.
+
+    Without it the next batch tells, some seconds later.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
     try:
-        for item in found:
-            if isinstance(item, BenchError):
-                raise item
-            yield item
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        fault = " ".join(str(error).split())
+        yield
     finally:
-        del found
-    # Raised out here, because the error above holds on to the iterator, and so to the other workers.
-    if fault:
-        raise BenchError(f"{shards.folder}: a loader process died ({fault}): try fewer workers")
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGCHLD, before)
 
 
 def _unchanged(item: Any) -> Any:  # noqa: ANN401 - what torch asks for
     return item
 
 
-class _Batches(Dataset["RawBatch | BenchError"]):
+class _Batches(Dataset["RawBatch | Exception"]):
     """Batches by the places of their samples."""
 
     def __init__(self, shards: Shards, cache_mb: int) -> None:
         self._shards = shards
         self._room = cache_mb << 20
 
-    def __getitem__(self, places: list[int]) -> RawBatch | BenchError:
+    def __getitem__(self, places: list[int]) -> RawBatch | Exception:
         """A batch, or what went wrong: torch would put a worker's traceback into the message of what is raised."""
         try:
             return self._read(places)
-        except BenchError as error:
+        except (BenchError, OSError) as error:
             return error
 
     def _read(self, places: list[int]) -> RawBatch:
