@@ -100,6 +100,11 @@ class Section:
         return any(place.gap for place in self.places.values())
 
     @property
+    def tested(self) -> bool:
+        """Some place has a score on test."""
+        return any(place.test for place in self.places.values())
+
+    @property
     def one_seed(self) -> bool:
         """No place has more than one seed."""
         return bool(self.runs) and all(len(place.runs) < 2 for place in self.places.values())

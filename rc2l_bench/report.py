@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 RESAMPLES = 10_000
 DEFAULT_REFERENCE = "supervised"
+_SEEDS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def build(root: Path, params: Params, reference: str | None = None, resamples: i
     inside, outside = _part(kept, set(declared))
     sections = [compare_runs(plan, _of(plan, inside), chosen, resamples) for plan in _declared_plans(params)]
     sections += [compare_runs(plan, _of(plan, outside), chosen, resamples) for plan in _other_plans(outside)]
-    remarks = [*broken, *aside, *(remark for section in sections for remark in section.remarks)]
+    remarks = [*broken, *aside, *(r for section in sections for r in (*section.remarks, *_missing(section)))]
     compared = frozenset(run.cell for section in sections for run in section.runs)
     return Report(tuple(sections), tuple(dict.fromkeys(remarks)), tuple(runs), compared, declared, chosen, resamples)
 
@@ -106,6 +107,21 @@ def choose_reference(name: str | None, methods: Sequence[str]) -> str:
     if found:
         raise UsageError(f"--reference {name}: could be {' or '.join(found)}: give more of its id")
     raise UsageError(f"--reference {name}: no such method in the grid or among the runs; {suggest(name, methods)}")
+
+
+def _missing(section: Section) -> list[Remark]:
+    """Declared runs without a result, one remark for each place."""
+    gaps = {key: place.missing for key, place in section.places.items() if place.missing}
+    return [
+        Remark(f"{section.dataset}/{split}/{method}", f"no result for {_seeds(seeds)}")
+        for (method, split), seeds in gaps.items()
+    ]
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    shown = ", ".join(str(seed) for seed in seeds[:_SEEDS_SHOWN])
+    more = f" and {len(seeds) - _SEEDS_SHOWN} more" if len(seeds) > _SEEDS_SHOWN else ""
+    return f"seed{'s' if len(seeds) > 1 else ''} {shown}{more}"
 
 
 def _part(runs: Sequence[Run], declared: set[Cell]) -> tuple[list[Run], list[Run]]:

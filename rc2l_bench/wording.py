@@ -141,7 +141,8 @@ def _column(section: Section, column: Column, names: dict[str, str]) -> str:
     best = max(places, key=lambda m: places[m].final.mean)  # type: ignore[union-attr]
     tied = [names[m] for m, place in places.items() if m != best and place.tied]
     text = f"{column.split}: {names[best]} scores highest, {score(places[best].final)} mIoU"
-    text += f"; the test cannot tell {_listed(tied)} from it." if tied else ", and the test tells it from all others."
+    test = "the test over images alone" if section.one_seed else "the test"
+    text += f"; {test} cannot tell {_listed(tied)} from it." if tied else f", and {test} tells it from all others."
     return text + _against(places[best], names[section.reference]) + _floor(column)
 
 

@@ -36,7 +36,10 @@ def test_the_table_is_the_declared_grid_also_without_runs(tmp_path):
 
 def test_a_missing_cell_is_an_empty_place_and_its_neighbours_stay(tmp_path):
     write_grid(tmp_path, GRID.grid, skip={("shapes", "1_16", CPS, s) for s in range(3)} | {("shapes", "1_4", CPS, 1)})
-    (section,) = build(tmp_path).sections
+    report = build(tmp_path)
+    (section,) = report.sections
+    assert f"shapes/1_16/{CPS}: no result for seeds 0, 1, 2" in said(report)
+    assert f"shapes/1_4/{CPS}: no result for seed 1" in said(report)
     assert section.places[Key(CPS, "1_16")].final is None
     assert section.places[Key(CPS, "1_4")].missing == (1,)
     assert section.places[Key(CPS, "1_4")].final.n == 2
