@@ -143,7 +143,7 @@ def _column(section: Section, column: Column, names: dict[str, str]) -> str:
     text = f"{column.split}: {names[best]} scores highest, {score(places[best].final)} mIoU"
     test = "the test over images alone" if section.one_seed else "the test"
     text += f"; {test} cannot tell {_listed(tied)} from it." if tied else f", and {test} tells it from all others."
-    return text + _against(places[best], names[section.reference]) + _floor(column)
+    return text + _against(places[best], names[section.reference]) + _floor(section, column)
 
 
 def _against(place: Place, reference: str) -> str:
@@ -154,10 +154,11 @@ def _against(place: Place, reference: str) -> str:
     )
 
 
-def _floor(column: Column) -> str:
+def _floor(section: Section, column: Column) -> str:
     if not math.isfinite(column.floor):
         return NOTHING
-    return f" With these runs, differences under {percent(column.floor)} points cannot be told apart."
+    more = ", even before seeds are counted in" if section.one_seed else ""
+    return f" With these runs, differences under {percent(column.floor)} points cannot be told apart{more}."
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from rc2l_bench import report as reports
 from rc2l_bench.comparison import Key
 from rc2l_bench.errors import UsageError
 from rc2l_bench.publish import frame
+from rc2l_bench.wording import findings
 
 SUPERVISED, CPS, RC2L = "baselines/supervised", "baselines/cps", "rc2l_bench/rc2l"
 GRID = params(method=[SUPERVISED, CPS, RC2L], split=["1_16", "1_4"], seed=[0, 1, 2])
@@ -86,6 +87,8 @@ def test_one_seed_is_said_to_have_no_interval_over_seeds(tmp_path):
     write_run(tmp_path, method=CPS)
     (section,) = build(tmp_path).sections
     assert section.one_seed
+    assert "No interval over seeds exists" in "\n".join(findings(section))
+    assert "cannot be told apart, even before seeds are counted in" in "\n".join(findings(section))
     assert section.places[Key(CPS, "1_16")].final.over == "images"
     assert section.places[Key(CPS, "1_16")].gap.over == "images"
 
