@@ -18,6 +18,8 @@ ALPHA, GAMMA = 0.25, 2.0
 """Of the focal loss and cost (MaskFormer)."""
 SMOOTH = 1.0
 """ε of every dice, in pixels (MaskFormer)."""
+CHUNK = 32
+"""Queries whose costs are computed at a time; bounds the memory of matching."""
 
 
 class SetLossConfig(Model):
@@ -41,10 +43,28 @@ def softplus(x: Tensor) -> Tensor:
     return (x + size) / 2 - size.sigmoid().log()
 
 
+def _cost(logits: Tensor, mask: Tensor, valid: Tensor, target: Tensor, label: Tensor, weights: SetLossConfig) -> Tensor:
+    """`matching_cost` of some of the queries."""
+    x = bounded(mask).flatten(2)
+    inside, loss = x.sigmoid(), softplus(x)
+    as_outside = (1 - ALPHA) * inside**GAMMA * loss * valid
+    as_inside = ALPHA * (1 - inside) ** GAMMA * (loss - x) * valid
+    focal = torch.einsum("bqp,brp->bqr", as_inside - as_outside, target) + as_outside.sum(-1, keepdim=True)
+    inside = inside * valid
+    overlap = torch.einsum("bqp,brp->bqr", inside, target)
+    area = inside.sum(-1, keepdim=True) + target.sum(-1)[:, None]
+    wanted = label[:, None].expand(-1, logits.shape[1], -1)
+    return (
+        -weights.class_weight * logits.softmax(-1).gather(2, wanted)
+        + weights.focal_weight * focal / valid.sum(-1, keepdim=True).clamp(min=1)
+        + weights.dice_weight * (1 - (2 * overlap + SMOOTH) / (area + SMOOTH))
+    )
+
+
 @torch.no_grad()
 @in_float32
 def matching_cost(logits: Tensor, mask: Tensor, regions: Regions, weights: SetLossConfig) -> Tensor:
-    """MaskFormer's cost of giving region j to query i, over the valid pixels.
+    """MaskFormer's cost of giving region j to query i, over the valid pixels V.
 
     −w_class · softmax(c_i)_{y_j} + w_focal · mean_x focal(p_i, M_j) + w_dice · (1 − dice(σ(p_i), M_j))
 
@@ -57,22 +77,9 @@ def matching_cost(logits: Tensor, mask: Tensor, regions: Regions, weights: SetLo
     Returns:
         (B, Q, R) float32, finite for any logits.
     """
-    valid = regions.valid.flatten(1)[:, None].float()
-    target = regions.mask().flatten(2).float()
-    x = bounded(mask).flatten(2)
-    inside, loss = x.sigmoid(), softplus(x)
-    as_outside = (1 - ALPHA) * inside**GAMMA * loss * valid
-    as_inside = ALPHA * (1 - inside) ** GAMMA * (loss - x) * valid
-    focal = torch.einsum("bqp,brp->bqr", as_inside - as_outside, target) + as_outside.sum(-1, keepdim=True)
-    inside = inside * valid
-    overlap = torch.einsum("bqp,brp->bqr", inside, target)
-    area = inside.sum(-1, keepdim=True) + target.sum(-1)[:, None]
-    wanted = regions.label[:, None].expand(-1, logits.shape[1], -1)
-    return (
-        -weights.class_weight * bounded(logits).softmax(-1).gather(2, wanted)
-        + weights.focal_weight * focal / valid.sum(-1, keepdim=True).clamp(min=1)
-        + weights.dice_weight * (1 - (2 * overlap + SMOOTH) / (area + SMOOTH))
-    )
+    valid, target = regions.valid.flatten(1)[:, None].float(), regions.mask().flatten(2).float()
+    parts = zip(bounded(logits).split(CHUNK, 1), mask.split(CHUNK, 1), strict=True)
+    return torch.cat([_cost(c, p, valid, target, regions.label, weights) for c, p in parts], 1)
 
 
 def assign(cost: Tensor, present: Tensor) -> Tensor:

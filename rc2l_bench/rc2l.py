@@ -24,7 +24,7 @@ from rc2l_bench.region_losses import (
     set_loss,
 )
 from rc2l_bench.region_net import Prediction, RegionNet
-from rc2l_bench.regions import Target, bounded, pool, read_target, semantic_map
+from rc2l_bench.regions import Target, bounded, mask_probability, pool, read_target, semantic_map
 from rc2l_bench.types import Batch
 
 
@@ -116,7 +116,7 @@ class RC2L(Method):
         """The four losses of the strong views, each computed when it is called; `match` is σ, (B, R)."""
         config, regions = self.config, target.regions
         logits = bounded(student.logits[:, -1])
-        mask = bounded(student.mask()).sigmoid() * regions.valid[:, None]
+        mask = mask_probability(student.mask(), regions.valid)
         return {
             "rmc": lambda: region_mask_contrast(mask, regions.mask(), match, config.mask_temperature),
             "rfc": lambda: region_feature_contrast(

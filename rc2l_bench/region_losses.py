@@ -210,12 +210,13 @@ def mask_losses(seen: Prediction, truth: Regions, match: Tensor) -> tuple[Tensor
     mask = torch.einsum("bsrd,bdhw->bsrhw", seen.embedding.gather(2, index), seen.features)[image, layer, region]
     x = resize(bounded(mask)[:, None], truth.index.shape[-2:]).flatten(1)
     target = (truth.index[image] == region[:, None, None]).flatten(1)
-    valid = truth.valid[image].flatten(1).float()
-    x = torch.where(target, -x, x)
+    valid = truth.valid[image].flatten(1)
+    inside, outside = (target & valid).float(), (~target & valid).float()
+    area, pixels = inside.sum(1), valid.sum(1).clamp(min=1)
+    x = x * (outside - inside)  # now positive where it is wrong
     wrong = x.sigmoid()
-    focal = (wrong**GAMMA * softplus(x) * valid * torch.where(target, ALPHA, 1 - ALPHA)).sum(1)
-    focal = focal / valid.sum(1).clamp(min=1)
-    area, missed, extra = (y.sum(1) for y in (target * valid, wrong * valid * target, wrong * valid * ~target))
+    focal = (wrong.square() * softplus(x) * (ALPHA * inside + (1 - ALPHA) * outside)).sum(1) / pixels
+    missed, extra = (wrong * inside).sum(1), (wrong * outside).sum(1)
     dice = 1 - (2 * (area - missed) + SMOOTH) / (2 * area - missed + extra + SMOOTH)
     count = mean_over_processes(truth.present.sum())
     return focal.sum() / count, dice.sum() / count

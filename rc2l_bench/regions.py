@@ -38,6 +38,20 @@ def bounded(logits: Tensor) -> Tensor:
     return logits.float().nan_to_num(0.0, BOUND, -BOUND).clamp(-BOUND, BOUND)
 
 
+def mask_probability(mask: Tensor, valid: Tensor) -> Tensor:
+    """m = σ(p) restricted to V.
+
+    Args:
+        mask: (B, Q, h, w) mask logits p.
+        valid: (B, h, w) bool, V.
+
+    Returns:
+        (B, Q, h, w) float32 in [0, 1]; 0 outside of V and where p is not a number.
+    """
+    # On the logits, so that one tensor, m itself, is all that the backward pass keeps.
+    return mask.float().masked_fill(mask.isnan() | ~valid[:, None], -torch.inf).sigmoid()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regions:
     """Disjoint regions of every image, padded to the same number R >= 1.
@@ -173,7 +187,7 @@ def query_regions(logits: Tensor, mask: Tensor, valid: Tensor, box: Tensor, thre
 
     Args:
         logits: (U, Q, K + 1) class logits.
-        mask: (U, Q, h, w) mask logits.
+        mask: (U, Q, h, w) mask probabilities.
         valid: (U, h, w) bool.
         box: (V, U, h, w) bool; CutMix.
         threshold: of the class probability, in [0, 1].
@@ -184,7 +198,7 @@ def query_regions(logits: Tensor, mask: Tensor, valid: Tensor, box: Tensor, thre
     probability = logits.softmax(-1)
     score, best = probability.max(-1)
     score = score.where((best < logits.shape[-1] - 1) & (score >= threshold), -1.0)
-    score, index = score[..., None, None].where(mask > 0, -1.0).max(1)
+    score, index = score[..., None, None].where(mask > 0.5, -1.0).max(1)
     index = mix(index.where(valid & (score >= 0), -1), box)
     index = index + logits.shape[1] * (box.flatten(0, 1) & (index >= 0))
     real = F.normalize(probability[..., :-1], p=1.0, dim=-1)
@@ -231,8 +245,8 @@ def read_target(
     """
     size = seen.features.shape[-2:]
     valid, box = shrink(valid, size), shrink(box, size)
-    logits, mask = bounded(seen.logits[:, -1]), bounded(seen.mask())
-    semantic = mix(semantic_map(logits, mask.sigmoid()), box)
+    logits, mask = bounded(seen.logits[:, -1]), mask_probability(seen.mask(), valid)
+    semantic = mix(semantic_map(logits, mask), box)
     if form == "class":
         regions = class_regions(semantic, mix(valid, box), threshold)
     else:
@@ -254,6 +268,6 @@ def pool(features: Tensor, mask: Tensor) -> Tensor:
     Returns:
         (B, R, D) float32; 0 for an empty mask.
     """
-    # Weights that sum to 1 first: a sum over many pixels would overflow.
-    share = mask.float() / mask.float().sum((2, 3), keepdim=True).clamp(min=1e-6)
-    return F.normalize(torch.einsum("brhw,bdhw->brd", share, features.float()), dim=-1, eps=1e-6)
+    mask = mask.float()
+    mean = torch.einsum("brhw,bdhw->brd", mask, features.float()) / mask.sum((2, 3))[..., None].clamp(min=1e-6)
+    return F.normalize(mean, dim=-1, eps=1e-6)

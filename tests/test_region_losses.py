@@ -21,7 +21,7 @@ from rc2l_bench.region_losses import (
     unmatched,
 )
 from rc2l_bench.region_net import Prediction
-from rc2l_bench.regions import Regions, number_regions, pool, semantic_map
+from rc2l_bench.regions import Regions, mask_probability, number_regions, pool, semantic_map
 
 K = 4
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -49,7 +49,7 @@ class Scene:
         return [self.logits, self.mask, self.features]
 
     def m(self):
-        return self.mask.float().sigmoid() * self.regions.valid[:, None]
+        return mask_probability(self.mask, self.regions.valid)
 
     def rmc(self, temperature=0.3):
         return region_mask_contrast(self.m(), self.regions.mask(), self.match, temperature)

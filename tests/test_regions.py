@@ -117,7 +117,9 @@ def sure(*classes):
 
 
 def test_a_query_region_is_the_binarised_mask_of_a_confident_query():
-    mask = torch.tensor([[5.0, -5, -5, -5], [-5, 5, -5, -5], [-5, -5, 5, -5], [-5, -5, -5, -5]]).view(1, 4, 1, 4)
+    mask = (
+        torch.tensor([[5.0, -5, -5, -5], [-5, 5, -5, -5], [-5, -5, 5, -5], [-5, -5, -5, -5]]).view(1, 4, 1, 4).sigmoid()
+    )
     logits = sure(2, K, 2, 1)[None]
     regions = query_regions(pair(logits), pair(mask), pair(torch.ones(1, 1, 4)).bool(), no_box(2, 1, 4), 0.9)
     assert regions.present[0].tolist() == [True, True]  # of the same class; no object and empty masks give none
@@ -127,7 +129,7 @@ def test_a_query_region_is_the_binarised_mask_of_a_confident_query():
 
 
 def test_queries_below_the_threshold_give_no_region():
-    mask = torch.full((2, 1, 1, 2), 5.0)
+    mask = torch.full((2, 1, 1, 2), 0.9)
     logits = torch.tensor([0.8, 0.1, 0.05, 0.03, 0.02]).log().expand(2, 1, -1)
     valid = torch.ones(2, 1, 2).bool()
     assert query_regions(logits, mask, valid, no_box(2, 1, 2), 0.79).present.all()
@@ -135,7 +137,7 @@ def test_queries_below_the_threshold_give_no_region():
 
 
 def test_overlaps_of_query_regions_go_to_the_more_probable_query():
-    mask = torch.tensor([[9.0, 9, -9], [-9, 1, 1]]).view(1, 2, 1, 3)
+    mask = torch.tensor([[9.0, 9, -9], [-9, 1, 1]]).view(1, 2, 1, 3).sigmoid()
     logits = torch.stack([sure(0)[0] * 0.2, sure(1)[0]])[None]
     valid = pair(torch.ones(1, 1, 3)).bool()
     regions = query_regions(pair(logits), pair(mask), valid, no_box(2, 1, 3), 0.5)
@@ -151,7 +153,7 @@ def test_the_distribution_of_a_query_region_has_no_no_object():
 
 
 def test_pasted_query_regions_keep_their_own_class():
-    mask = torch.full((2, 1, 1, 4), 5.0)
+    mask = torch.full((2, 1, 1, 4), 0.9)
     logits = torch.stack([sure(0), sure(3)])
     box = torch.tensor([False, False, True, True]).view(1, 1, 1, 4).expand(2, 2, 1, 4)
     regions = query_regions(logits, mask, torch.ones(2, 1, 4).bool(), box, 0.5)
