@@ -7,7 +7,6 @@ import platform
 import resource
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import psutil
@@ -17,21 +16,6 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 
 from rc2l_bench.config import Runtime
 from rc2l_bench.errors import BenchError, UsageError
-
-NUMERIC = ("torch", "torchvision", "timm", "kornia", "kornia_rs", "numpy", "scipy")
-"""Packages whose version may move a number; they take part in the fingerprint."""
-
-
-def versions() -> dict[str, str]:
-    """Versions of the numeric packages."""
-
-    def one(package: str) -> str:
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return "missing"
-
-    return {package: one(package) for package in NUMERIC}
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
@@ -67,11 +51,6 @@ def peak_memory(device: torch.device) -> dict[str, float]:
         peaks["allocated_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
         peaks["reserved_mb"] = torch.cuda.max_memory_reserved(device) / 2**20
     return peaks
-
-
-def is_first_process() -> bool:
-    """Whether this is the first of the processes of a training; known before `open_fabric`, which starts the others."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def open_fabric(runtime: Runtime) -> Fabric:

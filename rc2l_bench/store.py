@@ -1,7 +1,11 @@
-"""Runs by fingerprint: checkpoints that survive a kill at any moment, and results that are never computed twice."""
+"""Runs by fingerprint: checkpoints that survive a kill at any moment, and results that are never computed twice.
+
+Torch is imported only to read and write checkpoints, so that a finished run is handed out at once.
+"""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import io
@@ -11,22 +15,62 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import replace_folder, write_atomically
 
+if TYPE_CHECKING:
+    import torch
+
 KEPT = 2
 """Checkpoints of a run that are kept: the newest, and one before it."""
 
-SOURCES = (
-    "augment", "decode", "draws", "evaluate", "loader", "losses", "method", "metrics", "nets",
-    "region_losses", "region_net", "regions", "train", "types",
-)  # fmt: skip
-"""Modules of the package whose source makes numbers; the method's own module is added."""
+QUIET = {"config", "console", "errors", "files", "machine", "outcome", "progress", "schema", "store", "weights"}
+"""Modules that read, write or show, and make no numbers."""
+
+
+def module_file(module: str) -> Path | None:
+    """The source file of a module of this project; None for what is not one, or lies elsewhere."""
+    if module.split(".")[0] not in ("rc2l_bench", "baselines"):
+        return None
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Names that a file imports: modules, and for `from a import b` also `a.b`, which may be one."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def sources(*modules: str) -> dict[str, Path]:
+    """Files of modules and of all that they import within the project, without the quiet ones.
+
+    Args:
+        modules: for instance `rc2l_bench.session`, `baselines.cps`.
+
+    Returns:
+        File by module, sorted by module.
+    """
+    found: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        module = waiting.pop()
+        file = module_file(module)
+        if file is not None and module not in found and module.split(".")[-1] not in QUIET:
+            found[module] = file
+            waiting += imported(file)
+    return dict(sorted(found.items()))
 
 
 def digest_sources(method: str) -> str:
@@ -36,11 +80,8 @@ def digest_sources(method: str) -> str:
         method: id, for instance `baselines/cps`.
     """
     digest = hashlib.sha256()
-    for module in [f"rc2l_bench.{name}" for name in SOURCES] + [method.replace("/", ".")]:
-        spec = importlib.util.find_spec(module)
-        assert spec is not None, module
-        assert spec.origin is not None, module
-        digest.update(f"{module}\n".encode() + Path(spec.origin).read_bytes())
+    for module, file in sources("rc2l_bench.session", method.replace("/", ".")).items():
+        digest.update(f"{module}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 
 
@@ -125,6 +166,8 @@ class Run:
             step: steps that are done.
             state: tensors and plain values.
         """
+        import torch
+
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         content = buffer.getvalue()
@@ -141,6 +184,8 @@ class Run:
         Returns:
             What `save` was given; None when the run has not begun.
         """
+        import torch
+
         for path in self._checkpoints():
             content = path.read_bytes()
             if hashlib.sha256(content[32:]).digest() == content[:32]:

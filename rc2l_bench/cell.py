@@ -1,0 +1,118 @@
+"""One cell: all that its numbers depend on. Reading it needs no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rc2l_bench import store
+from rc2l_bench.config import Params, Protocol, load
+from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.schema import read_yaml
+from rc2l_bench.shards import Shards
+from rc2l_bench.weights import find_weights
+
+NUMERIC = ("torch", "torchvision", "timm", "kornia", "kornia_rs", "numpy", "scipy")
+"""Packages whose version may move a number; they take part in the fingerprint."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of the numeric packages."""
+
+    def one(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "missing"
+
+    return {package: one(package) for package in NUMERIC}
+
+
+def is_first_process() -> bool:
+    """Whether this is the first of the processes of a training; known before `open_fabric`, which starts the others."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
+def method_yaml(method: str) -> Path:
+    """The yaml beside a method's module.
+
+    Args:
+        method: id, for instance `baselines/cps`.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    file = store.module_file(method.replace("/", "."))
+    if file is None:
+        raise UsageError(f"unknown method '{method}': there is no {method}.py at the root of the checkout")
+    return file.with_suffix(".yaml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """All that the numbers of a run depend on, but for the code."""
+
+    dataset: str
+    split: str
+    method: str
+    seed: int
+    params: Params
+    config: Any
+    plan: dict[str, Any]
+    pool: Shards
+    labelled: Shards
+    val: Shards
+    test: Shards | None
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol of the cell's data set."""
+        return self.params.protocol_of(self.dataset)
+
+    def provenance(self) -> dict[str, Any]:
+        """run.json: the fingerprint, every part of it, and on what the run was carried out."""
+        weights = find_weights(self.protocol.net)
+        parts = {
+            "cell": {"dataset": self.dataset, "split": self.split, "method": self.method, "seed": self.seed},
+            "split": {
+                "id": self.plan["id"],
+                "labelled": len(self.plan["labelled"]),
+                "unlabelled": len(self.plan["unlabelled"]),
+            },
+            "shards": {
+                "pool": self.pool.digest,
+                "labelled": self.labelled.digest,
+                "val": self.val.digest,
+                "test": self.test.digest if self.test else None,
+            },
+            "dataset": self.val.index.dataset.model_dump(mode="json"),
+            "protocol": self.protocol.model_dump(mode="json"),
+            "weights": store.digest_file(weights) if weights else self.protocol.net.weights,
+            "method_config": self.config,
+            "runtime": self.params.runtime.model_dump(mode="json", exclude={"workers", "cache_mb", "checkpoint_every"}),
+            "source": store.digest_sources(self.method),
+            "versions": versions(),
+        }
+        return {"fingerprint": store.fingerprint(parts), **parts}
+
+
+def open_cell(dataset: str, split: str, method: str, seed: int, shards: Path, plan_file: Path) -> Cell:
+    """Reads everything that a cell needs."""
+    params = load(Params, Path("params.yaml"))
+    plan = json.loads(plan_file.read_text())
+    test = Shards(shards / "test")
+    cell = Cell(
+        dataset=dataset, split=split, method=method, seed=seed, params=params, config=read_yaml(method_yaml(method)),
+        plan=plan,
+        pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split), val=Shards(shards / "val"),
+        test=test if test.labelled else None,
+    )  # fmt: skip
+    if cell.labelled.index.split_id != plan["id"]:
+        raise BenchError(f"{cell.labelled.folder}: was made for another split than {plan_file}: run the stages again")
+    if not cell.val.labelled:
+        raise BenchError(f"{cell.val.folder}: validation needs images with masks, there are none")
+    return cell
