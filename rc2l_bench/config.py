@@ -241,6 +241,8 @@ class Params(Model):
     split: SplitConfig
     shard: ShardConfig
     runtime: Runtime
+    recipes: dict[str, Protocol] = Field(default_factory=dict)
+    """Named protocols to choose from."""
     protocol: dict[str, Protocol]
     """By dataset; a dataset without one of its own uses `default`."""
 
