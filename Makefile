@@ -21,6 +21,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 bench: $(READY) .dvc/config.local
+	$(BIN)/rc2l-bench run --grid --jobs 0
 	$(BIN)/dvc repro
 	@echo "report: reports/index.html"
 

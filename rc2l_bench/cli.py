@@ -17,9 +17,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from rc2l_bench import __version__, cli_data, cli_report, cli_split
+from rc2l_bench.config import Params, load
 from rc2l_bench.console import console, guarded, one_line_errors
+from rc2l_bench.datasets import names
 from rc2l_bench.errors import UsageError, suggest
-from rc2l_bench.stages import Stage, cell_stages, find_methods, resolve_method
+from rc2l_bench.stages import carry_out_cells, cell_stages, find_methods, resolve_method
 
 app = typer.Typer(
     name="rc2l-bench",
@@ -36,32 +38,35 @@ app.command()(cli_report.report)
 @app.command()
 @guarded
 def run(
-    method: Annotated[list[str], typer.Option(help="Id of a method, or the tail of one: rc2l, cps, supervised.")],
-    split: Annotated[list[str], typer.Option(help="Which images are labelled: 1_16, 1_4, full, or a published list.")],
-    dataset: Annotated[list[str], typer.Option(help="Data set.")] = ["shapes"],  # noqa: B006 - typer needs a list
+    method: Annotated[list[str], typer.Option(help="Id of a method, or the tail of one: rc2l, cps, supervised.")] = [],  # noqa: B006
+    split: Annotated[list[str], typer.Option(help="Labelled images: 1_16, 1_4, full, or a published list.")] = [],  # noqa: B006
+    dataset: Annotated[list[str], typer.Option(help="Data set.")] = ["shapes"],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="Seed of initialisation, order and augmentation.")] = [0],  # noqa: B006
+    grid: Annotated[bool, typer.Option("--grid", help="All cells of the grid in params.yaml.")] = False,
+    jobs: Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many as there are cores for.")] = 1,
 ) -> None:
     """Train and evaluate cells: every combination of what is given. Repeat an option for several values."""
-    from rc2l_bench.datasets import names
-
-    ids = [resolve_method(name, find_methods()) for name in method]
-    for name in dataset:
-        if name not in names():
-            raise UsageError(f"unknown dataset '{name}': {suggest(name, names())}")
-    results = []
-    for cell in itertools.product(dataset, split, ids, map(str, seed)):
-        item = dict(zip(("dataset", "split", "method", "seed"), cell, strict=True))
-        stages = cell_stages(item)
-        _carry_out(stages)
-        results.append((item, stages[-1].outs[0]))
-    _show_results(results)
+    params = load(Params, Path("params.yaml"))
+    if grid:
+        dataset, split, method, seed = params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed
+    elif not (method and split):
+        raise UsageError("which cells? give --method and --split, for instance --method rc2l --split 1_16, or --grid")
+    items = _cells(dataset, split, method, seed)
+    trainings = jobs or max(1, (os.cpu_count() or 1) // params.runtime.threads)
+    codes = [code for _, code in carry_out_cells(items, min(trainings, len(items)))]
+    if failed := [code for code in codes if code != 0]:
+        raise typer.Exit(failed[0] if failed[0] > 0 else 128 - failed[0])
+    _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])
 
 
-def _carry_out(stages: list[Stage]) -> None:
-    for stage in stages:
-        code = stage.carry_out()
-        if code != 0:
-            raise typer.Exit(code if code > 0 else 128 - code)
+def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: list[int]) -> list[dict[str, str]]:
+    known = names()
+    for name in datasets:
+        if name not in known:
+            raise UsageError(f"unknown dataset '{name}': {suggest(name, known)}")
+    ids = [resolve_method(name, find_methods()) for name in methods]
+    product = itertools.product(datasets, splits, ids, map(str, seeds))
+    return [dict(zip(("dataset", "split", "method", "seed"), cell, strict=True)) for cell in product]
 
 
 def _show_results(results: list[tuple[dict[str, str], Path]]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,14 +59,43 @@ class Stage:
         """Whether nothing has changed since the stage last succeeded."""
         return self.stamp.is_file() and self.stamp.read_text() == self.signature()
 
-    def carry_out(self) -> int:
-        """Runs the stage unless it is fresh; returns its exit code."""
+    def carry_out(self, plain: bool = False) -> int:
+        """Runs the stage unless it is fresh.
+
+        Args:
+            plain: whole lines instead of a moving one, because other stages write to the same terminal.
+
+        Returns:
+            Its exit code.
+        """
         if self.fresh():
             return 0
-        code = subprocess.run(self.command, check=False).returncode
+        environment = {**os.environ, "TERM": "dumb"} if plain else None
+        code = subprocess.run(self.command, check=False, env=environment).returncode
         if code == 0:
             write_atomically(self.stamp, self.signature().encode())
         return code
+
+
+def carry_out_cells(items: list[dict[str, str]], jobs: int) -> Iterator[tuple[dict[str, str], int]]:
+    """Brings cells up to date: the stages of the data one after the other, then several trainings at a time.
+
+    Args:
+        items: the cells.
+        jobs: trainings at a time.
+
+    Yields:
+        Every cell with the exit code of the stage that ended it, in the order of `items`.
+    """
+    for item in items:
+        for stage in cell_stages(item)[:-1]:
+            if code := stage.carry_out():
+                yield item, code
+                return
+    with ThreadPoolExecutor(jobs) as pool:
+        trainings = [cell_stages(item)[-1] for item in items]
+        codes = [pool.submit(training.carry_out, jobs > 1) for training in trainings]
+        yield from ((item, code.result()) for item, code in zip(items, codes, strict=True))
 
 
 def _state(path: Path) -> list[tuple[str, int, int]] | None:
