@@ -18,7 +18,7 @@ ALPHA, GAMMA = 0.25, 2.0
 """Of the focal loss and cost (MaskFormer)."""
 SMOOTH = 1.0
 """ε of every dice, in pixels (MaskFormer)."""
-CHUNK = 32
+CHUNK = 16
 """Queries whose costs are computed at a time; bounds the memory of matching."""
 
 
@@ -78,7 +78,7 @@ def matching_cost(logits: Tensor, mask: Tensor, regions: Regions, weights: SetLo
         (B, Q, R) float32, finite for any logits.
     """
     valid, target = regions.valid.flatten(1)[:, None].float(), regions.mask().flatten(2).float()
-    parts = zip(bounded(logits).split(CHUNK, 1), mask.split(CHUNK, 1), strict=True)
+    parts = zip(torch.split(bounded(logits), CHUNK, 1), torch.split(mask, CHUNK, 1), strict=True)
     return torch.cat([_cost(c, p, valid, target, regions.label, weights) for c, p in parts], 1)
 
 

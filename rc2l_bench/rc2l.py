@@ -116,12 +116,12 @@ class RC2L(Method):
         """The four losses of the strong views, each computed when it is called; `match` is σ, (B, R)."""
         config, regions = self.config, target.regions
         logits = bounded(student.logits[:, -1])
-        mask = mask_probability(student.mask(), regions.valid)
+        mask, target_mask = mask_probability(student.mask(), regions.valid), regions.mask().float()
         return {
-            "rmc": lambda: region_mask_contrast(mask, regions.mask(), match, config.mask_temperature),
+            "rmc": lambda: region_mask_contrast(mask, target_mask, match, config.mask_temperature),
             "rfc": lambda: region_feature_contrast(
-                pool(student.features, of_query(mask, match)),
-                pool(target.features, regions.mask()),
+                of_query(pool(student.features, mask), match),
+                pool(target.features, target_mask),
                 regions.label,
                 regions.present,
                 match,

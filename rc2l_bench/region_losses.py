@@ -204,22 +204,23 @@ def mask_losses(seen: Prediction, truth: Regions, match: Tensor) -> tuple[Tensor
     Returns:
         Two scalars: Σ over masks / the number of regions (average over processes).
     """
-    image, layer, region = (match >= 0).nonzero(as_tuple=True)
+    image, region = truth.present.nonzero(as_tuple=True)  # P regions
     index = match.clamp(min=0)[..., None].expand(-1, -1, -1, seen.embedding.shape[-1])
     # Masks of matched queries only: the others need no gradient.
-    mask = torch.einsum("bsrd,bdhw->bsrhw", seen.embedding.gather(2, index), seen.features)[image, layer, region]
-    x = resize(bounded(mask)[:, None], truth.index.shape[-2:]).flatten(1)
-    target = (truth.index[image] == region[:, None, None]).flatten(1)
-    valid = truth.valid[image].flatten(1)
+    mask = torch.einsum("bsrd,bdhw->brshw", seen.embedding.gather(2, index), seen.features)[image, region]
+    x = resize(bounded(mask), truth.index.shape[-2:]).flatten(2)  # (P, S, H·W)
+    target = (truth.index[image] == region[:, None, None]).flatten(1)[:, None]
+    valid = truth.valid[image].flatten(1)[:, None]
     inside, outside = (target & valid).float(), (~target & valid).float()
-    area, pixels = inside.sum(1), valid.sum(1).clamp(min=1)
+    area, pixels = inside.sum(2), valid.sum(2).clamp(min=1)
     x = x * (outside - inside)  # now positive where it is wrong
     wrong = x.sigmoid()
-    focal = (wrong.square() * softplus(x) * (ALPHA * inside + (1 - ALPHA) * outside)).sum(1) / pixels
-    missed, extra = (wrong * inside).sum(1), (wrong * outside).sum(1)
+    focal = (wrong**GAMMA * softplus(x) * (ALPHA * inside + (1 - ALPHA) * outside)).sum(2) / pixels
+    missed, extra = (wrong * inside).sum(2), (wrong * outside).sum(2)
     dice = 1 - (2 * (area - missed) + SMOOTH) / (2 * area - missed + extra + SMOOTH)
+    taken = match[image, :, region] >= 0
     count = mean_over_processes(truth.present.sum())
-    return focal.sum() / count, dice.sum() / count
+    return (focal * taken).sum() / count, (dice * taken).sum() / count
 
 
 @in_float32

@@ -39,7 +39,7 @@ def bounded(logits: Tensor) -> Tensor:
 
 
 def mask_probability(mask: Tensor, valid: Tensor) -> Tensor:
-    """m = σ(p) restricted to V.
+    """Mask probabilities m = σ(p), restricted to V.
 
     Args:
         mask: (B, Q, h, w) mask logits p.
