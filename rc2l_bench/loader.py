@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import BenchError, UsageError
@@ -23,8 +23,15 @@ from rc2l_bench.shards import Shards
 from rc2l_bench.types import IGNORE
 
 Planes = NDArray[np.uint8]
+Places = NDArray[np.int64]
 Sample = tuple[Planes, Planes | None]
 """Image (3, H, W) and mask (H, W)."""
+_Task = tuple[int, list[int]]
+"""A slot, and the places of the samples to read into it."""
+_Done = tuple[_Task, list[tuple[int, int]]]
+"""A task, and the sizes of its samples."""
+_AHEAD = 2
+"""Batches that each worker reads ahead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +96,7 @@ def training_batches(
     places = np.array(sorted(shards.places[identity] for identity in ids))
     share = batch // world
     firsts = range(start * batch + rank * share, stop * batch + rank * share, batch)
-    return _read_batches(shards, _Draws(places, seed, stream, firsts, share), workers, cache_mb)
+    return _read_batches(shards, _draw(places, seed, stream, firsts, share), share, workers, cache_mb)
 
 
 def evaluation_batches(
@@ -109,42 +116,35 @@ def evaluation_batches(
         BenchError: a shard is damaged.
     """
     mine = range(rank, len(shards), world)
-    chunks = [list(mine[first : first + batch]) for first in range(0, len(mine), batch)]
-    return _read_batches(shards, chunks, workers, cache_mb)
+    chunks = (list(mine[first : first + batch]) for first in range(0, len(mine), batch))
+    return _read_batches(shards, chunks, min(batch, len(mine)), workers, cache_mb)
 
 
-class _Draws(Sampler[list[int]]):
-    """Places of the samples of each batch."""
+def _draw(places: Places, seed: int, stream: str, firsts: range, count: int) -> Iterator[list[int]]:
+    """The places of `count` samples of the stream for each position at which a batch begins."""
+    number, order = -1, places
+    for first in firsts:
+        chosen = []
+        for position in range(first, first + count):
+            wanted, offset = divmod(position, len(places))
+            if wanted != number:
+                number, order = wanted, _permute(places, derive(seed, f"{stream}/order", wanted))
+            chosen.append(int(order[offset]))
+        yield chosen
 
-    def __init__(self, places: NDArray[np.int64], seed: int, stream: str, firsts: range, count: int) -> None:
-        self._places, self._seed, self._stream = places, seed, stream
-        self._firsts, self._count = firsts, count
 
-    def __len__(self) -> int:
-        return len(self._firsts)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        number, order = -1, self._places
-        for first in self._firsts:
-            chosen = []
-            for position in range(first, first + self._count):
-                wanted, offset = divmod(position, len(self._places))
-                if wanted != number:
-                    number, order = wanted, self._permute(wanted)
-                chosen.append(int(order[offset]))
-            yield chosen
-
-    def _permute(self, number: int) -> NDArray[np.int64]:
-        """The order of one pass. Sorted random keys, because numpy promises raw draws for good but no permutation."""
-        keys = np.random.PCG64(derive(self._seed, f"{self._stream}/order", number)).random_raw(len(self._places))
-        return self._places[np.argsort(keys, kind="stable")]
+def _permute(places: Places, seed: int) -> Places:
+    """Sorts by random keys, because numpy keeps raw draws the same for good, but not its own permutations."""
+    return places[np.argsort(np.random.PCG64(seed).random_raw(len(places)), kind="stable")]
 
 
 def _read_batches(
-    shards: Shards, chunks: Sampler[list[int]] | list[list[int]], workers: int, cache_mb: int
+    shards: Shards, chunks: Iterator[list[int]], batch: int, workers: int, cache_mb: int
 ) -> Iterator[RawBatch]:
-    """Reads chunks of samples in order; the workers end when the iterator is closed."""
-    found = _start(_Batches(shards, cache_mb), chunks, workers)
+    """Reads chunks of at most `batch` samples in order; the workers end when the iterator is closed."""
+    slots = _AHEAD * workers + 1
+    reader = _Reader(shards, cache_mb, slots, batch)
+    found = _start(reader, ((number % slots, chunk) for number, chunk in enumerate(chunks)), workers)
     try:
         while True:
             try:
@@ -158,22 +158,23 @@ def _read_batches(
                 break
             if isinstance(item, Exception):
                 raise item
-            yield item
+            yield reader.take(item)
     finally:
         del found
     # Raised out here, because the error above holds on to the iterator, and so to the other workers.
     raise BenchError(f"{shards.folder}: a loader process died ({fault}): try fewer workers")
 
 
-def _start(batches: _Batches, chunks: Sampler[list[int]] | list[list[int]], workers: int) -> Iterator[Any]:
+def _start(reader: _Reader, tasks: Iterator[_Task], workers: int) -> Iterator[Any]:
     with warnings.catch_warnings(), _own_child_handler():
         # The number of workers is the user's choice, also where torch would take fewer.
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
         loader = DataLoader(
-            batches,
-            sampler=chunks,
+            reader,
+            sampler=tasks,
             batch_size=None,
             num_workers=workers,
+            prefetch_factor=_AHEAD if workers else None,
             collate_fn=_unchanged,
             # Its own, because a DataLoader draws from torch's generator otherwise and disturbs what comes after it.
             generator=torch.Generator(),
@@ -199,37 +200,55 @@ def _unchanged(item: Any) -> Any:  # noqa: ANN401 - what torch asks for
     return item
 
 
-class _Batches(Dataset["RawBatch | Exception"]):
-    """Batches by the places of their samples."""
+class _Reader(Dataset["_Done | Exception"]):
+    """Reads batches into memory that the processes share, slot by slot; only the sizes travel from a worker.
 
-    def __init__(self, shards: Shards, cache_mb: int) -> None:
+    torch would open, map and drop another piece of shared memory for every tensor of every batch, which costs as much
+    as decoding. There is one slot more than batches are under way, so that none is written to before it is taken.
+    """
+
+    def __init__(self, shards: Shards, cache_mb: int, slots: int, batch: int) -> None:
         self._shards = shards
         self._room = cache_mb << 20
+        self._images = torch.empty((slots, batch, 3, *shards.canvas), dtype=torch.uint8)
+        self._labels = torch.empty((slots, batch, *shards.canvas), dtype=torch.uint8) if shards.labelled else None
+        if slots > 1:
+            self._images.share_memory_()  # type: ignore[no-untyped-call]
+            if self._labels is not None:
+                self._labels.share_memory_()  # type: ignore[no-untyped-call]
 
-    def __getitem__(self, places: list[int]) -> RawBatch | Exception:
-        """A batch, or what went wrong: torch would put a worker's traceback into the message of what is raised."""
+    def __getitem__(self, task: _Task) -> _Done | Exception:
+        """Fills a slot, or returns what went wrong: torch puts a worker's traceback into the text of what is raised."""
         try:
-            return self._read(places)
+            return task, [self._fill(task[0], row, place) for row, place in enumerate(task[1])]
         except (BenchError, OSError) as error:
             return error
 
-    def _read(self, places: list[int]) -> RawBatch:
-        canvas, count = self._shards.canvas, len(places)
-        image = np.zeros((count, 3, *canvas), np.uint8)
-        label = np.full((count, *canvas), IGNORE, np.uint8) if self._shards.labelled else None
-        size = np.empty((count, 2), np.int64)
-        for row, place in enumerate(places):
-            planes, mask = self._sample(place)
-            size[row] = height, width = planes.shape[1:]
-            image[row, :, :height, :width] = planes
-            if label is not None and mask is not None:
-                label[row, :height, :width] = mask
+    def take(self, done: _Done) -> RawBatch:
+        """Copies a batch out of its slot."""
+        (slot, places), sizes = done
         return RawBatch(
-            image=torch.from_numpy(image),
-            label=None if label is None else torch.from_numpy(label),
-            size=torch.from_numpy(size),
+            image=self._images[slot, : len(places)].clone(),
+            label=None if self._labels is None else self._labels[slot, : len(places)].clone(),
+            size=torch.tensor(sizes),
             ids=tuple(self._shards.ids[place] for place in places),
         )
+
+    def _fill(self, slot: int, row: int, place: int) -> tuple[int, int]:
+        """Puts a sample into a row of a slot and returns its height and width."""
+        planes, mask = self._sample(place)
+        height, width = planes.shape[1:]
+        whole = (height, width) == self._shards.canvas
+        image = self._images[slot, row].numpy()
+        if not whole:
+            image.fill(0)
+        image[:, :height, :width] = planes
+        if self._labels is not None and mask is not None:
+            label = self._labels[slot, row].numpy()
+            if not whole:
+                label.fill(IGNORE)
+            label[:height, :width] = mask
+        return height, width
 
     def _sample(self, place: int) -> Sample:
         kept = _KEPT.setdefault(self._shards, _Kept())
