@@ -146,11 +146,13 @@ def resolve(dataset: str, name: str, catalog: Catalog, config: SplitConfig) -> S
         UsageError: there is no such split.
         BenchError: the list cannot be had or does not fit the data, or the gate found a contamination.
     """
+    known = published(dataset)
     if is_drawn(name):
-        return draw(dataset, name, catalog, config)
+        classic = known.clean if name.startswith("classic") else None
+        clean = resolve(dataset, classic, catalog, config).labelled if classic else None
+        return draw(dataset, name, catalog, config, clean)
     found = pinned(dataset, name)
     if found is None:
-        known = published(dataset)
         if name not in known.lists and name not in known.aliases:
             valid = ["full", "1_16", "1_8", "1_4", "1_2", "1_30", *names(dataset)]
             raise UsageError(f"{dataset} has no split '{name}': {suggest(name, valid)}")

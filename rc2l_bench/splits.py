@@ -2,7 +2,8 @@
 
 Names of drawn splits: `full`, or `1_N` for one N-th of the training images that have a mask, rounded up, as the
 published lists are (CPS, U2PL, UniMatch). `1_N-sK` is drawn with seed K instead of the seed in params.yaml. All splits
-of a seed are beginnings of one permutation, so 1_16 ⊂ 1_8 ⊂ 1_4 ⊂ 1_2.
+of a seed are beginnings of one permutation, so 1_16 ⊂ 1_8 ⊂ 1_4 ⊂ 1_2. `classic_1_N` is drawn from the images with
+clean masks only (VOC: 1,464 of 10,582); all others are unlabelled.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from rc2l_bench.draws import derive
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import write_atomically
 
-_DRAWN = re.compile(r"full|1_(?P<n>[1-9]\d{0,5})(-s(?P<seed>0|[1-9]\d{0,8}))?")
-_HINT = "1_N (one N-th of the labels, for instance 1_16), 1_N-sK (with seed K), full"
+_DRAWN = re.compile(r"full|(?P<classic>classic_)?1_(?P<n>[1-9]\d{0,5})(-s(?P<seed>0|[1-9]\d{0,8}))?")
+_HINT = "1_N (one N-th of the labels, for instance 1_16), 1_N-sK (with seed K), classic_1_N (of the clean masks), full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,21 +95,33 @@ def _cover(rows: list[Row]) -> list[Row]:
     return chosen
 
 
-def draw(dataset: str, name: str, catalog: Catalog, config: SplitConfig) -> Split:
-    """Draws the split that a name like `1_16`, `1_16-s3` or `full` describes, and checks it.
+def draw(dataset: str, name: str, catalog: Catalog, config: SplitConfig, clean: Collection[str] | None = None) -> Split:
+    """Draws the split that a name like `1_16`, `1_16-s3`, `classic_1_4` or `full` describes, and checks it.
+
+    Args:
+        dataset: its name.
+        name: of the split.
+        catalog: of the data set.
+        config: seed and policy.
+        clean: ids of the images with clean masks, for `classic_`; None = nobody knows which they are.
 
     Raises:
-        UsageError: the name is of another form.
+        UsageError: the name is of another form, or needs to know the clean masks.
         BenchError: the gate found a contamination.
     """
     match = _DRAWN.fullmatch(name)
     if match is None:
         raise UsageError(f"split '{name}': not the name of a drawn split: {_HINT}")
     pool = [row for row in catalog.of("train") if row.labelled]
+    if match["classic"]:
+        if clean is None:
+            raise UsageError(f"split '{name}': {dataset} has no list of images with clean masks: {_HINT}")
+        pool = [row for row in pool if row.id in clean]
     seed = config.seed if match["seed"] is None else int(match["seed"])
     count = -(-len(pool) // int(match["n"] or 1))
     labelled = order(pool, seed, config.policy)[:count]
     rule = {"kind": "drawn", "seed": seed, "policy": config.policy, "of": len(pool), "rounding": "up"}
+    rule |= {"masks": "clean"} if match["classic"] else {}
     return assemble(dataset, name, catalog, labelled, None, rule)
 
 

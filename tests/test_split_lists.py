@@ -240,6 +240,21 @@ def test_the_stage_writes_drawn_and_published_splits(checkout: Path) -> None:
     assert not (checkout / "x.json").exists()
 
 
+def test_a_classic_split_is_drawn_from_the_clean_masks_and_leaves_all_others_unlabelled(checkout: Path) -> None:
+    half = resolve("voc", "classic_1_2", CATALOG, CONFIG)
+    whole = resolve("voc", "3", CATALOG, CONFIG)
+    assert len(half.labelled) == 2
+    assert set(half.labelled) < set(whole.labelled)
+    assert len(half.labelled) + len(half.unlabelled) == 20
+    assert half.provenance["of"] == 3
+    assert set(resolve("voc", "classic_1_3", CATALOG, CONFIG).labelled) < set(half.labelled)
+
+
+def test_a_classic_split_needs_a_data_set_that_knows_its_clean_masks(checkout: Path) -> None:
+    with pytest.raises(UsageError, match="mine has no list of images with clean masks"):
+        resolve("mine", "classic_1_2", CATALOG, CONFIG)
+
+
 def call(monkeypatch: pytest.MonkeyPatch, *args: str) -> tuple[int, str]:
     monkeypatch.setattr("rc2l_bench.datasets.names", lambda: ["voc"])
     monkeypatch.setenv("COLUMNS", "160")
