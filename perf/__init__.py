@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from rich.table import Table
 
 from rc2l_bench.console import console
 from rc2l_bench.datasets import load_dataset
+from rc2l_bench.decode import encode_image, encode_mask
 from rc2l_bench.fetch import MIRROR
-from tests.shards_data import camvid_like
 
 BESIDE = Path("../shared/mirror")
 
@@ -75,5 +77,22 @@ def find_images(scratch: Path, count: int) -> list[tuple[Path, Path]]:
         images = sorted(path for part in ("train", "val", "test") for path in (scratch / part).glob("*.png"))
         return [(path, scratch / f"{path.parent.name}annot" / path.name) for path in images[:count]]
     console.print(f"{MIRROR} is not set: generated PNGs of 480×360 instead of CamVid")
-    camvid_like(scratch, min(count, 100))
+    generate(scratch, min(count, 100))
     return [(path, scratch / "masks" / path.name) for path in sorted((scratch / "images").iterdir())]
+
+
+def generate(folder: Path, count: int) -> None:
+    """Writes PNGs with the size and about the compressibility of CamVid's into images/ and masks/."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+            (480, 360), Image.Resampling.BICUBIC
+        )
+        noisy = np.clip(np.asarray(coarse, np.int16) + rng.integers(-6, 7, (360, 480, 3)), 0, 255).astype(np.uint8)
+        (folder / "images" / f"{number:04d}.png").write_bytes(encode_image(noisy))
+        areas = Image.fromarray(rng.integers(0, 12, (9, 12), dtype=np.uint8)).resize(
+            (480, 360), Image.Resampling.NEAREST
+        )
+        (folder / "masks" / f"{number:04d}.png").write_bytes(encode_mask(np.asarray(areas)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from rc2l_bench.datasets.base import Sample
 from rc2l_bench.decode import encode_image, encode_mask
@@ -42,20 +41,3 @@ def make_shards(folder: Path, count: int, *, per_shard: int = 4, masks: bool = T
     """Packs such samples."""
     write(folder, make_samples(count), META, "train", per_shard, with_masks=masks)
     return Shards(folder)
-
-
-def camvid_like(folder: Path, count: int) -> None:
-    """A folder of PNGs with the size and about the compressibility of CamVid's: images/ and masks/."""
-    for name in ("images", "masks"):
-        (folder / name).mkdir(parents=True)
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
-            (480, 360), Image.Resampling.BICUBIC
-        )
-        noisy = np.clip(np.asarray(coarse, np.int16) + rng.integers(-6, 7, (360, 480, 3)), 0, 255).astype(np.uint8)
-        (folder / "images" / f"{number:04d}.png").write_bytes(encode_image(noisy))
-        areas = Image.fromarray(rng.integers(0, 12, (9, 12), dtype=np.uint8)).resize(
-            (480, 360), Image.Resampling.NEAREST
-        )
-        (folder / "masks" / f"{number:04d}.png").write_bytes(encode_mask(np.asarray(areas)))

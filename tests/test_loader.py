@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from shards_data import META, make_shards, picture
 
 from rc2l_bench import loader
 from rc2l_bench.datasets.base import Sample
@@ -15,7 +16,6 @@ from rc2l_bench.decode import encode_image
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.loader import RawBatch, evaluation_batches, training_batches
 from rc2l_bench.shards import Shards, write
-from tests.shards_data import META, make_shards, picture
 
 
 @pytest.fixture

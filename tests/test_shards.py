@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 import webdataset
 from PIL import Image
+from shards_data import META, make_samples, make_shards, picture
 
 from rc2l_bench.datasets.base import Sample
 from rc2l_bench.decode import decode_image, decode_mask, encode_image, encode_mask
 from rc2l_bench.errors import BenchError
 from rc2l_bench.shards import Shards, verify, write
-from tests.shards_data import META, make_samples, make_shards, picture
+
+HERE = Path(__file__).parent
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -230,14 +232,16 @@ def test_a_full_disk_ends_the_build_and_names_the_folder(tmp_path):
     code = """
 import resource, signal, sys
 from pathlib import Path
-from tests.shards_data import META, make_samples
+from shards_data import META, make_samples
 from rc2l_bench.console import guarded
 from rc2l_bench.shards import write
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))  # writes beyond it fail as on a full disk
 guarded(write)(Path(sys.argv[1]), make_samples(50), META, "train", 20, with_masks=True)
 """
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "pool"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "pool"], cwd=HERE, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}/pool: File too large\n")
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
 
@@ -248,7 +252,7 @@ def test_a_killed_build_leaves_the_old_shards_and_the_next_one_cleans_up(tmp_pat
     code = """
 import sys, time
 from pathlib import Path
-from tests.shards_data import META, make_samples
+from shards_data import META, make_samples
 from rc2l_bench.shards import write
 def slow():
     for sample in make_samples(50, start=3):
@@ -257,7 +261,7 @@ def slow():
         time.sleep(0.02)
 write(Path(sys.argv[1]), slow(), META, "train", 4, with_masks=True)
 """
-    process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "pool"], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "pool"], cwd=HERE, stdout=subprocess.PIPE)
     for _ in range(10):
         process.stdout.readline()
     process.send_signal(signal.SIGKILL)
@@ -312,7 +316,7 @@ import numpy as np
 from rc2l_bench.datasets.base import Sample
 from rc2l_bench.decode import encode_image
 from rc2l_bench.shards import write
-from tests.shards_data import META
+from shards_data import META
 data = encode_image(np.zeros((512, 1024, 3), np.uint8), stored=True)
 def samples():
     for number in range(150):  # 236 MB
@@ -322,7 +326,9 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 write(Path(sys.argv[1]), samples(), meta, "train", 64, with_masks=True)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    done = subprocess.run([sys.executable, "-c", code, tmp_path / "pool"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "pool"], cwd=HERE, capture_output=True, text=True, check=True
+    )
     assert int(done.stdout) < 20_000  # KiB
 
 
