@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import region_reference as reference
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from rc2l_bench.matching import SetLossConfig
@@ -99,3 +101,20 @@ def test_only_matched_queries_get_a_mask_gradient():
     label = torch.zeros(3, 16, 20, dtype=torch.int64)
     set_loss(seen, label, SetLossConfig(**WEIGHTS, ignored="excluded")).backward()
     assert (seen.embedding.grad.abs().sum(-1) > 0).sum(-1).unique().tolist() == [1]
+
+
+def share_of_the_loss(rank, folder, label, config):
+    """The loss of two of four images, in one of two processes."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    mine = student(images=4).rows(slice(2 * rank, 2 * rank + 2))
+    torch.save(set_loss(mine, label[2 * rank : 2 * rank + 2], config).detach(), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_the_mask_losses_are_the_same_for_any_number_of_processes(tmp_path):
+    label = torch.cat([labels(), labels(1)[:1]])
+    config = SetLossConfig(**WEIGHTS | {"class_weight": 0.0}, ignored="background")
+    mp.spawn(share_of_the_loss, (tmp_path, label, config), nprocs=2)
+    mean = (torch.load(tmp_path / "0.pt") + torch.load(tmp_path / "1.pt")) / 2
+    torch.testing.assert_close(mean, set_loss(student(images=4), label, config).detach())
