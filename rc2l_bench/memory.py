@@ -64,7 +64,7 @@ class MemoryBank(nn.Module):
         order = mask.cumsum(1) - 1
         last = mask & (order > order[:, -1:] - self.sizes[:, None])
         k, p = last.nonzero(as_tuple=True)
-        self.vectors[k, (self.added[k] + order[k, p]) % self.sizes[k]] = vectors[p]
+        self.vectors[k, (self.added[k] + order[k, p]) % self.sizes[k]] = vectors[p].to(self.vectors.dtype)
         self.added += order[:, -1] + 1
 
     def sample(self, k: Tensor, *size: int) -> Tensor:
@@ -78,4 +78,4 @@ class MemoryBank(nn.Module):
             (n, *size, D); zeros where a queue is empty.
         """
         queue = k.view(-1, *[1] * len(size))
-        return self.vectors[queue, nth(rand(len(k), *size, device=k.device), self.filled[queue])]
+        return self.vectors[queue, nth(rand(len(k), *size, device=k.device), self.filled[queue])].float()
