@@ -18,6 +18,7 @@ from PIL import Image
 
 from rc2l_bench.config import Params, load
 from rc2l_bench.datasets import Dataset, Source, load_dataset
+from rc2l_bench.stages import cell_stages
 
 ROOT = Path(__file__).parents[1]
 Files = dict[str, bytes]
@@ -94,24 +95,43 @@ def expecting(dataset: str, folder: Path, counts: dict[str, int]) -> Dataset:
     return type(kind.__name__, (kind,), {"sources": sources, "counts": counts})()
 
 
-def write_checkout(root: Path, dataset: Dataset, mirror: Path, **changes: Any) -> dict[str, str]:
+def write_checkout(
+    root: Path, dataset: Dataset, mirror: Path, split: str, method: str, **changes: Any
+) -> dict[str, str]:
     """The files of a checkout whose protocol for a data set is the real one on a smaller scale.
 
     Returns:
         Environment for its stages.
     """
-    for name in ("baselines", "pipelines"):
+    for name in ("baselines", "pipelines", "reports/templates"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "reports/templates", root / "reports/templates")
     shutil.copy(ROOT / "dvc.yaml", root)
     real = load(Params, ROOT / "params.yaml").protocol[dataset.name].model_dump(mode="json")
-    protocol = tiny_data.merged(
-        real, {"net": tiny_data.NET, "batch": tiny_data.PROTOCOL["batch"], "steps": 4, **changes}
-    )
-    tiny_data.write_yaml(root / "params.yaml", tiny_data.params(protocol={dataset.name: protocol}))
+    small = {"net": tiny_data.NET, "batch": tiny_data.PROTOCOL["batch"], "steps": 4}
+    grid = {"dataset": [dataset.name], "split": [split], "method": [method], "seed": [0]}
+    protocol = tiny_data.merged(tiny_data.merged(real, small), changes)
+    tiny_data.write_yaml(root / "params.yaml", tiny_data.params(protocol={dataset.name: protocol}, grid=grid))
     site = root / "site"
     site.mkdir()
     wanted = {dataset.name: ([asdict(source) for source in dataset.sources], dataset.counts)}
     (site / "expected.json").write_text(json.dumps(wanted))
     (site / "sitecustomize.py").write_text(PATCH.format(path=str(site / "expected.json")))
     return {"PYTHONPATH": str(site), "RC2L_BENCH_MIRROR": str(mirror)}
+
+
+def run_stages(launch: Any, root: Path, env: dict[str, str], dataset: str, split: str, method: str) -> Path:
+    """Carries out the stages of dvc.yaml for one cell, and the report.
+
+    Returns:
+        Folder of the run.
+    """
+    cell = {"dataset": dataset, "split": split, "method": method, "seed": "0"}
+    for stage in cell_stages(cell, root):
+        call(launch, stage.command[2:], root, env)
+    call(launch, ["pipelines.report", "runs", "reports"], root, env)
+    return root / "runs" / dataset / split / method / "seed0"
+
+
+def call(launch: Any, command: list[str], root: Path, env: dict[str, str]) -> None:
+    found = launch(*command, cwd=root, **env)
+    assert found.returncode == 0, f"{command}: {found.stderr}"
