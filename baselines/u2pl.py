@@ -151,12 +151,7 @@ class Pixels:
 
 
 def take_pixels(view: View, share: float) -> Pixels:
-    """The pixels of a view at the size of its features.
-
-    Args:
-        view: of the teacher.
-        share: of the unlabelled pixels that are `low`, and of those that are `high`.
-    """
+    """The pixels of a view at feature size; a share of the unlabelled ones is `low`, and as many are `high`."""
     labelled, size = len(view.label) - len(view.entropy), view.features.shape[-2:]
     label, uncertain = shrink(view.label, size), shrink(view.entropy, size)
     known = label != IGNORE
