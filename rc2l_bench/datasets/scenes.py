@@ -1,8 +1,7 @@
 """The pixels of `shapes`: scenes of textured objects, made from the name of an image.
 
 Each image holds a few overlapping, textured objects before a textured background with distractors, under uneven light.
-A class shows in form *and* colour, and neither is enough: every class owns three cells of the table form × hue, and
-each form and each hue is shared with a neighbouring class (see `_draw_kind`). The two together always decide.
+A class shows in its form and in its colour; hiding, light, colour cast and pale colours make either one uncertain.
 
 Only integers are computed and every draw is a byte of SHAKE-128, so that the pixels are the same on every machine.
 """
@@ -26,21 +25,19 @@ SIZE = 64
 """Height and width of an image, pixels."""
 
 # The knobs: what makes the data set easy or hard. Pairs are smallest and largest value, both included.
-CLASS_WEIGHTS = (34, 26, 20, 17, 3)
+CLASS_WEIGHTS = (28, 23, 19, 17, 13)
 """How often an object is of class 1..5, percent."""
-CELL_WEIGHTS = (75, 15, 10)
-"""Of the objects of a class: own form and hue, own form with the next hue, next form with own hue, percent."""
 OBJECTS = (2, 5)
 """Objects per image; later ones hide earlier ones."""
-RADIUS = (9, 17)
+RADIUS = (10, 18)
 """Of an object, pixels."""
 SQUEEZE = (11, 16)
 """Width of a form, sixteenths of its height."""
-HUE_SPREAD = 70
+HUE_SPREAD = 110
 """Hues lie at most so far from the middle of their sector; a sector is 1536 / 5 = 307 wide."""
 SATURATION = (120, 255)
 VALUE = (80, 250)
-TEXTURE = (0, 60)
+TEXTURE = (0, 75)
 """How much darker or lighter the pattern on an object is, 256ths."""
 PERIOD = (2, 6)
 """Width of a stripe, check or dot, pixels."""
@@ -51,11 +48,11 @@ BLOB_RADIUS = (1, 3)
 GROUND_SATURATION = (0, 150)
 GROUND_VALUE = (60, 220)
 GROUND_TEXTURE = (0, 60)
-BLOTCHES = (0, 90)
+BLOTCHES = (0, 100)
 """Strength of the background's smooth noise, 256ths."""
-LIGHT = 50
+LIGHT = 60
 """Largest change of the light from the middle to an edge of the image, 256ths; along x and along y."""
-CAST = (226, 286)
+CAST = (216, 296)
 """Gain of each colour channel of an image, 256ths."""
 NOISE = (2, 20)
 """Largest change of a pixel's channel by noise, grey levels of 255."""
@@ -182,15 +179,10 @@ def _lay_ground(draws: _Draws, image: Ints) -> None:
 
 
 def _draw_kind(draws: _Draws) -> tuple[Ints, Ints, Ints]:
-    """Class, form and hue (N,) of an object.
-
-    Class k has form k and hue k, form k and hue k + 1, or form k + 1 and hue k. So form k
-    and hue k also occur in class k - 1, but no pair of both occurs in two classes.
-    """
-    label, cell = draws.pick(CLASS_WEIGHTS), draws.pick(CELL_WEIGHTS)
-    form, sector = (label + (cell == 2)) % _FORMS, (label + (cell == 1)) % _FORMS
-    hue = sector * _HUES // _FORMS + draws.between((-HUE_SPREAD, HUE_SPREAD))
-    return label + 1, form, hue % _HUES
+    """Class, form and hue (N,) of an object: class k has form k and a hue around the middle of sector k."""
+    form = draws.pick(CLASS_WEIGHTS)
+    hue = form * _HUES // _FORMS + draws.between((-HUE_SPREAD, HUE_SPREAD))
+    return form + 1, form, hue % _HUES
 
 
 def _place_objects(draws: _Draws, image: Ints) -> Bytes:
