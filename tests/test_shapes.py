@@ -11,7 +11,7 @@ from rc2l_bench.datasets.shapes import SHA256, Shapes
 from rc2l_bench.decode import decode_image, decode_mask
 from rc2l_bench.errors import BenchError
 
-PNG_SHA256 = "f3f1698caf06a4cc006162970454b6c046db3cb6ac9589812a010d1a54e5d925"
+PNG_SHA256 = "19f76aabfe76efa3ffe40b8a576968d3b9c36faa2428fd475a6ceeee0afad93c"
 
 
 @pytest.fixture(scope="module")

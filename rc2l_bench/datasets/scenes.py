@@ -33,11 +33,11 @@ RADIUS = (10, 18)
 """Of an object, pixels."""
 SQUEEZE = (11, 16)
 """Width of a form, sixteenths of its height."""
-HUE_SPREAD = 110
+HUE_SPREAD = 130
 """Hues lie at most so far from the middle of their sector; a sector is 1536 / 5 = 307 wide."""
 SATURATION = (120, 255)
 VALUE = (80, 250)
-TEXTURE = (0, 75)
+TEXTURE = (0, 90)
 """How much darker or lighter the pattern on an object is, 256ths."""
 PERIOD = (2, 6)
 """Width of a stripe, check or dot, pixels."""
@@ -45,14 +45,14 @@ DISTRACTORS = (1, 4)
 """Small blobs and thin bars that belong to the background but have colours of objects, per image."""
 BLOB_RADIUS = (1, 3)
 """Pixels; also half the width of a bar."""
-GROUND_SATURATION = (0, 150)
+GROUND_SATURATION = (0, 200)
 GROUND_VALUE = (60, 220)
 GROUND_TEXTURE = (0, 60)
-BLOTCHES = (0, 100)
+BLOTCHES = (0, 110)
 """Strength of the background's smooth noise, 256ths."""
-LIGHT = 60
+LIGHT = 70
 """Largest change of the light from the middle to an edge of the image, 256ths; along x and along y."""
-CAST = (216, 296)
+CAST = (206, 306)
 """Gain of each colour channel of an image, 256ths."""
 NOISE = (2, 20)
 """Largest change of a pixel's channel by noise, grey levels of 255."""
