@@ -69,19 +69,21 @@ def metrics(record: Record, val: Evaluation, test: Evaluation | None, classes: l
 
 
 def cost(
-    record: Record, images_per_step: int, memory: Mapping[str, float], method: Method, device: str
+    record: Record, images_per_step: int, memory: Mapping[str, float], method: Method, device: str, devices: int
 ) -> dict[str, Any]:
-    """cost.json: seconds, images per second, peak memory in MiB, parameters."""
+    """cost.json: seconds, device seconds, images per second, peak memory in MiB, parameters."""
     seconds = np.array(record.step_seconds)
     steps = len(seconds)
     parts = {name: total / steps for name, total in record.part_seconds.items()}
     return {
         "steps": steps,
         "seconds": record.seconds,
+        "device_seconds": record.seconds * devices,
         "step_seconds": {"median": float(np.median(seconds)), "p95": float(np.quantile(seconds, 0.95))},
         "parts": parts | {"log_and_checkpoint": record.other_seconds / steps},
         "images_per_second": images_per_step * steps / float(seconds.sum()),
         "device": device,
+        "devices": devices,
         "peak_memory": dict(memory),
         "parameters": {
             "trained": sum(p.numel() for p in method.parameters() if p.requires_grad),

@@ -12,9 +12,11 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from rc2l_bench import loader, outcome
+from rc2l_bench.allocations import measure_step
 from rc2l_bench.augment import Augmenter
 from rc2l_bench.cell import Cell
 from rc2l_bench.draws import derive
+from rc2l_bench.errors import UsageError
 from rc2l_bench.evaluate import Evaluation, by_size, evaluate, merge, predict_classes
 from rc2l_bench.machine import commit, hardware, open_fabric, peak_memory
 from rc2l_bench.method import Method, build, load_class, load_config
@@ -60,6 +62,12 @@ class Wiring:
         ids = self.unlabelled_ids()
         if not ids:
             return ((raw, None) for raw in labelled)
+        world = self.fabric.world_size
+        if sizes.unlabelled % (2 * world):
+            raise UsageError(
+                f"protocol: a batch of {sizes.unlabelled} images cannot be shared by {world} processes in pairs: "
+                f"make unlabelled a multiple of {2 * world}"
+            )
         unlabelled = loader.training_batches(cell.pool, ids, batch=sizes.unlabelled, stream="unlabelled", **span)
         return zip(labelled, unlabelled, strict=True)
 
@@ -103,15 +111,33 @@ class Wiring:
             )
             return trainer.fit(feed, run)
 
+    def weigh(self, trainer: Trainer) -> dict[str, float]:
+        """Peaks of memory, MiB; see `peak_memory` and `measure_step`."""
+        peaks = peak_memory(self.fabric.device)
+        last = self.cell.protocol.steps - 1
+        batch = self.augment(next(iter(self.batches(last))), last)
+        return peaks | measure_step(trainer, batch)
+
+    def cost(self, trainer: Trainer, memory: dict[str, float]) -> dict[str, Any]:
+        """cost.json; see `outcome.cost`."""
+        device, images = self.fabric.device.type, self.images_per_step()
+        return outcome.cost(trainer.record, images, memory, trainer.method, device, self.fabric.world_size)
+
     def write(
-        self, folder: Path, trainer: Trainer, facts: dict[str, Any], val: Evaluation, test: Evaluation | None
+        self,
+        folder: Path,
+        trainer: Trainer,
+        facts: dict[str, Any],
+        cost: dict[str, Any],
+        val: Evaluation,
+        test: Evaluation | None,
     ) -> None:
         """Writes the files of the run; see `outcome`."""
-        method, device, shards = trainer.method, self.fabric.device, self.cell.val
+        method, shards = trainer.method, self.cell.val
         outcome.write_outcome(
             folder,
             metrics=outcome.metrics(trainer.record, val, test, list(shards.classes)),
-            cost=outcome.cost(trainer.record, self.images_per_step(), peak_memory(device), method, device.type),
+            cost=cost,
             run=facts,
             record=trainer.record,
             evaluations={"val": val} | ({"test": test} if test else {}),
@@ -153,6 +179,7 @@ def carry_out(cell: Cell, run: Run, provenance: dict[str, Any]) -> None:
         trainer.restore(state)
     val = wiring.train(trainer, run)
     test = wiring.evaluate(method, cell.test) if cell.test else None
+    cost = wiring.cost(trainer, wiring.weigh(trainer))
     if fabric.is_global_zero:
         facts = provenance | {"hardware": hardware(fabric.device), "commit": commit()}
-        run.finish(lambda folder: wiring.write(folder, trainer, facts, val, test))
+        run.finish(lambda folder: wiring.write(folder, trainer, facts, cost, val, test))

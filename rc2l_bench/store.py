@@ -28,7 +28,19 @@ if TYPE_CHECKING:
 KEPT = 2
 """Checkpoints of a run that are kept: the newest, and one before it."""
 
-QUIET = {"config", "console", "errors", "files", "machine", "outcome", "progress", "schema", "store", "weights"}
+QUIET = {
+    "allocations",
+    "config",
+    "console",
+    "errors",
+    "files",
+    "machine",
+    "outcome",
+    "progress",
+    "schema",
+    "store",
+    "weights",
+}
 """Modules that read, write or show, and make no numbers."""
 
 
