@@ -144,7 +144,8 @@ def predict_classes(
         (B, H, W) int64 on the device, at the images' own size.
     """
     with torch.no_grad():
-        return _predict_scales(predict, image.to(device).float() / 255, spec, image_scale).argmax(1)
+        logits = _predict_scales(predict, image.to(device).float() / 255, spec, image_scale)
+        return logits.max(1).indices  # several times faster than argmax on the CPU
 
 
 def evaluate(

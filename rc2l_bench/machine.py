@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import resource
@@ -53,6 +54,17 @@ def peak_memory(device: torch.device) -> dict[str, float]:
     return peaks
 
 
+def keep_memory() -> None:
+    """Lets glibc keep freed memory for the next step instead of giving it back: fewer page faults, equal numbers."""
+    trim_threshold, mmap_threshold = -1, -3
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, 32 << 20)  # the most that glibc takes
+        libc.mallopt(trim_threshold, 1 << 30)
+    except (OSError, AttributeError):
+        return  # Not glibc: slower, nothing else.
+
+
 def open_fabric(runtime: Runtime) -> Fabric:
     """Device, precision and processes.
 
@@ -66,13 +78,16 @@ def open_fabric(runtime: Runtime) -> Fabric:
         raise UsageError(f"runtime: {runtime.devices} CUDA devices wanted, {torch.cuda.device_count()} are here")
     if device == "cpu" and runtime.precision == "16-mixed":
         raise UsageError("runtime.precision: 16-mixed needs CUDA; on the CPU use 32-true or bf16-mixed")
+    keep_memory()
     torch.set_num_threads(runtime.threads)
     torch.use_deterministic_algorithms(runtime.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device == "cuda" and runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # A method may leave a branch out for some steps (a warm-up), so that its parameters get no gradient there.
-    strategy = DDPStrategy(find_unused_parameters=True) if runtime.devices > 1 else "auto"
+    # A method may leave a branch out for some steps (a warm-up), so that its parameters get no gradient there. Buffers
+    # are equal in all processes, because batch norm and memories look at all of them.
+    ddp = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    strategy = ddp if runtime.devices > 1 else "auto"
     fabric = Fabric(accelerator=device, devices=runtime.devices, precision=runtime.precision, strategy=strategy)
     fabric.launch()
     if fabric.world_size != runtime.devices:

@@ -19,6 +19,7 @@ from rc2l_bench.errors import BenchError
 from rc2l_bench.evaluate import Evaluation
 from rc2l_bench.method import Method
 from rc2l_bench.metrics import mean_iou
+from rc2l_bench.processes import synchronise
 from rc2l_bench.store import Run
 from rc2l_bench.types import Batch
 
@@ -105,6 +106,8 @@ class Trainer:
             seed: of the cell; dropout and the like draw from (seed, step).
         """
         self.fabric = fabric
+        if fabric.world_size > 1:
+            synchronise(method)
         # Channels last is the faster layout for convolutions, on the CPU as on CUDA.
         self.method = method.to(memory_format=torch.channels_last)
         self.protocol = protocol
