@@ -103,7 +103,10 @@ class Cell:
 def open_cell(dataset: str, split: str, method: str, seed: int, shards: Path, plan_file: Path) -> Cell:
     """Reads everything that a cell needs."""
     params = load(Params, Path("params.yaml"))
-    plan = json.loads(plan_file.read_text())
+    try:
+        plan = json.loads(plan_file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BenchError(f"{plan_file}: not a split ({error}): delete it and run the stages again") from None
     test = Shards(shards / "test")
     cell = Cell(
         dataset=dataset, split=split, method=method, seed=seed, params=params, config=read_yaml(method_yaml(method)),

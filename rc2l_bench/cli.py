@@ -41,7 +41,7 @@ def run(
     method: Annotated[list[str], typer.Option(help="Id of a method, or the tail of one: rc2l, cps, supervised.")] = [],  # noqa: B006
     split: Annotated[list[str], typer.Option(help="Labelled images: 1_16, 1_4, full, or a published list.")] = [],  # noqa: B006
     dataset: Annotated[list[str], typer.Option(help="Data set.")] = ["shapes"],  # noqa: B006
-    seed: Annotated[list[int], typer.Option(help="Seed of initialisation, order and augmentation.")] = [0],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed of initialisation, order and augmentation.")] = [0],  # noqa: B006
     grid: Annotated[bool, typer.Option("--grid", help="All cells of the grid in params.yaml.")] = False,
     jobs: Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many as there are cores for.")] = 1,
 ) -> None:
