@@ -43,15 +43,23 @@ class Row:
         return self.wanted is None or (self.measured >= self.wanted if self.least else self.measured <= self.wanted)
 
 
-def alternate(functions: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds on the clock of functions that are called in turn; one more round before that warms up."""
+def alternate(
+    functions: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Median seconds of functions that are called in turn; two more rounds before that warm up.
+
+    Args:
+        functions: by name.
+        rounds: that count.
+        clock: `time.perf_counter`, or `time.process_time` for what only computes, on one thread.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(rounds + 1):
+    for _ in range(rounds + 2):
         for name, function in functions.items():
-            begin = time.perf_counter()
+            begin = clock()
             function()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}
+            seconds[name].append(clock() - begin)
+    return {name: statistics.median(values[2:]) for name, values in seconds.items()}
 
 
 def show(rows: Iterable[Row]) -> None:

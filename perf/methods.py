@@ -7,7 +7,6 @@ seconds count, not those on the clock, and of each function the median.
 from __future__ import annotations
 
 import json
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,25 +15,16 @@ import torch
 from torch import Tensor
 
 from baselines.u2pl import U2PL
+from perf import Row, alternate, show
 from rc2l_bench.config import Params, Protocol, load
 from rc2l_bench.losses import cross_entropy
+from rc2l_bench.machine import keep_memory
 from rc2l_bench.method import Method, MethodConfig, build, load_config
 from rc2l_bench.types import Batch
 
 ROUNDS = 15
 CLASSES = 6
 PLAIN = {"variant": "plain", "views": {"strong": 0}}
-
-
-def alternate(functions: Mapping[str, Callable[[], None]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median processor seconds of functions that are called in turn; the first two rounds only warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(rounds + 2):
-        for name, function in functions.items():
-            begin = time.process_time()
-            function()
-            seconds[name].append(time.process_time() - begin)
-    return {name: statistics.median(values[2:]) for name, values in seconds.items()}
 
 
 def make_batch(protocol: Protocol, views: int) -> Batch:
@@ -107,7 +97,7 @@ def cps(protocol: Protocol) -> tuple[float, float]:
         "plain": Stepper("baselines/cps", protocol, PLAIN),
         "cutmix": Stepper("baselines/cps", protocol),
     }
-    seconds = alternate(functions)
+    seconds = alternate(functions, ROUNDS, time.process_time)
     return seconds["plain"] / seconds["supervised"], seconds["cutmix"] / seconds["supervised"]
 
 
@@ -119,7 +109,8 @@ def fixmatch(protocol: Protocol) -> float:
         needed.label_weak()
         needed.all_labelled()
 
-    seconds = alternate({"passes": passes, "fixmatch": Stepper("baselines/fixmatch", protocol)})
+    functions: dict[str, Callable[[], None]] = {"passes": passes, "fixmatch": Stepper("baselines/fixmatch", protocol)}
+    seconds = alternate(functions, ROUNDS, time.process_time)
     return seconds["fixmatch"] / seconds["passes"]
 
 
@@ -137,24 +128,24 @@ def u2pl(protocol: Protocol) -> float:
     def contrastive() -> None:
         method.contrastive(features, view, 0.1).backward()  # type: ignore[no-untyped-call]
 
-    seconds = alternate({"step": stepper, "contrast": contrastive})
+    seconds = alternate({"step": stepper, "contrast": contrastive}, ROUNDS, time.process_time)
     assert (method.bank.added > 0).all()
     return seconds["contrast"] / seconds["step"]
 
 
-def measure() -> list[tuple[str, float, float | None]]:
-    """What is measured: name, ratio, the most it may be."""
+def measure() -> list[Row]:
+    """The ratios."""
     torch.set_num_threads(1)
+    keep_memory()
     protocol = load(Params, Path("params.yaml")).protocol_of("shapes")
     plain, cutmix = cps(protocol)
     return [
-        ("cps plain / supervised step on the same images", plain, 2.15),
-        ("cps cutmix / supervised step on the same images", cutmix, None),
-        ("fixmatch step / the passes it needs", fixmatch(protocol), 1.15),
-        ("u2pl contrastive loss / its step", u2pl(protocol), 0.20),
+        Row("step of cps, plain / supervised step on the same images", plain, 2.15, least=False),
+        Row("step of cps, cutmix (labels the unmixed images in a pass of their own) / the same", cutmix),
+        Row("step of fixmatch / the passes it needs", fixmatch(protocol), 1.15, least=False),
+        Row("contrastive loss of u2pl / its step", u2pl(protocol), 0.20, least=False),
     ]
 
 
 if __name__ == "__main__":
-    for name, ratio, most in measure():
-        print(f"{name:50} {ratio:6.2f}  {f'at most {most:.2f}' if most else ''}")
+    show(measure())

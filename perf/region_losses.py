@@ -6,6 +6,7 @@ so that any machine can do it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from perf import Row, show
-from perf.methods import Stepper, alternate
+from perf import Row, alternate, show
+from perf.methods import Stepper
 from rc2l_bench.config import Params, Protocol, load
 from rc2l_bench.datasets.scenes import generate
 from rc2l_bench.matching import match_regions, matching_cost
@@ -54,7 +55,7 @@ def leaves(seen: Prediction) -> Prediction:
 def measure_step(protocol: Protocol) -> float:
     """A supervised step of RegionNet by one of PixelNet."""
     names = ("baselines/supervised", "baselines/supervised_region")
-    pixel, region = alternate({name: on_scenes(name, protocol) for name in names}, ROUNDS).values()
+    pixel, region = alternate({name: on_scenes(name, protocol) for name in names}, ROUNDS, time.process_time).values()
     return region / pixel
 
 
@@ -74,7 +75,7 @@ def measure_share(protocol: Protocol) -> float:
         match = match_regions(student, regions, method.config.set_loss, [-1])[:, 0]
         of(method.terms(student, target, match)).backward()  # type: ignore[no-untyped-call]
 
-    seconds = alternate({"step": stepper, "losses": losses}, ROUNDS)
+    seconds = alternate({"step": stepper, "losses": losses}, ROUNDS, time.process_time)
     return seconds["losses"] / seconds["step"]
 
 

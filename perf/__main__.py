@@ -1,0 +1,21 @@
+"""Everything that `make perf` measures, one table."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import perf
+
+
+def main() -> None:
+    """Runs every module of this folder that has `measure`."""
+    rows: list[perf.Row] = []
+    for module in pkgutil.iter_modules(perf.__path__):
+        if module.name != "__main__":
+            rows += importlib.import_module(f"perf.{module.name}").measure()
+    perf.show(rows)
+
+
+if __name__ == "__main__":
+    main()
