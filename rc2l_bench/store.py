@@ -45,14 +45,15 @@ QUIET = {
 
 
 def module_file(module: str) -> Path | None:
-    """The source file of a module of this project; None for what is not one, or lies elsewhere."""
-    if module.split(".")[0] not in ("rc2l_bench", "baselines"):
-        return None
-    try:
-        spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.origin else None
+    """The source file of a module of this project; None for what is not one, or lies elsewhere. Imports nothing."""
+    top, *inner = module.split(".")
+    spec = importlib.util.find_spec(top) if top in ("rc2l_bench", "baselines") else None
+    for place in (spec and spec.submodule_search_locations) or ():
+        stem = Path(place, *inner)
+        for file in (stem.with_suffix(".py"), stem / "__init__.py"):
+            if file.is_file():
+                return file
+    return None
 
 
 def imported(file: Path) -> Iterator[str]:

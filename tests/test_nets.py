@@ -8,10 +8,11 @@ import tiny_data
 import torch
 from safetensors.torch import load_file, save_file
 
-from rc2l_bench import nets
+from rc2l_bench import weights as places
 from rc2l_bench.config import NetConfig
 from rc2l_bench.errors import UsageError
-from rc2l_bench.nets import Backbone, PixelNet, find_weights
+from rc2l_bench.nets import Backbone, PixelNet
+from rc2l_bench.weights import find_weights
 
 IMAGENET = "imagenet"
 
@@ -19,8 +20,8 @@ IMAGENET = "imagenet"
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch, tmp_path):
     """No weights are in reach, wherever the tests run."""
-    monkeypatch.delenv(nets.WEIGHTS_VARIABLE, raising=False)
-    monkeypatch.delenv(nets.MIRROR_VARIABLE, raising=False)
+    monkeypatch.delenv(places.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.delenv(places.MIRROR_VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -111,7 +112,7 @@ def test_weights_of_a_file_are_loaded(weights):
 
 
 def test_imagenet_weights_are_found_by_variable(weights, monkeypatch):
-    monkeypatch.setenv(nets.WEIGHTS_VARIABLE, str(weights.parent))
+    monkeypatch.setenv(places.WEIGHTS_VARIABLE, str(weights.parent))
     assert find_weights(config(weights=IMAGENET)) == weights
 
 
@@ -127,14 +128,14 @@ def test_imagenet_weights_are_found_in_or_beside_the_mirror(weights, tmp_path, m
     mirror.mkdir(parents=True)
     (mirror / place).resolve().mkdir(exist_ok=True)
     (mirror / place / "test_resnet.safetensors").resolve().write_bytes(weights.read_bytes())
-    monkeypatch.setenv(nets.MIRROR_VARIABLE, str(mirror))
+    monkeypatch.setenv(places.MIRROR_VARIABLE, str(mirror))
     found = find_weights(config(weights=IMAGENET))
     assert found is not None
     assert found.read_bytes() == weights.read_bytes()
 
 
 def test_a_mirror_on_the_web_is_no_folder(monkeypatch):
-    monkeypatch.setenv(nets.MIRROR_VARIABLE, "https://example.org/mirror")
+    monkeypatch.setenv(places.MIRROR_VARIABLE, "https://example.org/mirror")
     assert find_weights(config(weights=IMAGENET)) is None
 
 
