@@ -28,19 +28,13 @@ if TYPE_CHECKING:
 KEPT = 2
 """Checkpoints of a run that are kept: the newest, and one before it."""
 
-QUIET = {
-    "allocations",
-    "config",
-    "console",
-    "errors",
-    "files",
-    "machine",
-    "outcome",
-    "progress",
-    "schema",
-    "store",
-    "weights",
-}
+QUIET = {"rc2l_bench"} | {
+    f"rc2l_bench.{name}"
+    for name in (
+        "allocations", "cell", "config", "console", "datasets.base", "errors", "files", "index", "machine", "outcome",
+        "progress", "schema", "store", "weights",
+    )
+}  # fmt: skip
 """Modules that read, write or show, and make no numbers."""
 
 
@@ -80,7 +74,7 @@ def sources(*modules: str) -> dict[str, Path]:
     while waiting:
         module = waiting.pop()
         file = module_file(module)
-        if file is not None and module not in found and module.split(".")[-1] not in QUIET:
+        if file is not None and module not in found and module not in QUIET:
             found[module] = file
             waiting += imported(file)
     return dict(sorted(found.items()))
