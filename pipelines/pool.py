@@ -25,9 +25,9 @@ def main(dataset: str, raw: Path, pool: Path, val: Path, test: Path) -> None:
     """
     source = load_dataset(dataset)
     count = load(Params, Path("params.yaml")).shard.samples_per_shard
-    for part, folder in (("train", pool), ("val", val), ("test", test)):
-        samples = source.samples(raw, part)
-        shards.write(folder, samples, source.meta(), part, count, with_masks=part != "train")
+    shards.write(pool, source.images(raw, "train"), source.meta(), "train", count, with_masks=False)
+    for part, folder in (("val", val), ("test", test)):
+        shards.write(folder, source.samples(raw, part), source.meta(), part, count, with_masks=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -73,6 +73,10 @@ class Dataset(ABC):
         Raises:
             BenchError: a file is missing or is not what `prepare` left.
         """
+
+    def images(self, raw: Path, part: str) -> Iterator[Sample]:
+        """`samples` without their masks, which a subclass need not even read then."""
+        return (replace(sample, mask=None) for sample in self.samples(raw, part))
 
     def verify(self, raw: Path) -> None:
         """Reads everything in `raw` again and compares it with what was expected.

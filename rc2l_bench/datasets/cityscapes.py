@@ -25,10 +25,9 @@ TRAIN_IDS = {
     31: 16, 32: 17, 33: 18,
 }  # fmt: skip
 """labelId -> class; every other labelId is ignored (cityscapesscripts, helpers/labels.py)."""
-LABEL_IDS = frozenset({*range(34), 255})
-"""What a mask may hold; 255 is the table's -1 (licence plate) in 8 bits."""
+LABEL_IDS = range(34)
+"""What a mask may hold, besides 255, the table's -1 (licence plate) in 8 bits."""
 _CLASS_OF = np.array([TRAIN_IDS.get(label, IGNORE) for label in range(256)], np.uint8)
-_STRANGE = np.array([label not in LABEL_IDS for label in range(256)])
 _SIZES = "gtFine_trainvaltest.zip (252,567,705 bytes) and leftImg8bit_trainvaltest.zip (11,592,327,197 bytes)"
 _LOGIN = (
     f"Cityscapes is two files, {_SIZES}: register at https://www.cityscapes-dataset.com, then download both with the "
@@ -88,17 +87,24 @@ class Cityscapes(Dataset):
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """The samples of a part, masks as classes; the test part has none; see `Dataset.samples`."""
-        with self._open(raw) as (masks, images):
-            for identity in _ids(images, part):
-                if only is None or identity in only:
-                    mask = None if part == "test" else _read_mask(masks, _mask(part, identity))
-                    image = images.read(_image(part, identity))
-                    yield Sample(id=identity, part=part, image=image, suffix="png", mask=mask)
+        yield from self._read(raw, part, only, with_masks=part != "test")
+
+    def images(self, raw: Path, part: str) -> Iterator[Sample]:
+        """The samples without masks; see `Dataset.images`."""
+        yield from self._read(raw, part, None, with_masks=False)
 
     def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:
         """Archive and member."""
         annotation, image = (raw / source.name for source in self.sources)
         return f"{annotation}: {_mask(part, identity)}" if mask else f"{image}: {_image(part, identity)}"
+
+    def _read(self, raw: Path, part: str, only: Collection[str] | None, *, with_masks: bool) -> Iterator[Sample]:
+        with self._open(raw) as (masks, images):
+            for identity in _ids(images, part):
+                if only is None or identity in only:
+                    mask = _read_mask(masks, _mask(part, identity)) if with_masks else None
+                    image = images.read(_image(part, identity))
+                    yield Sample(id=identity, part=part, image=image, suffix="png", mask=mask)
 
     @contextmanager
     def _open(self, raw: Path) -> Iterator[tuple[Members, Members]]:
@@ -139,8 +145,10 @@ def _read_mask(masks: Members, name: str) -> bytes:
         BenchError: it is damaged, or holds a label that Cityscapes does not have.
     """
     labels = decode_mask(masks.read(name), f"{masks.path}: {name}")
-    counts = np.bincount(labels.ravel(), minlength=256) * _STRANGE
-    if counts.any():
-        label = int(np.flatnonzero(counts)[0])
-        raise BenchError(f"{masks.path}: {name}: label {label} at {counts[label]} pixels; Cityscapes has 0..33")
+    if labels.max() >= len(LABEL_IDS):
+        counts = np.bincount(labels.ravel(), minlength=IGNORE)[len(LABEL_IDS) : IGNORE]
+        if counts.any():
+            label = int(np.flatnonzero(counts)[0])
+            fault = f"label {len(LABEL_IDS) + label} at {counts[label]} pixels; Cityscapes has 0..33"
+            raise BenchError(f"{masks.path}: {name}: {fault}")
     return encode_mask(_CLASS_OF[labels], stored=True)

@@ -93,14 +93,11 @@ class Voc(Dataset):
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """The samples of a part; VOC's masks are the bytes of its palette PNGs; see `Dataset.samples`."""
-        if part not in self.counts:
-            return
-        with self._open(raw) as (voc, sbd):
-            parts, clean = _lists(voc, sbd)
-            for identity in parts[part]:
-                if only is None or identity in only:
-                    mask = voc.read(_mask(identity)) if identity in clean else _read_sbd(sbd, identity)
-                    yield Sample(id=identity, part=part, image=voc.read(_image(identity)), suffix="jpg", mask=mask)
+        yield from self._read(raw, part, only, with_masks=True)
+
+    def images(self, raw: Path, part: str) -> Iterator[Sample]:
+        """The samples without masks; see `Dataset.images`."""
+        yield from self._read(raw, part, None, with_masks=False)
 
     def verify(self, raw: Path) -> None:
         """Hashes both archives again and takes the masks out anew.
@@ -123,6 +120,18 @@ class Voc(Dataset):
         if mask and not clean:
             return f"{raw / MASKS}: {_sbd(identity)}"
         return f"{raw / self.sources[0].name}: {_mask(identity) if mask else _image(identity)}"
+
+    def _read(self, raw: Path, part: str, only: Collection[str] | None, *, with_masks: bool) -> Iterator[Sample]:
+        if part not in self.counts:
+            return
+        with self._open(raw) as (voc, sbd):
+            parts, clean = _lists(voc, sbd)
+            for identity in parts[part]:
+                if only is None or identity in only:
+                    image, mask = voc.read(_image(identity)), None
+                    if with_masks:
+                        mask = voc.read(_mask(identity)) if identity in clean else _read_sbd(sbd, identity)
+                    yield Sample(id=identity, part=part, image=image, suffix="jpg", mask=mask)
 
     @property
     def _kept(self) -> Source:
