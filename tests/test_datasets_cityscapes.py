@@ -86,6 +86,12 @@ def test_the_test_part_has_no_masks_though_the_zip_has_placeholders(prepared, ra
     assert [sample.mask for sample in prepared.samples(raw, "test")] == [None] * 3
 
 
+def test_images_alone_are_those_of_the_samples_and_no_mask_is_read(prepared, raw, monkeypatch):
+    wanted = [(sample.id, sample.image) for sample in prepared.samples(raw, "train")]
+    monkeypatch.setattr("rc2l_bench.datasets.cityscapes._read_mask", lambda *_: pytest.fail("read a mask"))
+    assert [(sample.id, sample.image) for sample in prepared.images(raw, "train")] == wanted
+
+
 def test_only_the_wanted_ids_are_read(prepared, raw):
     wanted = {TRAIN[9], TRAIN[2]}
     assert [sample.id for sample in prepared.samples(raw, "train", wanted)] == sorted(wanted)

@@ -79,6 +79,14 @@ def test_masks_of_sbd_are_the_segmentation_of_its_mat_files(prepared, raw):
         assert decode_image(sample.image).shape[:2] == voc_data.size_of(sample.id)
 
 
+def test_images_alone_are_those_of_the_samples_and_no_mask_is_read(prepared, raw, monkeypatch):
+    wanted = [(sample.id, sample.image) for sample in prepared.samples(raw, "train")]
+    monkeypatch.setattr("rc2l_bench.datasets.voc._read_sbd", lambda *_: pytest.fail("read a mask"))
+    found = list(prepared.images(raw, "train"))
+    assert [(sample.id, sample.image) for sample in found] == wanted
+    assert {sample.mask for sample in found} == {None}
+
+
 def test_where_both_have_a_mask_that_of_voc_wins(prepared, raw):
     (sample,) = prepared.samples(raw, "train", only=[CLEAN[0]])
     assert f"{SBD}/cls/{CLEAN[0]}.mat" in voc_data.sbd_files()

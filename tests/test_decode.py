@@ -76,6 +76,20 @@ def test_kornia_and_pillow_give_the_same_picture(kind, monkeypatch):
     np.testing.assert_array_equal(decode_image(data), found)
 
 
+def test_the_size_is_that_of_the_picture_not_of_the_thumbnail_in_its_exif():
+    small = saved(smooth().resize((16, 12)), "JPEG")
+    big = saved(smooth(), "JPEG")
+    segment = b"Exif\0\0" + small
+    data = big[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + big[2:]
+    assert size_of(data) == (131, 173)
+
+
+@pytest.mark.parametrize("length", [3, 20, 100])
+def test_a_jpeg_without_its_frame_header_has_no_size(length):
+    with pytest.raises(BenchError):
+        size_of(saved(smooth(), "JPEG")[:length])
+
+
 def test_kornia_is_what_decodes_the_common_kinds(monkeypatch):
     def refuse(*_):
         raise AssertionError("Pillow was asked")
