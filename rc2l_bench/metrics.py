@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
 
 def count_confusion(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
@@ -23,11 +24,12 @@ def count_confusion(prediction: Tensor, label: Tensor, num_classes: int) -> Tens
         (B, K, K) int64; rows are true classes, columns predicted ones.
     """
     cells = (num_classes + 1) * num_classes
-    pair = label.clamp(max=num_classes).int().mul_(num_classes).add_(prediction)
-    counts = [image.flatten().bincount(minlength=cells)[: num_classes * num_classes] for image in pair]
-    total = pair.new_zeros((len(pair), num_classes, num_classes)).long()
-    for row, count in zip(total, counts, strict=True):
-        row.copy_(count.view(num_classes, num_classes))
+    # Counting waits for memory: bytes are read faster than integers.
+    kind = torch.uint8 if cells <= 256 else torch.int32
+    total = torch.zeros((len(label), num_classes, num_classes), dtype=torch.int64, device=label.device)
+    for row, guess, truth in zip(total, prediction, label, strict=True):
+        pair = truth.clamp(max=num_classes).to(kind).mul_(num_classes).add_(guess.to(kind))
+        row.copy_(pair.flatten().bincount(minlength=cells)[: num_classes**2].view_as(row))
     return total
 
 
