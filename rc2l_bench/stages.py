@@ -17,7 +17,6 @@ from typing import Any
 
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.files import write_atomically
-from rc2l_bench.schema import read_yaml
 
 CELL_STAGES = ("fetch", "catalog", "split", "pool", "label", "train")
 STAMPS = Path(".rc2l/stages")
@@ -110,6 +109,8 @@ def _state(path: Path) -> list[tuple[str, int, int]] | None:
 
 def _section(entry: str) -> Any:  # noqa: ANN401 - YAML holds anything
     """What an entry of `params:` stands for; for `a.b` the whole of `a`, because a part of it may be missing."""
+    from rc2l_bench.schema import read_yaml
+
     if entry.endswith(":"):
         return read_yaml(Path(entry[:-1]))
     return read_yaml(Path("params.yaml")).get(entry.split(".")[0])
@@ -137,6 +138,8 @@ def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
     Raises:
         UsageError: this is not the root of a checkout.
     """
+    from rc2l_bench.schema import read_yaml
+
     if not (root / "dvc.yaml").is_file():
         raise UsageError(
             f"{root.resolve()}: there is no dvc.yaml here: run this in the root of a checkout of rc2l-bench"
