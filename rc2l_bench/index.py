@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from rc2l_bench.schema import Model
 from rc2l_bench.errors import BenchError
+from rc2l_bench.schema import Model
 
 NAME = "index.json"
 REPAIR = ": delete the folder and build it again"
