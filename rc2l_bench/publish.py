@@ -17,6 +17,7 @@ from rc2l_bench.comparison import Key, Section
 from rc2l_bench.figures import Picture, class_table
 from rc2l_bench.files import replace_folder, write_atomically
 from rc2l_bench.provenance import trace
+from rc2l_bench.published import FILE, match, read_figures
 from rc2l_bench.rendering import render
 from rc2l_bench.report import Report
 from rc2l_bench.results import Cell, Remark, Run, number
@@ -53,8 +54,10 @@ class Chapter(NamedTuple):
 def write(report: Report, out: Path, templates: Path = TEMPLATES) -> None:
     """Writes every format and the figures into a folder; files appear complete or not at all.
 
+    Published figures are taken from `published.csv` beside the folder of templates.
+
     Raises:
-        UsageError: a template is missing.
+        UsageError: a template is missing, or the published figures cannot be read.
     """
     drawn: list[tuple[list[Chapter], list[Remark]]] = []
     replace_folder(out / "figures", lambda folder: drawn.append(_chapters(report, folder)))
@@ -76,6 +79,8 @@ def _render(report: Report, kind: Format, templates: Path, chapters: list[Chapte
     if kind == "csv":
         return frame(report).to_csv(index=False, lineterminator="\n")
     values: dict[str, Any] = {"report": report, "chapters": chapters, "remarks": remarks, "Key": Key}
+    known = read_figures(templates.parent / FILE)
+    values |= {"published": [match(section, known) for section in report.sections]}
     values |= {"provenance": trace(report), "resamples": report.resamples}
     return render(templates, f"{FILES[kind]}.j2", **values).rstrip() + "\n"
 
