@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from rc2l_bench import tracks
 from rc2l_bench.config import Params, load
 from rc2l_bench.console import console, guarded
 from rc2l_bench.publish import TEMPLATES, write
@@ -18,6 +19,7 @@ def main(runs: Path, out: Path) -> None:
     params = load(Params, Path("params.yaml"))
     report = build(runs, params)
     write(report, out, TEMPLATES)
+    tracks.write(report.runs, out)
     done, declared = len(report.declared) - report.missing, len(report.declared)
     console.print(f"{done} of {declared} declared runs: {out / 'index.html'}")
 

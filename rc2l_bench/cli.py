@@ -16,10 +16,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from rc2l_bench import __version__, cli_data, cli_report, cli_split
-from rc2l_bench.config import Params, load
+from rc2l_bench import __version__, cli_cost, cli_data, cli_report, cli_split
 from rc2l_bench.console import console, guarded, one_line_errors
-from rc2l_bench.datasets import names
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.stages import carry_out_cells, cell_stages, find_methods, resolve_method
 
@@ -33,6 +31,7 @@ app = typer.Typer(
 app.add_typer(cli_data.app, name="data", help="Data sets: fetch, status, verify, add.")
 app.add_typer(cli_split.app, name="split", help="Splits: make, import, describe, compare.")
 app.command()(cli_report.report)
+app.command()(cli_cost.cost)
 
 
 @app.command()
@@ -46,6 +45,8 @@ def run(
     jobs: Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many as there are cores for.")] = 1,
 ) -> None:
     """Train and evaluate cells: every combination of what is given. Repeat an option for several values."""
+    from rc2l_bench.config import Params, load
+
     params = load(Params, Path("params.yaml"))
     if grid:
         dataset, split, method, seed = params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed
@@ -60,6 +61,8 @@ def run(
 
 
 def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: list[int]) -> list[dict[str, str]]:
+    from rc2l_bench.datasets import names
+
     known = names()
     for name in datasets:
         if name not in known:
