@@ -25,7 +25,7 @@ def draw_scaling(table: pd.DataFrame, exponents: pd.DataFrame, folder: Path, ste
         stem: their name.
     """
     with style():
-        figure = Figure(figsize=(7.2, 3.3), layout="constrained")
+        figure = Figure(figsize=(7.6, 4.0), layout="constrained")
         for axes, quantity in zip(figure.subplots(1, 2), QUANTITIES, strict=True):
             _draw(axes, table, exponents[exponents["quantity"] == quantity], quantity)
         save(figure, folder, stem)
@@ -46,7 +46,9 @@ def _draw(axes: Axes, table: pd.DataFrame, exponents: pd.DataFrame, quantity: st
     axes.set_yscale("log")
     crops = table.drop_duplicates("crop")
     shown = crops[np.arange(len(crops)) % 2 == 0]
-    axes.set_xticks(shown["pixels"], [f"{crop}²" for crop in shown["crop"]])
+    axes.set_xticks(shown["pixels"], [str(crop) for crop in shown["crop"]])
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
-    axes.set(xlabel="crop (log scale of feature pixels)", ylabel=f"{name} (log scale)")
-    axes.legend(title="exponent and 95 % interval", title_fontsize=8)
+    axes.set(xlabel="side of the crop, pixels (log scale)", ylabel=f"{name} (log scale)")
+    title = "exponent in the number of pixels, 95 % interval"
+    axes.legend(title=title, title_fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))

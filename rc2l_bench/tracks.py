@@ -15,7 +15,7 @@ import pandas as pd
 from rc2l_bench.files import replace_folder
 from rc2l_bench.results import Run, number, read_history
 
-CURVES = ("step", "miou", "run")
+CURVES = ["step", "miou", "run"]
 """Columns of a file of learning curves."""
 
 
