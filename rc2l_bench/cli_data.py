@@ -10,6 +10,7 @@ import typer
 from rc2l_bench.console import console, guarded
 
 RAW = Path("data/raw")
+SHARDS = Path("data/shards")
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: fetch, list, verify, add your own.")
 
@@ -29,11 +30,15 @@ def fetch(dataset: Name) -> None:
 @app.command()
 @guarded
 def verify(dataset: Name) -> None:
-    """Read all files of a data set again and compare their checksums."""
+    """Read all files and shards of a data set again and compare every byte with its checksum."""
+    from rc2l_bench import shards
     from rc2l_bench.datasets import load_dataset
 
     load_dataset(dataset).verify(RAW / dataset)
-    console.print(f"{dataset}: every file is as expected", markup=False)
+    packed = sorted(index.parent for index in (SHARDS / dataset).rglob("index.json"))
+    for folder in packed:
+        shards.verify(folder)
+    console.print(f"{dataset}: every file is as expected, and so are {len(packed)} folders of shards", markup=False)
 
 
 @app.command()

@@ -117,6 +117,8 @@ class Shards:
         data = os.pread(self._file(entry.shard), member.size, member.offset)
         if len(data) != member.size:
             raise BenchError(f"{self._name(entry)}: lies behind the end of the file{REPAIR}")
+        if hashlib.sha256(data).hexdigest() != member.sha256:
+            raise BenchError(f"{self._name(entry)}: has changed since it was written{REPAIR}")
         return data
 
     def _file(self, shard: int) -> int:
