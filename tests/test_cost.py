@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import typer
 from method_data import ROOT, make_protocol
-from tiny_data import RUNTIME
+from tiny_data import PROTOCOL, RUNTIME, write_checkout
 from typer.testing import CliRunner
 
 from rc2l_bench import cli_cost
@@ -100,6 +102,18 @@ def test_a_crop_that_is_none_is_refused(crop):
     assert code == 2
     assert "--crop" in error
     assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_run_tells_torchs_own_peak_apart_from_resident_memory(tmp_path):
+    write_checkout(tmp_path)
+    where = ["data/shards/tiny", "data/splits/tiny/1_4.json", "runs/a"]
+    command = [sys.executable, "-m", "pipelines.train", "tiny", "1_4", "baselines/supervised", "0", *where]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    found = json.loads((tmp_path / "runs/a/cost.json").read_text())
+    assert 0 < found["peak_memory"]["allocated_mb"] < found["peak_memory"]["resident_mb"]
+    assert found["device_seconds"] == found["devices"] * found["seconds"]
+    assert found["steps"] == PROTOCOL["steps"]  # the step that is weighed is not counted
 
 
 def test_an_unknown_method_is_refused():
