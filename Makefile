@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: bench test test-fast check perf setup clean
+.PHONY: bench test test-fast check perf scaling setup clean
 
 setup: $(READY)
 
@@ -40,5 +40,10 @@ check: $(READY)
 perf: $(READY)
 	$(BIN)/python -m perf
 
+# How the contrastive terms grow with the image: reports/scaling, a few minutes.
+scaling: $(READY)
+	$(BIN)/python -m perf.scaling reports/scaling
+
 clean:
-	rm -rf data runs .rc2l reports/figures reports/index.html reports/report.md reports/results.csv reports/table.tex
+	rm -rf data runs .rc2l reports/figures reports/metrics reports/curves reports/scaling
+	rm -f reports/index.html reports/report.md reports/results.csv reports/table.tex

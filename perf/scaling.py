@@ -1,4 +1,4 @@
-"""The scaling stage: contrastive terms alone against the number of pixels."""
+"""`make scaling`: contrastive terms alone against the number of pixels."""
 
 from __future__ import annotations
 
