@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench import store
 from rc2l_bench.config import Params, Protocol, load
-from rc2l_bench.errors import BenchError, UsageError
-from rc2l_bench.schema import read_yaml
+from rc2l_bench.errors import BenchError
 from rc2l_bench.shards import Shards
+from rc2l_bench.sources import digest_file, digest_sources, fingerprint
+from rc2l_bench.variants import base_of, read_config
 from rc2l_bench.weights import find_weights
 
 NUMERIC = ("torch", "torchvision", "timm", "kornia", "kornia_rs", "numpy", "scipy")
@@ -35,21 +35,6 @@ def versions() -> dict[str, str]:
 def is_first_process() -> bool:
     """Whether this is the first of the processes of a training; known before `open_fabric`, which starts the others."""
     return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-
-
-def method_yaml(method: str) -> Path:
-    """The yaml beside a method's module.
-
-    Args:
-        method: id, for instance `baselines/cps`.
-
-    Raises:
-        UsageError: there is no such method.
-    """
-    file = store.module_file(method.replace("/", "."))
-    if file is None:
-        raise UsageError(f"unknown method '{method}': there is no {method}.py at the root of the checkout")
-    return file.with_suffix(".yaml")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +76,13 @@ class Cell:
             },
             "dataset": self.val.index.dataset.model_dump(mode="json"),
             "protocol": self.protocol.model_dump(mode="json"),
-            "weights": store.digest_file(weights) if weights else self.protocol.net.weights,
+            "weights": digest_file(weights) if weights else self.protocol.net.weights,
             "method_config": self.config,
             "runtime": self.params.runtime.model_dump(mode="json", exclude={"workers", "cache_mb", "checkpoint_every"}),
-            "source": store.digest_sources(self.method),
+            "source": digest_sources(base_of(self.method)),
             "versions": versions(),
         }
-        return {"fingerprint": store.fingerprint(parts), **parts}
+        return {"fingerprint": fingerprint(parts), **parts}
 
 
 def open_cell(dataset: str, split: str, method: str, seed: int, shards: Path, plan_file: Path) -> Cell:
@@ -109,7 +94,7 @@ def open_cell(dataset: str, split: str, method: str, seed: int, shards: Path, pl
         raise BenchError(f"{plan_file}: not a split ({error}): delete it and run the stages again") from None
     test = Shards(shards / "test")
     cell = Cell(
-        dataset=dataset, split=split, method=method, seed=seed, params=params, config=read_yaml(method_yaml(method)),
+        dataset=dataset, split=split, method=method, seed=seed, params=params, config=read_config(method),
         plan=plan,
         pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split), val=Shards(shards / "val"),
         test=test if test.labelled else None,

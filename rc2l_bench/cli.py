@@ -20,6 +20,7 @@ from rc2l_bench import __version__, cli_cost, cli_data, cli_report, cli_split
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.stages import carry_out_cells, cell_stages, find_methods, resolve_method
+from rc2l_bench.variants import method_yaml, variants_of
 
 app = typer.Typer(
     name="rc2l-bench",
@@ -34,15 +35,20 @@ app.command()(cli_report.report)
 app.command()(cli_cost.cost)
 
 
+Jobs = Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many as there are cores for.")]
+
+
 @app.command()
 @guarded
 def run(
-    method: Annotated[list[str], typer.Option(help="Id of a method, or the tail of one: rc2l, cps, supervised.")] = [],  # noqa: B006
+    method: Annotated[
+        list[str], typer.Option(help="Id of a method, or the tail of one: rc2l, cps; its variant: cps@plain.")
+    ] = [],  # noqa: B006
     split: Annotated[list[str], typer.Option(help="Labelled images: 1_16, 1_4, full, or a published list.")] = [],  # noqa: B006
     dataset: Annotated[list[str], typer.Option(help="Data set.")] = ["shapes"],  # noqa: B006
     seed: Annotated[list[int], typer.Option(min=0, help="Seed of initialisation, order and augmentation.")] = [0],  # noqa: B006
     grid: Annotated[bool, typer.Option("--grid", help="All cells of the grid in params.yaml.")] = False,
-    jobs: Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many as there are cores for.")] = 1,
+    jobs: Jobs = 1,
 ) -> None:
     """Train and evaluate cells: every combination of what is given. Repeat an option for several values."""
     from rc2l_bench.config import Params, load
@@ -52,8 +58,23 @@ def run(
         dataset, split, method, seed = params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed
     elif not (method and split):
         raise UsageError("which cells? give --method and --split, for instance --method rc2l --split 1_16, or --grid")
-    items = _cells(dataset, split, method, seed)
-    trainings = jobs or max(1, (os.cpu_count() or 1) // params.runtime.threads)
+    _carry_out(_cells(dataset, split, method, seed), jobs, params.runtime.threads)
+
+
+@app.command()
+@guarded
+def ablate(jobs: Jobs = 1) -> None:
+    """Train and evaluate the ablation of params.yaml: what is left when parts of a method are taken away."""
+    from rc2l_bench.config import Params, load
+
+    params = load(Params, Path("params.yaml"))
+    cells = params.ablation
+    _carry_out(_cells(cells.dataset, cells.split, cells.method, cells.seed), jobs, params.runtime.threads)
+
+
+def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:
+    """Brings cells up to date and shows their results; ends with the exit code of the first that failed."""
+    trainings = jobs or max(1, (os.cpu_count() or 1) // threads)
     codes = [code for _, code in carry_out_cells(items, min(trainings, len(items)))]
     if failed := [code for code in codes if code != 0]:
         raise typer.Exit(failed[0] if failed[0] > 0 else 128 - failed[0])
@@ -109,9 +130,12 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - JSON holds anything
 @guarded
 def methods() -> None:
     """List the methods."""
-    table = Table("id", "what it does")
+    table = Table()
+    table.add_column("id", no_wrap=True)
+    table.add_column("what it does")
+    table.add_column("variants")
     for method in find_methods():
-        table.add_row(method, escape(_first_line(method)))
+        table.add_row(method, escape(_first_line(method)), " ".join(f"@{v}" for v in variants_of(method_yaml(method))))
     console.print(table)
 
 

@@ -33,6 +33,8 @@ Size = Annotated[int, Field(ge=8, le=8192)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 MethodId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+$")]
+VariantId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+(@\w+)?$")]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Grid(Model):
@@ -41,7 +43,16 @@ class Grid(Model):
     dataset: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
     split: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
     method: Annotated[list[MethodId], Field(min_length=1), AfterValidator(_different)]
-    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_different)]
+    seed: Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
+
+
+class Ablation(Model):
+    """The cells of `rc2l-bench ablate`: the product of four lists, where methods may be variants."""
+
+    dataset: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
+    split: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
+    method: Annotated[list[VariantId], Field(min_length=1), AfterValidator(_different)]
+    seed: Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
 
 
 class SplitConfig(Model):
@@ -238,6 +249,7 @@ class Params(Model):
     grids: dict[str, Grid]
     """Named grids to choose from."""
     grid: Grid
+    ablation: Ablation
     split: SplitConfig
     shard: ShardConfig
     runtime: Runtime

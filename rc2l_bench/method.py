@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from rc2l_bench.config import Model, Protocol, Views, load
+from rc2l_bench.config import Model, Protocol, Views
 from rc2l_bench.errors import UsageError
+from rc2l_bench.schema import check
 from rc2l_bench.types import Batch
+from rc2l_bench.variants import base_of, method_yaml, read_config
 
 
 class MethodConfig(Model):
@@ -143,11 +144,12 @@ def load_class(method: str) -> type[Method]:
     """The one `Method` subclass that the module of an id defines.
 
     Args:
-        method: `baselines/cps` is the module `baselines.cps`.
+        method: `baselines/cps` is the module `baselines.cps`, and so is its variant `baselines/cps@plain`.
 
     Raises:
         UsageError: there is no such module, or it defines no or several methods.
     """
+    method = base_of(method)
     name = method.replace("/", ".")
     try:
         module = importlib.import_module(name)
@@ -162,9 +164,9 @@ def load_class(method: str) -> type[Method]:
 
 
 def load_config(method: str) -> MethodConfig:
-    """Reads the yaml that stands beside a method's module."""
+    """The numbers of a method, or of a variant: read from the yaml beside its module, and checked."""
     cls = load_class(method)
-    return load(cls.Config, Path(inspect.getfile(cls)).with_suffix(".yaml"))
+    return check(cls.Config, read_config(method), method_yaml(method))
 
 
 def build(method: str, config: MethodConfig, protocol: Protocol, num_classes: int) -> Method:

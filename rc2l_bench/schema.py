@@ -78,7 +78,20 @@ def load(model: type[M], path: Path) -> M:
     Raises:
         UsageError: the file is missing, not YAML, has unknown, missing, mistyped or absurd values.
     """
-    data = read_yaml(path)
+    return check(model, read_yaml(path), path)
+
+
+def check(model: type[M], data: Any, path: Path) -> M:  # noqa: ANN401 - YAML holds anything
+    """Checks what was read from a YAML file.
+
+    Args:
+        model: the type that says which keys there are, and their ranges.
+        data: the content.
+        path: where it was read, for messages.
+
+    Raises:
+        UsageError: unknown, missing, mistyped or absurd values.
+    """
     if not isinstance(data, dict):
         raise UsageError(f"{path}: expected keys and values, got {type(data).__name__}")
     try:

@@ -17,6 +17,7 @@ from typing import Any
 
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.files import write_atomically
+from rc2l_bench.variants import MARK, base_of, method_yaml, variant_of, variants_of
 
 CELL_STAGES = ("fetch", "catalog", "split", "pool", "label", "train")
 STAMPS = Path(".rc2l/stages")
@@ -149,12 +150,14 @@ def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
 
 
 def _stage(name: str, spec: Mapping[str, Any], item: Mapping[str, str]) -> Stage:
+    # A variant has no file of its own: it depends on those of its method.
+    base = {**item, "method": base_of(item["method"])}
     command = shlex.split(_fill(spec["cmd"], item))
     return Stage(
         name=name,
         command=[sys.executable, *command[1:]],
-        deps=[Path(path) for path in _names(spec.get("deps"), item)],
-        params=list(_names(spec.get("params"), item)),
+        deps=[Path(path) for path in _names(spec.get("deps"), base)],
+        params=list(_names(spec.get("params"), base)),
         outs=[Path(path) for path in _names(spec.get("outs"), item)],
     )
 
@@ -168,14 +171,20 @@ def find_methods(root: Path = Path()) -> list[str]:
 
 
 def resolve_method(name: str, methods: list[str]) -> str:
-    """The id that a name stands for: an id, or the tail of exactly one.
+    """The id that a name stands for: an id, or the tail of exactly one; a variant may follow.
 
     Raises:
-        UsageError: there is no such method, or there are several.
+        UsageError: there is no such method or variant, or there are several methods.
     """
-    found = [method for method in methods if method == name or method.endswith(f"/{name}")]
-    if len(found) == 1:
+    tail = base_of(name)
+    found = [method for method in methods if method == tail or method.endswith(f"/{tail}")]
+    if len(found) > 1:
+        raise UsageError(f"method '{tail}' is ambiguous: {', '.join(found)}")
+    if not found:
+        raise UsageError(f"unknown method '{tail}': {suggest(tail, [m.split('/')[-1] for m in methods])}")
+    if MARK not in name:
         return found[0]
-    if found:
-        raise UsageError(f"method '{name}' is ambiguous: {', '.join(found)}")
-    raise UsageError(f"unknown method '{name}': {suggest(name, [m.split('/')[-1] for m in methods])}")
+    known = variants_of(method_yaml(found[0]))
+    if variant_of(name) not in known:
+        raise UsageError(f"unknown variant '{variant_of(name)}' of {found[0]}: {suggest(variant_of(name), known)}")
+    return f"{found[0]}{MARK}{variant_of(name)}"

@@ -5,11 +5,8 @@ Torch is imported only to read and write checkpoints, so that a finished run is 
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import importlib.util
 import io
-import json
 import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -27,87 +24,6 @@ if TYPE_CHECKING:
 
 KEPT = 2
 """Checkpoints of a run that are kept: the newest, and one before it."""
-
-QUIET = {"rc2l_bench"} | {
-    f"rc2l_bench.{name}"
-    for name in (
-        "allocations", "cell", "config", "console", "datasets.base", "errors", "files", "index", "machine", "outcome",
-        "progress", "schema", "store", "weights",
-    )
-}  # fmt: skip
-"""Modules that read, write or show, and make no numbers."""
-
-
-def module_file(module: str) -> Path | None:
-    """The source file of a module of this project; None for what is not one, or lies elsewhere. Imports nothing."""
-    top, *inner = module.split(".")
-    spec = importlib.util.find_spec(top) if top in ("rc2l_bench", "baselines") else None
-    for place in (spec and spec.submodule_search_locations) or ():
-        stem = Path(place, *inner)
-        for file in (stem.with_suffix(".py"), stem / "__init__.py"):
-            if file.is_file():
-                return file
-    return None
-
-
-def imported(file: Path) -> Iterator[str]:
-    """Names that a file imports: modules, and for `from a import b` also `a.b`, which may be one."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def sources(*modules: str) -> dict[str, Path]:
-    """Files of modules and of all that they import within the project, without the quiet ones.
-
-    Args:
-        modules: for instance `rc2l_bench.session`, `baselines.cps`.
-
-    Returns:
-        File by module, sorted by module.
-    """
-    found: dict[str, Path] = {}
-    waiting = list(modules)
-    while waiting:
-        module = waiting.pop()
-        file = module_file(module)
-        if file is not None and module not in found and module not in QUIET:
-            found[module] = file
-            waiting += imported(file)
-    return dict(sorted(found.items()))
-
-
-def digest_sources(method: str) -> str:
-    """sha256 of the source of all modules that make the numbers of a method.
-
-    Args:
-        method: id, for instance `baselines/cps`.
-    """
-    digest = hashlib.sha256()
-    for module, file in sources("rc2l_bench.session", method.replace("/", ".")).items():
-        digest.update(f"{module}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """sha256 of the bytes of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fingerprint(parts: Mapping[str, Any]) -> str:
-    """The name of a run: sha256 of all that makes its numbers.
-
-    Args:
-        parts: JSON values; the order of keys does not matter.
-
-    Returns:
-        64 hex digits.
-    """
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 class Run:

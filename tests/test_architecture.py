@@ -15,8 +15,8 @@ import tiny_data
 from rc2l_bench.config import Params, load
 from rc2l_bench.method import MethodConfig, load_config
 from rc2l_bench.schema import read_yaml
+from rc2l_bench.sources import QUIET, imported, module_file, sources
 from rc2l_bench.stages import cell_stages, find_methods
-from rc2l_bench.store import QUIET, imported, module_file, sources
 
 ROOT = tiny_data.ROOT
 CODE = sorted(file for name in ("rc2l_bench", "baselines", "pipelines") for file in (ROOT / name).rglob("*.py"))

@@ -123,7 +123,8 @@ def params(**changes: Any) -> dict[str, Any]:
     """params.yaml, with changes."""
     cell = {"dataset": ["tiny"], "split": ["1_4"], "method": ["baselines/supervised"], "seed": [0]}
     base = {
-        "grids": {}, "grid": cell, "split": {"seed": 0, "policy": "balanced"}, "shard": {"samples_per_shard": 64},
+        "grids": {}, "grid": cell, "ablation": cell, "split": {"seed": 0, "policy": "balanced"},
+        "shard": {"samples_per_shard": 64},
         "runtime": RUNTIME, "protocol": {"default": PROTOCOL},
     }  # fmt: skip
     return merged(base, changes)

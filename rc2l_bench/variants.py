@@ -1,0 +1,84 @@
+"""Methods by id, and their named variants. Reading them needs no torch.
+
+`rc2l_bench/rc2l@rmc` is the method with the changes that its yaml calls `rmc`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.schema import read_yaml
+from rc2l_bench.sources import module_file
+
+MARK = "@"
+VARIANTS = "variants"
+"""The key of a method's yaml that holds, by name, what a variant changes."""
+
+
+def base_of(method: str) -> str:
+    """The id without the variant: whose module it is."""
+    return method.partition(MARK)[0]
+
+
+def variant_of(method: str) -> str:
+    """The variant of an id; empty for the method as its yaml has it."""
+    return method.partition(MARK)[2]
+
+
+def method_yaml(method: str) -> Path:
+    """The yaml beside a method's module.
+
+    Args:
+        method: id, with or without a variant.
+
+    Raises:
+        UsageError: there is no such method.
+    """
+    base = base_of(method)
+    file = module_file(base.replace("/", "."))
+    if file is None:
+        raise UsageError(f"unknown method '{base}': there is no {base}.py at the root of the checkout")
+    return file.with_suffix(".yaml")
+
+
+def variants_of(file: Path) -> dict[str, Any]:
+    """The variants that a method's yaml names.
+
+    Raises:
+        UsageError: they are not changes by name.
+    """
+    content = read_yaml(file)
+    found = content.get(VARIANTS, {}) if isinstance(content, dict) else {}
+    if not isinstance(found, dict) or not all(isinstance(changes, dict) for changes in found.values()):
+        raise UsageError(f"{file}: {VARIANTS}: expected names, and under each the keys that it changes")
+    return found
+
+
+def read_config(method: str) -> Any:  # noqa: ANN401 - YAML holds anything
+    """A method's yaml with the changes of its variant, as it stands there: not checked yet.
+
+    Raises:
+        UsageError: there is no such method or variant, or a variant changes a key that is not there.
+    """
+    file, name = method_yaml(method), variant_of(method)
+    content, known = read_yaml(file), variants_of(file)
+    if not isinstance(content, dict):
+        return content
+    content.pop(VARIANTS, None)
+    if MARK not in method:
+        return content
+    if name not in known:
+        raise UsageError(f"unknown variant '{name}' of {base_of(method)}: {suggest(name, list(known))}")
+    return _changed(content, known[name], f"{file}: {VARIANTS}.{name}")
+
+
+def _changed(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in changes.items():
+        if key not in base:
+            raise UsageError(f"{where}.{key}: unknown key; {suggest(str(key), list(base))}")
+        both = isinstance(value, dict) and isinstance(base[key], dict)
+        out[key] = _changed(base[key], value, f"{where}.{key}") if both else value
+    return out

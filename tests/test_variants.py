@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny_data
+
+from rc2l_bench.cell import open_cell
+from rc2l_bench.errors import UsageError
+from rc2l_bench.method import load_class, load_config
+from rc2l_bench.schema import read_yaml
+from rc2l_bench.stages import cell_stages, find_methods, resolve_method
+from rc2l_bench.variants import base_of, method_yaml, read_config, variant_of, variants_of
+
+EVERY = [(method, name) for method in find_methods(tiny_data.ROOT) for name in variants_of(method_yaml(method))]
+ITEM = {"dataset": "shapes", "split": "1_16", "method": "baselines/cps@plain", "seed": "0"}
+
+
+@pytest.fixture
+def cps(tmp_path, monkeypatch) -> Path:
+    """The yaml of a copy of CPS, to be spoilt."""
+    source = method_yaml("baselines/cps")
+    copy = tmp_path / "cps.yaml"
+    shutil.copy(source, copy)
+    monkeypatch.setattr("rc2l_bench.variants.method_yaml", lambda _: copy)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("method", "base", "variant"),
+    [("baselines/cps@plain", "baselines/cps", "plain"), ("baselines/cps", "baselines/cps", "")],
+)
+def test_an_id_is_a_method_and_perhaps_a_variant(method, base, variant):
+    assert (base_of(method), variant_of(method)) == (base, variant)
+
+
+@pytest.mark.parametrize(("method", "name"), EVERY)
+def test_every_variant_of_the_checkout_is_valid_and_differs_from_its_method(method, name):
+    assert load_config(f"{method}@{name}") != load_config(method)
+
+
+def test_a_variant_changes_what_it_names_and_nothing_else():
+    base, changed = read_config("rc2l_bench/rc2l"), read_config("rc2l_bench/rc2l@rmc")
+    assert changed["weights"] == {"rmc": base["weights"]["rmc"], "rfc": 0.0, "rcc": 0.0, "smc": 0.0}
+    assert {k: v for k, v in changed.items() if k != "weights"} == {k: v for k, v in base.items() if k != "weights"}
+
+
+def test_the_numbers_of_a_method_do_not_hold_its_variants():
+    """Otherwise a new variant would make all finished runs of the method another thing."""
+    assert "variants" not in read_config("rc2l_bench/rc2l")
+
+
+def test_a_variant_is_a_method_of_the_same_class():
+    assert load_class("baselines/cps@plain") is load_class("baselines/cps")
+
+
+def test_the_tail_of_a_variant_names_it():
+    assert resolve_method("cps@plain", find_methods(tiny_data.ROOT)) == "baselines/cps@plain"
+
+
+@pytest.mark.parametrize("read", [read_config, lambda m: resolve_method(m, find_methods(tiny_data.ROOT))])
+def test_an_unknown_variant_names_the_nearest(read):
+    with pytest.raises(UsageError, match=r"unknown variant 'plane' of baselines/cps: did you mean 'plain'\?"):
+        read("baselines/cps@plane")
+
+
+def test_an_empty_variant_is_unknown():
+    with pytest.raises(UsageError, match="unknown variant ''"):
+        read_config("baselines/cps@")
+
+
+def test_a_method_without_variants_says_so():
+    with pytest.raises(UsageError, match="unknown variant 'x' of baselines/supervised: valid: none"):
+        read_config("baselines/supervised@x")
+
+
+def test_an_unknown_method_with_a_variant_is_named_without_it():
+    with pytest.raises(UsageError, match="unknown method 'baselines/nothing'"):
+        read_config("baselines/nothing@plain")
+
+
+def test_a_variant_that_misspells_a_key_is_told_where(cps):
+    cps.write_text(cps.read_text().replace("{variant: plain,", "{varient: plain,"))
+    with pytest.raises(UsageError, match=r"cps.yaml: variants.plain.varient: unknown key; did you mean 'variant'\?"):
+        read_config("baselines/cps@plain")
+
+
+@pytest.mark.parametrize("text", ["variants: [plain]", "variants: {plain: 3}"])
+def test_variants_that_are_no_changes_by_name_are_refused(cps, text):
+    cps.write_text(cps.read_text().partition("variants:")[0] + text)
+    with pytest.raises(UsageError, match="variants: expected names"):
+        read_config("baselines/cps@plain")
+
+
+def test_a_variant_depends_on_the_files_of_its_method():
+    train = cell_stages(ITEM, tiny_data.ROOT)[-1]
+    assert Path("baselines/cps.py") in train.deps
+    assert "baselines/cps.yaml:" in train.params
+
+
+def test_a_variant_has_a_folder_of_its_own():
+    train = cell_stages(ITEM, tiny_data.ROOT)[-1]
+    assert train.outs == [Path("runs/shapes/1_16/baselines/cps@plain/seed0")]
+    assert train.command[5] == "baselines/cps@plain"
+
+
+def test_a_variant_is_another_run_of_the_same_source(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny_data.write_checkout(tmp_path)
+    shards, plan = Path("data/shards/tiny"), Path("data/splits/tiny/1_4.json")
+    base, variant = (
+        open_cell("tiny", "1_4", method, 0, shards, plan).provenance()
+        for method in ("baselines/cps", "baselines/cps@plain")
+    )
+    assert variant["fingerprint"] != base["fingerprint"]
+    assert variant["source"] == base["source"]
+
+
+def test_the_ablation_of_the_checkout_has_all_eight_rows():
+    ablation = read_yaml(tiny_data.ROOT / "params.yaml")["ablation"]["method"]
+    terms = [
+        frozenset(term for term, weight in read_config(method)["weights"].items() if weight) for method in ablation
+    ]
+    assert sorted(map(sorted, terms)) == sorted(
+        [[], ["rmc"], ["rfc"], ["rcc"], ["smc"], ["rfc", "rmc"], ["rcc", "smc"], ["rcc", "rfc", "rmc", "smc"]]
+    )
