@@ -35,8 +35,6 @@ class FixMatchConfig(MethodConfig):
     views: OneView
     weight: NonNegative
     """Of the unlabelled loss; 0 = supervised training."""
-    warm_up: Share
-    """Share of the budget before the unlabelled loss begins; published: 0, from pretrained weights."""
     threshold: Share
     """Least probability of a pseudo-label."""
 
@@ -63,7 +61,7 @@ class FixMatch(Method):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Supervised loss, and cross-entropy of the mixed strong view with the mixed labels."""
-        if not self.config.weight or not len(batch.weak) or progress < self.config.warm_up:
+        if not self.config.weight or not len(batch.weak):
             supervised = self.supervised_loss(self.student(batch.image), batch.label)
             return {"supervised": supervised, "strong": torch.zeros_like(supervised)}
         box = batch.box[0]

@@ -42,8 +42,6 @@ class UniMatchConfig(MethodConfig):
     """Of the view with perturbed features."""
     halved: bool
     """Divides the sum of all losses by two, as published; without effect when there is no unlabelled loss."""
-    warm_up: Share
-    """Share of the budget before the unlabelled losses begin; published: 0, from pretrained weights."""
     threshold: Share
     """Least probability of a pseudo-label."""
     dropout: Share
@@ -74,7 +72,7 @@ class UniMatch(Method):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Supervised loss, and cross-entropy of the three streams with the confident labels of the weak view."""
-        if not self.config.weight or not len(batch.weak) or progress < self.config.warm_up:
+        if not self.config.weight or not len(batch.weak):
             supervised = self.supervised_loss(self.student(batch.image), batch.label)
             none = torch.zeros_like(supervised)
             return {"supervised": supervised, "strong": none, "features": none}

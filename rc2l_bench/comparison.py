@@ -74,7 +74,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Section:
-    """One table: a dataset's part of the declared grid, or what lies on disk outside it."""
+    """One table: a dataset's part of the declared grid, what lies on disk outside it, or the variants of a method."""
 
     dataset: str
     declared: bool
@@ -88,6 +88,7 @@ class Section:
     palette: tuple[tuple[int, ...], ...]
     remarks: tuple[Remark, ...]
     seeds: tuple[int, ...]
+    family: str = ""
 
     @property
     def runs(self) -> list[Run]:
@@ -111,13 +112,14 @@ class Section:
 
 
 class Plan(NamedTuple):
-    """The rows, columns and seeds that a section should have."""
+    """The rows, columns and seeds that a section should have; `family` is the method whose variants the rows are."""
 
     dataset: str
     declared: bool
     methods: tuple[str, ...]
     splits: tuple[str, ...]
     seeds: tuple[int, ...]
+    family: str = ""
 
 
 def compare_runs(plan: Plan, runs: Sequence[Run], reference: str, resamples: int) -> Section:
@@ -145,7 +147,7 @@ def compare_runs(plan: Plan, runs: Sequence[Run], reference: str, resamples: int
     return Section(
         dataset=plan.dataset, declared=plan.declared, reference=reference, methods=plan.methods, columns=tuple(columns),
         places=_correct(ordered), costs=costs, memory_kind=kind, classes=classes, palette=palette,
-        remarks=(*remarks, *notes), seeds=plan.seeds,
+        remarks=(*remarks, *notes), seeds=plan.seeds, family=plan.family,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rc2l_bench.comparison import Key, Section
+from rc2l_bench.family_figure import draw_variants
 from rc2l_bench.results import Remark, Run, read_history
 from rc2l_bench.wording import percent, short_names
 
@@ -39,6 +40,10 @@ _METADATA: Mapping[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     "png": {"Software": None},
 }
+
+
+Drawing = Callable[[Section, list[Remark]], tuple[Figure, str] | None]
+"""Draws a section and says what it shows; None where the numbers for it are missing."""
 
 
 class Picture(NamedTuple):
@@ -87,14 +92,8 @@ def draw(section: Section, folder: Path, stem: str) -> tuple[list[Picture], list
         remarks.append(Remark(section.dataset, text))
         section = replace(section, methods=section.methods[:MOST_METHODS])
     pictures = []
-    drawings: list[tuple[str, Callable[[Section, list[Remark]], tuple[Figure, str] | None]]] = [
-        ("labels", _labels),
-        ("cost", _cost),
-        ("classes", _classes),
-        ("curves", _curves),
-    ]
     with style():
-        for name, function in drawings:
+        for name, function in (_OF_VARIANTS if section.family else _OF_METHODS).items():
             made = function(section, remarks)
             if made:
                 save(made[0], folder, f"{stem}-{name}")
@@ -270,3 +269,7 @@ def _curve(runs: Sequence[Run], remarks: list[Remark]) -> pd.DataFrame | None:
             remarks.append(Remark(str(run.cell), f"no learning curve: {error}"))
     joined = pd.concat(tables) if tables else pd.DataFrame()
     return joined.groupby("step")["miou"].agg(["mean", "min", "max"]) if len(joined) else None
+
+
+_OF_METHODS: Mapping[str, Drawing] = {"labels": _labels, "cost": _cost, "classes": _classes, "curves": _curves}
+_OF_VARIANTS: Mapping[str, Drawing] = {"variants": lambda section, _: draw_variants(section), "curves": _curves}

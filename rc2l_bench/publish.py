@@ -14,6 +14,7 @@ import pandas as pd
 
 from rc2l_bench import figures, panels
 from rc2l_bench.comparison import Key, Section
+from rc2l_bench.families import Settings, settings
 from rc2l_bench.figures import Picture, class_table
 from rc2l_bench.files import replace_folder, write_atomically
 from rc2l_bench.provenance import trace
@@ -42,6 +43,7 @@ class Chapter(NamedTuple):
         names: short name of every method.
         pictures: its figures and, where they are embedded, their data.
         iou: mean IoU by class of every place.
+        settings: what variants are set to.
     """
 
     section: Section
@@ -49,6 +51,7 @@ class Chapter(NamedTuple):
     names: Mapping[str, str]
     pictures: tuple[tuple[Picture, str], ...]
     iou: Mapping[Key, Any]
+    settings: Settings
 
 
 def write(report: Report, out: Path, templates: Path = TEMPLATES) -> None:
@@ -90,9 +93,9 @@ def _chapters(report: Report, folder: Path) -> tuple[list[Chapter], list[Remark]
     remarks = list(report.remarks)
     chapters = []
     for index, section in enumerate(report.sections):
-        stem = f"{slug(section.dataset)}{'' if section.declared else '-outside'}"
+        stem = _stem(section)
         drawn, undrawn = figures.draw(section, folder, stem)
-        pictures, unread = panels.draw(section, folder, stem)
+        pictures, unread = ([], []) if section.family else panels.draw(section, folder, stem)
         remarks += undrawn + unread
         embedded = tuple((picture, embed(folder / f"{picture.stem}.{picture.suffix}")) for picture in drawn + pictures)
         chapters.append(_chapter(section, index, embedded))
@@ -101,7 +104,14 @@ def _chapters(report: Report, folder: Path) -> tuple[list[Chapter], list[Remark]
 
 def _chapter(section: Section, index: int, pictures: tuple[tuple[Picture, str], ...]) -> Chapter:
     names = short_names(list(dict.fromkeys([*section.methods, section.reference])))
-    return Chapter(section, f"s{index}", names, pictures, class_table(section))
+    iou = {} if section.family else class_table(section)
+    return Chapter(section, f"s{index}", names, pictures, iou, settings(section))
+
+
+def _stem(section: Section) -> str:
+    """Start of the names of a section's figures, different for every section."""
+    part = "" if section.declared else f"-{section.family or 'outside'}"
+    return slug(f"{section.dataset}{part}")
 
 
 def slug(text: str) -> str:

@@ -13,8 +13,10 @@ from typing import TypeVar
 from rc2l_bench.comparison import Plan, Section, compare_runs
 from rc2l_bench.config import Params
 from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.families import plan_families
 from rc2l_bench.results import Cell, Remark, Run, find
 from rc2l_bench.screening import screen
+from rc2l_bench.variants import base_of, variant_of
 
 T = TypeVar("T")
 
@@ -28,7 +30,7 @@ class Report:
     """Everything that is shown.
 
     Attributes:
-        sections: first the datasets of the declared grid, then what lies on disk outside it.
+        sections: first the datasets of the declared grid, then what lies on disk outside it, then variants.
         remarks: what is missing, broken, or not comparable.
         runs: all runs that could be read, in the order of their cells.
         compared: the cells among them whose numbers are in the tables.
@@ -84,9 +86,11 @@ def build(root: Path, params: Params, reference: str | None = None, resamples: i
     chosen = choose_reference(reference, methods)
     kept, aside = screen(runs, params)
     kept = [run for run in kept if math.isfinite(run.miou)]
-    inside, outside = _part(kept, set(declared))
-    sections = [compare_runs(plan, _of(plan, inside), chosen, resamples) for plan in _declared_plans(params)]
-    sections += [compare_runs(plan, _of(plan, outside), chosen, resamples) for plan in _other_plans(outside)]
+    inside, outside = _part([run for run in kept if not variant_of(run.cell.method)], set(declared))
+    plans = [(plan, _of(plan, inside)) for plan in _declared_plans(params)]
+    plans += [(plan, _of(plan, outside)) for plan in _other_plans(outside)]
+    plans += plan_families(kept, params)
+    sections = [compare_runs(plan, mine, _reference(plan, chosen), resamples) for plan, mine in plans]
     remarks = [*broken, *aside, *(r for section in sections for r in (*section.remarks, *_missing(section)))]
     compared = frozenset(run.cell for section in sections for run in section.runs)
     return Report(tuple(sections), tuple(dict.fromkeys(remarks)), tuple(runs), compared, declared, chosen, resamples)
@@ -107,6 +111,11 @@ def choose_reference(name: str | None, methods: Sequence[str]) -> str:
     if found:
         raise UsageError(f"--reference {name}: could be {' or '.join(found)}: give more of its id")
     raise UsageError(f"--reference {name}: no such method in the grid or among the runs; {suggest(name, methods)}")
+
+
+def _reference(plan: Plan, chosen: str) -> str:
+    """Variants are compared with their method, unless one of them is the reference."""
+    return chosen if chosen in plan.methods else plan.family or base_of(chosen)
 
 
 def _missing(section: Section) -> list[Remark]:

@@ -98,6 +98,8 @@ def seeds_needed(place: Place) -> str:
 
 def title(section: Section) -> str:
     """The heading of a section."""
+    if section.family:
+        return f"{section.dataset}, variants of {short_names([section.family])[section.family]}"
     return section.dataset if section.declared else f"{section.dataset}, outside the declared grid"
 
 
