@@ -30,8 +30,6 @@ class CPSConfig(MethodConfig):
 
     variant: Literal["plain", "cutmix"]
     """`plain`: weak images; `cutmix`: mixed images."""
-    mixed: Literal["weak", "strong"]
-    """The images that CutMix mixes; weak ones as published."""
     weight: NonNegative
     """Of the cross loss; 0 = supervised training of the first network alone."""
     ensemble: bool
@@ -73,8 +71,7 @@ class CPS(Method):
         box, count = batch.box[0], len(batch.image)
         with torch.no_grad():
             labels = [paste(pseudo_label(net(batch.weak), batch.valid), box) for net in (self.second, self.student)]
-        mixed = paste(batch.strong[0] if self.config.mixed == "strong" else batch.weak, box)
-        images = torch.cat([batch.image, mixed])
+        images = torch.cat([batch.image, paste(batch.strong[0], box)])
         logits = [net(images) for net in (self.student, self.second)]
         return logits, [cross_entropy(x[count:], label) for x, label in zip(logits, labels, strict=True)]
 

@@ -77,8 +77,6 @@ class U2PLConfig(MethodConfig):
 
     views: OneView
     variant: Literal["described", "as_published"]
-    mixed: Literal["weak", "strong"]
-    """The images that CutMix mixes; weak ones as published."""
     weight: NonNegative
     """Of both unlabelled losses; 0 = supervised training."""
     warm_up: Share
@@ -269,7 +267,7 @@ class U2PL(Method):
             none = torch.zeros_like(supervised)
             return {"supervised": supervised, "unsupervised": none, "contrast": none}
         count, left = len(batch.image), 1 - progress
-        mixed = paste(batch.strong[0] if self.config.mixed == "strong" else batch.weak, batch.box[0])
+        mixed = paste(batch.strong[0], batch.box[0])
         logits, features = self.student(torch.cat([batch.image, mixed]))
         view = self.view(batch, mixed)
         label, valid = view.label[count:], view.label[count:] != IGNORE

@@ -242,7 +242,8 @@ class Augmenter:
         strong = torch.empty(self.views.strong, *weak.shape, device=self.device)
         box = torch.empty(self.views.strong, len(weak), *crop, dtype=torch.bool, device=self.device)
         for view in range(self.views.strong):
-            strong[view] = recolour(weak, self.protocol.strong, self._draws(f"strong{view}", step, len(weak)))
+            draws = self._draws(f"strong{view}", step, len(weak))
+            strong[view] = recolour(weak, self.protocol.strong, draws) if self.views.recolour else weak
             box[view] = draw_boxes(self._draws(f"box{view}", step, len(weak)), crop, self.views.mix).to(self.device)
         return weak, strong, box, tags > 0
 

@@ -287,4 +287,6 @@ class Views(Model):
     """The strong views that a method wants of each unlabelled image."""
 
     strong: Annotated[int, Field(ge=0, le=4)]
+    recolour: bool
+    """Whether strong views have the strong colours of the protocol; if not, they are the weak view, with boxes."""
     mix: MixConfig

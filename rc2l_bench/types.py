@@ -28,7 +28,7 @@ class Batch:
         image: (L, 3, H, W) float, [0, 1]; labelled images, weakly augmented.
         label: (L, H, W) int64, 0..K-1 or 255.
         weak: (U, 3, H, W) float, [0, 1]; unlabelled images, weakly augmented.
-        strong: (V, U, 3, H, W) float, [0, 1]; the same geometry as `weak`, stronger colours, not yet mixed.
+        strong: (V, U, 3, H, W) float, [0, 1]; the same geometry as `weak`, stronger colours if wanted, not yet mixed.
         box: (V, U, H, W) bool; CutMix, True where a pixel is to come from the partner.
         valid: (U, H, W) bool; False where the weak view lies outside the source image.
     """

@@ -124,7 +124,7 @@ def make_batch(method: Method, seed: int = 0, labelled: int = 4, unlabelled: int
     for view in range(views):
         box[view, :, 4 * view : 20, 8:24] = True
     gain = 0.6 + 0.6 * torch.rand(views, unlabelled, 3, 1, 1, generator=generator)
-    strong = (weak * gain).clamp(0, 1)
+    strong = (weak * gain).clamp(0, 1) if method.config.views.recolour else weak.repeat(views, 1, 1, 1, 1)
     return Batch(image=image, label=label, weak=weak, strong=strong, box=box, valid=valid)
 
 

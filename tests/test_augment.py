@@ -274,6 +274,16 @@ def test_strong_views_without_colours_are_the_weak_view():
     assert torch.allclose(made.strong, made.weak.expand_as(made.strong), atol=1e-6)
 
 
+def test_strong_views_that_are_not_recoloured_are_the_weak_view_with_boxes():
+    views = tiny_data.views(strong=2).model_copy(update={"recolour": False})
+    made = Augmenter(tiny_data.protocol(), views, 0, torch.device("cpu")).unlabelled(
+        torch.randint(0, 256, (8, 3, 40, 48), dtype=torch.uint8), sizes(*[(40, 48)] * 8), 2
+    )
+    weak, strong, box, _ = made
+    assert torch.equal(strong, weak.expand_as(strong))
+    assert box.any()
+
+
 def test_strong_views_keep_the_geometry():
     """An edge between black and white stays where it is, whatever the colours."""
     image = torch.zeros(8, 3, 40, 48, dtype=torch.uint8)

@@ -51,7 +51,11 @@ RUNTIME: dict[str, Any] = {
     "device": "cpu", "devices": 1, "precision": "32-true", "threads": 1, "deterministic": True, "workers": 0,
     "cache_mb": 16, "checkpoint_every": 2, "log_every": 5,
 }  # fmt: skip
-VIEWS = {"strong": 2, "mix": {"probability": 1.0, "boxes": 1, "area": [0.2, 0.5], "ratio": [0.5, 2.0]}}
+VIEWS = {
+    "strong": 2,
+    "recolour": True,
+    "mix": {"probability": 1.0, "boxes": 1, "area": [0.2, 0.5], "ratio": [0.5, 2.0]},
+}
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
