@@ -40,7 +40,7 @@ check: $(READY)
 perf: $(READY)
 	$(BIN)/python -m perf
 
-# How the contrastive terms grow with the image: reports/scaling, a few minutes.
+# How the contrastive terms grow with the image, a few minutes; reports show reports/scaling from then on.
 scaling: $(READY)
 	$(BIN)/python -m perf.scaling reports/scaling
 

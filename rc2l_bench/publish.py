@@ -22,6 +22,7 @@ from rc2l_bench.published import FILE, match, read_figures
 from rc2l_bench.rendering import render
 from rc2l_bench.report import Report
 from rc2l_bench.results import Cell, Remark, Run, number
+from rc2l_bench.scaling_figure import Scaling, show_scaling
 from rc2l_bench.wording import short_names
 
 Format = Literal["html", "latex", "markdown", "csv"]
@@ -32,6 +33,8 @@ FILES: Mapping[Format, str] = {
     "html": "index.html",
 }
 TEMPLATES = Path("reports/templates")
+SCALING = "scaling"
+"""The folder beside the templates where `make scaling` puts what it measured."""
 
 
 class Chapter(NamedTuple):
@@ -54,42 +57,55 @@ class Chapter(NamedTuple):
     settings: Settings
 
 
+class Drawn(NamedTuple):
+    """All that was drawn of a report, with what could not be.
+
+    Attributes:
+        chapters: one for every section.
+        scaling: of the contrastive terms, and the data of its figure; None if it was not measured.
+        remarks: those of the report, and what could not be drawn.
+    """
+
+    chapters: list[Chapter]
+    scaling: tuple[Scaling, str] | None
+    remarks: list[Remark]
+
+
 def write(report: Report, out: Path, templates: Path = TEMPLATES) -> None:
     """Writes every format and the figures into a folder; files appear complete or not at all.
 
-    Published figures are taken from `published.csv` beside the folder of templates.
+    Published figures and the scaling are taken from beside the folder of templates.
 
     Raises:
         UsageError: a template is missing, or the published figures cannot be read.
     """
-    drawn: list[tuple[list[Chapter], list[Remark]]] = []
-    replace_folder(out / "figures", lambda folder: drawn.append(_chapters(report, folder)))
+    drawn: list[Drawn] = []
+    replace_folder(out / "figures", lambda folder: drawn.append(_draw(report, folder, templates)))
     for kind, file in FILES.items():
-        write_atomically(out / file, _render(report, kind, templates, *drawn[0]).encode())
+        write_atomically(out / file, _render(report, kind, templates, drawn[0]).encode())
 
 
 def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
     """One format as text."""
     if kind != "html":
         chapters = [_chapter(section, index, ()) for index, section in enumerate(report.sections)]
-        return _render(report, kind, templates, chapters, list(report.remarks))
+        return _render(report, kind, templates, Drawn(chapters, None, list(report.remarks)))
     with tempfile.TemporaryDirectory() as name:
-        chapters, remarks = _chapters(report, Path(name))
-        return _render(report, kind, templates, chapters, remarks)
+        return _render(report, kind, templates, _draw(report, Path(name), templates))
 
 
-def _render(report: Report, kind: Format, templates: Path, chapters: list[Chapter], remarks: list[Remark]) -> str:
+def _render(report: Report, kind: Format, templates: Path, drawn: Drawn) -> str:
     if kind == "csv":
         return frame(report).to_csv(index=False, lineterminator="\n")
-    values: dict[str, Any] = {"report": report, "chapters": chapters, "remarks": remarks, "Key": Key}
+    values: dict[str, Any] = {"report": report, "Key": Key, **drawn._asdict()}
     known = read_figures(templates.parent / FILE)
     values |= {"published": [match(section, known) for section in report.sections]}
     values |= {"provenance": trace(report), "resamples": report.resamples}
     return render(templates, f"{FILES[kind]}.j2", **values).rstrip() + "\n"
 
 
-def _chapters(report: Report, folder: Path) -> tuple[list[Chapter], list[Remark]]:
-    """Draws the figures of all sections."""
+def _draw(report: Report, folder: Path, templates: Path) -> Drawn:
+    """Draws all figures into a folder."""
     remarks = list(report.remarks)
     chapters = []
     for index, section in enumerate(report.sections):
@@ -97,9 +113,10 @@ def _chapters(report: Report, folder: Path) -> tuple[list[Chapter], list[Remark]
         drawn, undrawn = figures.draw(section, folder, stem)
         pictures, unread = ([], []) if section.family else panels.draw(section, folder, stem)
         remarks += undrawn + unread
-        embedded = tuple((picture, embed(folder / f"{picture.stem}.{picture.suffix}")) for picture in drawn + pictures)
-        chapters.append(_chapter(section, index, embedded))
-    return chapters, list(dict.fromkeys(remarks))
+        chapters.append(_chapter(section, index, tuple((p, embed(folder, p)) for p in drawn + pictures)))
+    scaling, unread = show_scaling(templates.parent / SCALING, folder)
+    shown = (scaling, embed(folder, scaling.picture)) if scaling else None
+    return Drawn(chapters, shown, list(dict.fromkeys(remarks + unread)))
 
 
 def _chapter(section: Section, index: int, pictures: tuple[tuple[Picture, str], ...]) -> Chapter:
@@ -119,10 +136,11 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lstrip(".") or "_"
 
 
-def embed(path: Path) -> str:
-    """A picture as a data URI."""
-    kind = {"svg": "image/svg+xml", "png": "image/png"}[path.suffix[1:]]
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def embed(folder: Path, picture: Picture) -> str:
+    """A picture of a folder as a data URI."""
+    kind = {"svg": "image/svg+xml", "png": "image/png"}[picture.suffix]
+    content = (folder / f"{picture.stem}.{picture.suffix}").read_bytes()
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def frame(report: Report) -> pd.DataFrame:

@@ -3,16 +3,66 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rc2l_bench.figures import COLOURS, MARKERS, save, style
+from rc2l_bench.figures import COLOURS, MARKERS, Picture, save, style
+from rc2l_bench.results import Remark
 
+_COLUMNS = {
+    "scaling.csv": ["term", "crop", "pixels", "bytes", "seconds"],
+    "exponents.csv": ["term", "quantity", "exponent", "low", "high"],
+}
 QUANTITIES = {"bytes": ("memory, MiB", 2**20), "seconds": ("processor time, s", 1)}
+
+
+class Scaling(NamedTuple):
+    """What `make scaling` measured, drawn.
+
+    Attributes:
+        picture: the figure.
+        exponents: rows with `term`, `quantity`, `exponent`, `low`, `high`.
+    """
+
+    picture: Picture
+    exponents: list[dict[str, Any]]
+
+
+def show_scaling(measured: Path, folder: Path) -> tuple[Scaling | None, list[Remark]]:
+    """Draws what was measured, if anything was.
+
+    Args:
+        measured: folder with scaling.csv and exponents.csv; it may be missing.
+        folder: where the figure goes.
+
+    Returns:
+        The figure with its numbers, and what is wrong with them.
+    """
+    if not measured.is_dir():
+        return None, []
+    try:
+        table, exponents = (_read(measured / name, columns) for name, columns in _COLUMNS.items())
+        draw_scaling(table, exponents, folder)
+    except (OSError, ValueError, KeyError) as error:
+        return None, [Remark(str(measured), f"no scaling: {str(error).splitlines()[0]}; run `make scaling` again")]
+    caption = (
+        "Memory and processor time of the contrastive terms alone against the number of pixels, both logarithmic; the "
+        "exponents are slopes with 95 % intervals."
+    )
+    rows: list[dict[str, Any]] = [{str(k): v for k, v in row.items()} for row in exponents.to_dict("records")]
+    return Scaling(Picture("scaling", "scaling", caption, "svg"), rows), []
+
+
+def _read(file: Path, columns: list[str]) -> pd.DataFrame:
+    table = pd.read_csv(file)
+    missing = [name for name in columns if name not in table]
+    if missing or not len(table):
+        raise ValueError(f"{file.name} has no {', '.join(missing) or 'rows'}")
+    return table
 
 
 def draw_scaling(table: pd.DataFrame, exponents: pd.DataFrame, folder: Path, stem: str = "scaling") -> None:
