@@ -118,10 +118,12 @@ def test_what_lies_outside_the_image_changes_no_loss(name: str) -> None:
     valid = batch.valid.clone()
     valid[:2] = False
     other = batch.weak.clone()
+    torch.manual_seed(0)  # of the feature dropout
     a = first.eval()(replace(batch, valid=valid), 0.5)
     other[:2] = 1 - other[:2]
     strong = batch.strong.clone()
     strong[:, :2] = 1 - strong[:, :2]
+    torch.manual_seed(0)
     b = second.eval()(replace(batch, valid=valid, weak=other, strong=strong), 0.5)
     assert all(torch.allclose(a[key], b[key], atol=1e-5) for key in a)
 
