@@ -13,8 +13,9 @@ import numpy as np
 
 from rc2l_bench import stats
 from rc2l_bench.expenses import Cost, compare_costs
+from rc2l_bench.metrics import Floats
 from rc2l_bench.results import Remark, Run, read_areas
-from rc2l_bench.stats import Difference, Estimate, Floats
+from rc2l_bench.stats import Difference, Estimate
 
 ALPHA = 0.05
 _RUNS_AT_ONCE = 64

@@ -13,13 +13,33 @@ from torch import Tensor
 
 from rc2l_bench.augment import FILL
 from rc2l_bench.config import CenterCrop, EvalConfig, Sliding
-from rc2l_bench.metrics import count_confusion
 from rc2l_bench.nets import resize
 
 MULTIPLE = 32
 """Networks get images whose height and width are multiples of this."""
 
 Predict = Callable[[Tensor], Tensor]
+
+
+def count_confusion(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
+    """Counts pairs of true and predicted classes, image by image.
+
+    Args:
+        prediction: (B, H, W) integer, 0..K-1.
+        label: (B, H, W) uint8 or integer, 0..K-1; anything else is ignored.
+        num_classes: K.
+
+    Returns:
+        (B, K, K) int64; rows are true classes, columns predicted ones.
+    """
+    cells = (num_classes + 1) * num_classes
+    # Counting waits for memory: bytes are read faster than integers.
+    kind = torch.uint8 if cells <= 256 else torch.int32
+    total = torch.zeros((len(label), num_classes, num_classes), dtype=torch.int64, device=label.device)
+    for row, guess, truth in zip(total, prediction, label, strict=True):
+        pair = truth.clamp(max=num_classes).to(kind).mul_(num_classes).add_(guess.to(kind))
+        row.copy_(pair.flatten().bincount(minlength=cells)[: num_classes**2].view_as(row))
+    return total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

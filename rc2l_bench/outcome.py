@@ -19,7 +19,7 @@ from torch import nn
 
 from rc2l_bench.evaluate import Evaluation
 from rc2l_bench.method import Method
-from rc2l_bench.metrics import class_iou, mean_iou, pixel_accuracy
+from rc2l_bench.metrics import areas_of, class_iou, mean_iou, pixel_accuracy
 from rc2l_bench.train import Record
 
 Palette = list[tuple[int, int, int]]
@@ -49,10 +49,11 @@ def _number(value: float) -> float | None:
 def score(evaluation: Evaluation, classes: list[str]) -> dict[str, Any]:
     """mIoU, pixel accuracy and IoU per class ([0, 1]; None where undefined) of an evaluation."""
     confusion = evaluation.confusion.sum(0, dtype=np.int64)
+    areas = areas_of(confusion)
     return {
-        "miou": _number(mean_iou(confusion)),
+        "miou": _number(float(mean_iou(areas))),
         "pixel_accuracy": _number(pixel_accuracy(confusion)),
-        "iou": {name: _number(value) for name, value in zip(classes, class_iou(confusion), strict=True)},
+        "iou": {name: _number(value) for name, value in zip(classes, class_iou(areas), strict=True)},
     }
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from rc2l_bench.stats import Floats, areas_of, mean_iou
+from rc2l_bench.metrics import Floats, areas_of, mean_iou
 
 Json = dict[str, Any]
 T = TypeVar("T")

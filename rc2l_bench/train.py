@@ -18,7 +18,7 @@ from rc2l_bench.draws import derive
 from rc2l_bench.errors import BenchError
 from rc2l_bench.evaluate import Evaluation
 from rc2l_bench.method import Method
-from rc2l_bench.metrics import mean_iou
+from rc2l_bench.metrics import areas_of, mean_iou
 from rc2l_bench.processes import synchronise
 from rc2l_bench.store import Run
 from rc2l_bench.types import Batch
@@ -192,7 +192,7 @@ class Trainer:
         if record.step in self.evaluate_after:
             self._share_buffers()
             evaluation = feed.evaluate(self.method)
-            miou = mean_iou(evaluation.confusion.sum(0, dtype="int64"))
+            miou = float(mean_iou(areas_of(evaluation.confusion.sum(0, dtype="int64"))))
             record.evaluations.append((record.step, miou))
         begin = time.perf_counter()
         if record.step % self.runtime.log_every == 0 or evaluation is not None:

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from rc2l_bench.config import Params, load
+from rc2l_bench.metrics import areas_of, class_iou, mean_iou
 from rc2l_bench.screening import declared_protocol
-from rc2l_bench.stats import areas_of, class_iou, mean_iou
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("ground", "disc", "box", "ring", "cross", "star")

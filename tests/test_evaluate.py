@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rc2l_bench.augment import FILL
 from rc2l_bench.config import CenterCrop, EvalConfig
@@ -16,6 +17,7 @@ from rc2l_bench.evaluate import (
     Evaluation,
     Images,
     by_size,
+    count_confusion,
     crop_center,
     evaluate,
     merge,
@@ -281,3 +283,61 @@ def test_a_real_network_is_scored_alike_at_any_batch_size(tiny):
     assert found[0].ids == found[1].ids == [sample.id for sample in tiny_data.samples("val")]
     assert np.array_equal(found[0].confusion.sum((1, 2)), found[1].confusion.sum((1, 2)))
     assert np.abs(found[0].confusion - found[1].confusion).sum() <= 2, "up to rounding in the last bit"
+
+
+def drawn_labels(images: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    prediction = torch.randint(classes, (images, 17, 23), generator=generator)
+    label = torch.randint(classes, (images, 17, 23), generator=generator).to(torch.uint8)
+    label[torch.rand(label.shape, generator=generator) < 0.2] = 255
+    return prediction, label
+
+
+def test_counts_are_those_counted_by_hand():
+    prediction = torch.tensor([[[0, 1, 2], [2, 2, 0]]])
+    label = torch.tensor([[[0, 1, 1], [2, 255, 2]]], dtype=torch.uint8)
+    assert count_confusion(prediction, label, 3).tolist() == [[[1, 0, 0], [0, 1, 1], [1, 0, 1]]]
+
+
+@pytest.mark.parametrize("classes", [1, 2, 12, 150, 254, 255])
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int32, torch.int64])
+def test_counts_are_those_of_torchmetrics(classes, kind):
+    prediction, label = drawn_labels(3, classes)
+    found = count_confusion(prediction, label.to(kind), classes)
+    assert found.dtype == torch.int64
+    if classes == 1:
+        assert found.flatten().tolist() == [(image != 255).sum() for image in label]
+        return
+    for i in range(3):
+        rival = MulticlassConfusionMatrix(classes, ignore_index=255)
+        assert torch.equal(found[i], rival(prediction[i], label[i].long()))
+
+
+def test_every_pixel_that_is_not_ignored_is_counted_once():
+    prediction, label = drawn_labels(4, 7)
+    assert torch.equal(count_confusion(prediction, label, 7).sum((1, 2)), (label != 255).sum((1, 2)))
+
+
+def test_any_label_beyond_the_classes_is_ignored():
+    label = torch.tensor([[[3, 7, 254, 255, 0]]], dtype=torch.uint8)
+    assert count_confusion(torch.zeros_like(label).long(), label, 3).sum() == 1
+
+
+def test_images_do_not_mix():
+    prediction, label = drawn_labels(5, 4)
+    together = count_confusion(prediction, label, 4)
+    alone = torch.cat([count_confusion(prediction[i : i + 1], label[i : i + 1], 4) for i in range(5)])
+    assert torch.equal(together, alone)
+
+
+def test_no_images_give_no_counts():
+    assert count_confusion(torch.zeros(0, 4, 4).long(), torch.zeros(0, 4, 4).byte(), 3).shape == (0, 3, 3)
+
+
+def test_counting_leaves_its_arguments_alone():
+    prediction, label = drawn_labels(2, 5)
+    before = prediction.clone(), label.clone()
+    count_confusion(prediction, label, 5)
+    count_confusion(prediction, label.int(), 5)
+    assert torch.equal(prediction, before[0])
+    assert torch.equal(label, before[1])

@@ -10,23 +10,11 @@ from scipy.stats import norm, ttest_rel
 
 from rc2l_bench import stats
 from rc2l_bench.draws import derive
-
-
-def test_areas_and_miou_by_hand():
-    # Truth: 5 of class 0, 5 of class 1, none of class 2 and of class 3; 1 pixel of class 1 was taken for class 3.
-    confusion = np.array([[4, 1, 0, 0], [0, 4, 0, 1], [0, 0, 0, 0], [0, 0, 0, 0]])
-    areas = stats.areas_of(confusion)
-    assert_allclose(areas, [[4, 4, 0, 0], [5, 6, 0, 1]])
-    assert_allclose(stats.class_iou(areas), [4 / 5, 4 / 6, np.nan, 0])
-    assert_allclose(stats.mean_iou(areas), (4 / 5 + 4 / 6 + 0) / 3)
-
-
-def test_miou_without_any_counted_pixel_is_not_a_number():
-    assert np.isnan(stats.mean_iou(np.zeros((2, 3))))
+from rc2l_bench.metrics import areas_of
 
 
 def test_resampling_equals_counting_image_by_image():
-    areas = np.stack([stats.areas_of(confusions(q, images=7, seed=s)) for s, q in enumerate([0.5, 0.6])])
+    areas = np.stack([areas_of(confusions(q, images=7, seed=s)) for s, q in enumerate([0.5, 0.6])])
     fast = stats.resample_images(areas, 600, seed=3)
     generator = np.random.default_rng(derive(3, "stats/images"))
     times = np.concatenate([generator.multinomial(7, [1 / 7] * 7, size=n) for n in (256, 256, 88)])
@@ -39,7 +27,7 @@ def test_resampling_equals_counting_image_by_image():
 
 
 def test_all_runs_see_the_same_resampled_images():
-    one = stats.areas_of(confusions(0.6, images=20))
+    one = areas_of(confusions(0.6, images=20))
     draws = stats.resample_images(np.stack([one, one]), 300)
     assert (draws[:, 0] == draws[:, 1]).all()
     assert draws[:, 0].std() > 0
@@ -184,7 +172,7 @@ def test_voc_with_8_methods_and_5_seeds_takes_30_seconds_and_2_gb_at_most():
         areas[:, :, 1] += areas[:, :, 0]
         start = time.perf_counter()
         draws = stats.resample_images(areas, 10_000)
-        values = stats.mean_iou(areas.sum(1))
+        values = mean_iou(areas.sum(1))
         places = [slice(5 * m, 5 * m + 5) for m in range(8)]
         for m in places:
             stats.estimate(values[m], draws[:, m])

@@ -17,7 +17,7 @@ from rc2l_bench.errors import BenchError
 from rc2l_bench.evaluate import Evaluation
 from rc2l_bench.machine import open_fabric
 from rc2l_bench.method import Method, MethodConfig, build, load_config
-from rc2l_bench.metrics import mean_iou
+from rc2l_bench.metrics import areas_of, mean_iou
 from rc2l_bench.store import Run
 from rc2l_bench.train import PARTS, Feed, Record, Trainer, build_optimiser, evaluation_steps, learning_rate
 from rc2l_bench.types import Batch
@@ -175,7 +175,7 @@ def test_the_history_has_a_row_at_every_mark_and_evaluation(fabric, run):
         (7, False),
     ]
     assert list(tool.record.history[0]) == ["step", "lr", "loss", "supervised", "miou"]
-    assert tool.record.history[-1]["miou"] == mean_iou(last.confusion.sum(0))
+    assert tool.record.history[-1]["miou"] == mean_iou(areas_of(last.confusion.sum(0)))
     assert [step for step, _ in tool.record.evaluations] == [3, 5, 7]
 
 
