@@ -75,7 +75,10 @@ def ablate(jobs: Jobs = 1) -> None:
 def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:
     """Brings cells up to date and shows their results; ends with the exit code of the first that failed."""
     trainings = jobs or max(1, (os.cpu_count() or 1) // threads)
-    codes = [code for _, code in carry_out_cells(items, min(trainings, len(items)))]
+    try:
+        codes = [code for _, code in carry_out_cells(items, min(trainings, len(items)))]
+    except KeyboardInterrupt:  # the stages that were running have said so
+        raise typer.Exit(130) from None
     if failed := [code for code in codes if code != 0]:
         raise typer.Exit(failed[0] if failed[0] > 0 else 128 - failed[0])
     _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])
@@ -89,8 +92,8 @@ def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: li
         if name not in known:
             raise UsageError(f"unknown dataset '{name}': {suggest(name, known)}")
     ids = [resolve_method(name, find_methods()) for name in methods]
-    product = itertools.product(datasets, splits, ids, map(str, seeds))
-    return [dict(zip(("dataset", "split", "method", "seed"), cell, strict=True)) for cell in product]
+    cells = dict.fromkeys(itertools.product(datasets, splits, ids, map(str, seeds)))
+    return [dict(zip(("dataset", "split", "method", "seed"), cell, strict=True)) for cell in cells]
 
 
 def _show_results(results: list[tuple[dict[str, str], Path]]) -> None:

@@ -92,10 +92,14 @@ def carry_out_cells(items: list[dict[str, str]], jobs: int) -> Iterator[tuple[di
             if code := stage.carry_out():
                 yield item, code
                 return
-    with ThreadPoolExecutor(jobs) as pool:
-        trainings = [cell_stages(item)[-1] for item in items]
+    trainings = [cell_stages(item)[-1] for item in items]
+    pool = ThreadPoolExecutor(jobs)
+    try:
         codes = [pool.submit(training.carry_out, jobs > 1) for training in trainings]
         yield from ((item, code.result()) for item, code in zip(items, codes, strict=True))
+    finally:
+        # After Ctrl-C no further training begins; those that run have got the signal too and end by themselves.
+        pool.shutdown(cancel_futures=True)
 
 
 def _state(path: Path) -> list[tuple[str, int, int]] | None:

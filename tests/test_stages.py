@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +30,25 @@ CHAIN = """
 import pathlib, sys
 pathlib.Path("log").open("a").write(" ".join(sys.argv[1:]) + "\\n")
 sys.exit(pathlib.Path(f"fail-{sys.argv[1]}-{sys.argv[-1]}").exists() * 3)
+"""
+
+SLEEPING_CHAIN = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    pathlib.Path("log").open("a").write(sys.argv[1] + "\\n")
+    time.sleep(60 * (sys.argv[1] == "train"))
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    sys.stderr.write("interrupted\\n")
+    sys.exit(130)
+"""
+
+MANY = """
+import json, signal, sys, typer
+from rc2l_bench import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)
+typer.run(lambda items, jobs: cli._carry_out(json.loads(items), int(jobs), 1))
 """
 
 
@@ -191,6 +214,23 @@ def test_a_stage_of_the_data_that_fails_ends_it_all(chain):
 def test_a_training_that_fails_does_not_stop_the_others(chain):
     (chain / "fail-train-1").touch()
     assert [code for _, code in carry_out_cells(cells(3), 1)] == [0, 3, 0]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_after_an_interrupt_no_further_training_begins(chain, jobs):
+    """As in a terminal, where Ctrl-C reaches the command and its stages alike."""
+    (chain / "chain.py").write_text(SLEEPING_CHAIN)
+    (chain / "many.py").write_text(MANY)
+    command = [sys.executable, "many.py", json.dumps(cells(4)), str(jobs)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while (chain / "log").read_text().count("train") < jobs if (chain / "log").exists() else True:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert errors.splitlines() == ["interrupted"] * jobs
+    assert (chain / "log").read_text().count("train") == jobs
 
 
 def test_all_methods_of_the_checkout_are_found():
