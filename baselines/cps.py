@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rc2l_bench.augment import paste
 from rc2l_bench.config import NonNegative, Protocol
 from rc2l_bench.losses import SUPERVISED, cross_entropy, pseudo_label
-from rc2l_bench.method import Method, MethodConfig
+from rc2l_bench.method import Method, MethodConfig, Scored
 from rc2l_bench.nets import PixelNet
 from rc2l_bench.types import IGNORE, Batch
 
@@ -99,6 +99,11 @@ class CPS(Method):
             return first
         both = torch.stack([first, self.second(image)])
         return both.log_softmax(2).logsumexp(0)
+
+    @property
+    def scored(self) -> Scored:
+        """The first network is the student."""
+        return "ensemble" if self.config.ensemble else "student"
 
     def deployed(self) -> nn.Module:
         """The first network; with `ensemble`, both."""

@@ -73,11 +73,6 @@ class FixMatch(Method):
             "strong": self.config.weight * cross_entropy(strong, label, over=valid),
         }
 
-    def predict(self, image: Tensor) -> Tensor:
-        """Logits of the trained network."""
-        out: Tensor = self.student(image)
-        return out
-
     def deployed(self) -> nn.Module:
         """The trained network."""
         return self.student

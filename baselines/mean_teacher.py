@@ -15,12 +15,12 @@ import math
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rc2l_bench.augment import paste
 from rc2l_bench.config import NonNegative, Protocol, Share, Views
 from rc2l_bench.losses import SUPERVISED, squared_error
-from rc2l_bench.method import Method, MethodConfig, Teacher
+from rc2l_bench.method import MethodConfig, TaughtConfig, TaughtMethod, Teacher
 from rc2l_bench.nets import PixelNet
 from rc2l_bench.types import Batch
 
@@ -31,7 +31,7 @@ class OneView(Views):
     strong: Literal[1]
 
 
-class MeanTeacherConfig(MethodConfig):
+class MeanTeacherConfig(TaughtConfig):
     """The numbers of Mean Teacher."""
 
     views: OneView
@@ -39,10 +39,6 @@ class MeanTeacherConfig(MethodConfig):
     """Of the consistency loss after the ramp; 0 = supervised training."""
     ramp: Share
     """Share of the budget over which the weight rises as exp(−5 (1 − t)²)."""
-    decay: Share
-    """Of the teacher."""
-    predict: Literal["student", "teacher"]
-    """Whose predictions are scored."""
 
 
 def ramp_up(progress: float, ramp: float) -> float:
@@ -50,7 +46,7 @@ def ramp_up(progress: float, ramp: float) -> float:
     return math.exp(-5 * (1 - progress / ramp) ** 2) if progress < ramp else 1.0
 
 
-class MeanTeacher(Method):
+class MeanTeacher(TaughtMethod):
     """PixelNet and its moving average, soft consistency."""
 
     Config: ClassVar[type[MethodConfig]] = MeanTeacherConfig
@@ -76,16 +72,3 @@ class MeanTeacher(Method):
             "supervised": self.supervised_loss(labelled, batch.label),
             "consistency": weight * squared_error(strong, target, paste(batch.valid, box)),
         }
-
-    def after_step(self) -> None:
-        """The teacher follows."""
-        self.teacher.update(self.student)
-
-    def predict(self, image: Tensor) -> Tensor:
-        """Logits of the deployed network."""
-        out: Tensor = self.deployed()(image)
-        return out
-
-    def deployed(self) -> nn.Module:
-        """Teacher or student, as `predict` says."""
-        return self.teacher.net if self.config.predict == "teacher" else self.student

@@ -27,11 +27,6 @@ class Supervised(Method):
         """One loss, on the labelled images."""
         return {"supervised": self.supervised_loss(self.student(batch.image), batch.label)}
 
-    def predict(self, image: Tensor) -> Tensor:
-        """Logits of the trained network."""
-        out: Tensor = self.student(image)
-        return out
-
     def deployed(self) -> nn.Module:
         """The trained network."""
         return self.student

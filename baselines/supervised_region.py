@@ -35,11 +35,6 @@ class SupervisedRegion(Method):
         """One loss, on the labelled images."""
         return {"supervised": set_loss(self.student.segment(batch.image), batch.label, self.config.set_loss)}
 
-    def predict(self, image: Tensor) -> Tensor:
-        """Logits of the trained network."""
-        out: Tensor = self.student(image)
-        return out
-
     def deployed(self) -> nn.Module:
         """The trained network."""
         return self.student

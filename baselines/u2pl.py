@@ -31,7 +31,7 @@ from rc2l_bench.augment import paste
 from rc2l_bench.config import Count, Model, NonNegative, Positive, Protocol, Share, Views
 from rc2l_bench.losses import SUPERVISED, contrast, entropy, percentile, pseudo_label, reweighted_cross_entropy, shrink
 from rc2l_bench.memory import MemoryBank, draw
-from rc2l_bench.method import Method, MethodConfig, Teacher
+from rc2l_bench.method import MethodConfig, TaughtConfig, TaughtMethod, Teacher
 from rc2l_bench.nets import PixelNet, conv
 from rc2l_bench.processes import gather
 from rc2l_bench.types import IGNORE, Batch
@@ -72,7 +72,7 @@ class ContrastConfig(Model):
     temperature: Positive
 
 
-class U2PLConfig(MethodConfig):
+class U2PLConfig(TaughtConfig):
     """The numbers of U2PL."""
 
     views: OneView
@@ -84,10 +84,6 @@ class U2PLConfig(MethodConfig):
     unreliable: Share
     """Share of the unlabelled pixels without a label, at the start; goes down to 0 linearly."""
     contrast: ContrastConfig
-    decay: Share
-    """Of the teacher."""
-    predict: Literal["student", "teacher"]
-    """Whose predictions are scored; the teacher's as published."""
 
 
 class Embedder(nn.Module):
@@ -207,11 +203,12 @@ def look_up(present: Tensor, published: bool) -> tuple[Tensor, Tensor]:
     return (classes < count) & (count > 1), (~present).byte().argsort(stable=True)
 
 
-class U2PL(Method):
+class U2PL(TaughtMethod):
     """PixelNet with representation head, its teacher, and a memory bank."""
 
     Config: ClassVar[type[MethodConfig]] = U2PLConfig
     config: U2PLConfig
+    student: Embedder
 
     def __init__(self, config: U2PLConfig, protocol: Protocol, num_classes: int) -> None:
         super().__init__(config, protocol, num_classes)
@@ -279,17 +276,8 @@ class U2PL(Method):
             "contrast": self.contrast_weight * self.contrastive(features, view, self.config.contrast.share * left),
         }
 
-    def after_step(self) -> None:
-        """The teacher follows."""
-        self.teacher.update(self.student)
-
-    def predict(self, image: Tensor) -> Tensor:
-        """Logits of the deployed network."""
-        out: Tensor = self.deployed()(image)
-        return out
-
     def deployed(self) -> nn.Module:
         """Teacher or student, as `predict` says, without the representation head."""
-        embedder = self.teacher.net if self.config.predict == "teacher" else self.student
+        embedder = super().deployed()
         assert isinstance(embedder, Embedder)
         return embedder.net

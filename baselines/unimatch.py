@@ -91,11 +91,6 @@ class UniMatch(Method):
             "features": weight * self.config.feature_weight * features,
         }
 
-    def predict(self, image: Tensor) -> Tensor:
-        """Logits of the trained network."""
-        out: Tensor = self.student(image)
-        return out
-
     def deployed(self) -> nn.Module:
         """The trained network."""
         return self.student

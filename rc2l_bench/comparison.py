@@ -96,6 +96,11 @@ class Section:
         """All runs of the section, in the order of the table."""
         return [run for place in self.places.values() for run in place.runs]
 
+    def scored(self, method: str) -> str:
+        """Whose weights were scored: student, teacher or ensemble; empty if the runs do not say so with one voice."""
+        found = {str(run.record.get("scored", "")) for run in self.runs if run.cell.method == method}
+        return found.pop() if len(found) == 1 else ""
+
     @property
     def compares(self) -> bool:
         """Some place has a difference to the reference."""

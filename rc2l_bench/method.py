@@ -10,11 +10,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from rc2l_bench.config import Model, Protocol, Views
+from rc2l_bench.config import Model, Protocol, Share, Views
 from rc2l_bench.errors import UsageError
 from rc2l_bench.schema import check
 from rc2l_bench.types import Batch
 from rc2l_bench.variants import base_of, method_yaml, read_config
+
+Scored = Literal["student", "teacher", "ensemble"]
 
 
 class MethodConfig(Model):
@@ -55,7 +57,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def predict(self, image: Tensor) -> Tensor:
-        """Class logits of images.
+        """Class logits of images; what the deployed network gives, unless a method does it another way.
 
         Args:
             image: (B, 3, H, W) float, [0, 1]; H and W multiples of 32.
@@ -63,11 +65,17 @@ class Method(nn.Module):
         Returns:
             (B, K, H, W) float; the softmax over K is the class probability.
         """
-        raise NotImplementedError
+        out: Tensor = self.deployed()(image)
+        return out
 
     def deployed(self) -> nn.Module:
         """The part that `predict` needs: what is saved as model.safetensors, and counted as deployed parameters."""
         raise NotImplementedError
+
+    @property
+    def scored(self) -> Scored:
+        """Whose weights `predict` uses; kept with every result, because it is a part of how one evaluates."""
+        return "student"
 
     def after_step(self) -> None:
         """Called after every optimiser step: EMA teachers and the like."""
@@ -138,6 +146,36 @@ class Teacher(nn.Module):
             else:
                 old.copy_(new)
         torch._foreach_lerp_(mine, theirs, 1.0 - decay)
+
+
+class TaughtConfig(MethodConfig):
+    """The numbers of a method with a teacher."""
+
+    decay: Share
+    """Of the teacher, per step; reached gradually, see `Teacher`."""
+    predict: Literal["student", "teacher"]
+    """The network that is scored."""
+
+
+class TaughtMethod(Method):
+    """A method with a student and its moving average; a subclass makes both."""
+
+    config: TaughtConfig
+    student: nn.Module
+    teacher: Teacher
+
+    @property
+    def scored(self) -> Scored:
+        """As `predict` says."""
+        return self.config.predict
+
+    def deployed(self) -> nn.Module:
+        """The student or the teacher."""
+        return self.student if self.config.predict == "student" else self.teacher.net
+
+    def after_step(self) -> None:
+        """The teacher follows."""
+        self.teacher.update(self.student)
 
 
 def load_class(method: str) -> type[Method]:

@@ -162,6 +162,7 @@ def _row(report: Report, cell: Cell, run: Run | None) -> dict[str, Any]:
     return {
         **cell._asdict(),
         "status": report.status(cell),
+        "scored": record.get("scored", ""),
         "declared": False,
         "labelled": number(split, "labelled"),
         "unlabelled": number(split, "unlabelled"),

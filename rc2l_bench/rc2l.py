@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import ClassVar, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rc2l_bench.augment import paste
 from rc2l_bench.config import Model, NonNegative, Positive, Protocol, Share
 from rc2l_bench.matching import SetLossConfig, match_regions
-from rc2l_bench.method import Method, MethodConfig, Teacher
+from rc2l_bench.method import MethodConfig, TaughtConfig, TaughtMethod, Teacher
 from rc2l_bench.region_losses import (
     of_query,
     region_class_consistency,
@@ -37,7 +37,7 @@ class Weights(Model):
     smc: NonNegative
 
 
-class RC2LConfig(MethodConfig):
+class RC2LConfig(TaughtConfig):
     """The numbers of RC²L."""
 
     set_loss: SetLossConfig
@@ -64,19 +64,16 @@ class RC2LConfig(MethodConfig):
     """RCC and SMC compare with the teacher's distributions, or with its decisions."""
     smc: Literal["dice", "bce", "mse"]
     """How SMC compares two semantic maps."""
-    decay: Share
-    """Of the teacher, per step; reached gradually, see `Teacher`."""
     buffers: Literal["average", "copy"]
     """The teacher's batch-norm statistics."""
-    predict: Literal["student", "teacher"]
-    """The network that is scored."""
 
 
-class RC2L(Method):
+class RC2L(TaughtMethod):
     """A student and its teacher, which agree on regions."""
 
     Config: ClassVar[type[MethodConfig]] = RC2LConfig
     config: RC2LConfig
+    student: RegionNet
 
     def __init__(self, config: RC2LConfig, protocol: Protocol, num_classes: int) -> None:
         super().__init__(config, protocol, num_classes)
@@ -134,16 +131,3 @@ class RC2L(Method):
                 semantic_map(logits, mask), target.semantic, regions.classes(), regions.valid, config.smc
             ),
         }
-
-    def predict(self, image: Tensor) -> Tensor:
-        """Class logits of the network that is scored."""
-        out: Tensor = self.deployed()(image)
-        return out
-
-    def deployed(self) -> nn.Module:
-        """The student or the teacher."""
-        return self.student if self.config.predict == "student" else self.teacher.net
-
-    def after_step(self) -> None:
-        """The teacher follows."""
-        self.teacher.update(self.student)

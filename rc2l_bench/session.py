@@ -181,5 +181,5 @@ def carry_out(cell: Cell, run: Run, provenance: dict[str, Any]) -> None:
     test = wiring.evaluate(method, cell.test) if cell.test else None
     cost = wiring.cost(trainer, wiring.weigh(trainer))
     if fabric.is_global_zero:
-        facts = provenance | {"hardware": hardware(fabric.device), "commit": commit()}
+        facts = provenance | {"scored": method.scored, "hardware": hardware(fabric.device), "commit": commit()}
         run.finish(lambda folder: wiring.write(folder, trainer, facts, cost, val, test))

@@ -130,6 +130,7 @@ def _write_record(folder, cell, classes, more):
         "source": "5" * 64,
         "versions": {"python": "3.11.7", "torch": "2.14.1", "kornia": "0.9.0"},
         "hardware": {"cpu": "a processor", "cores": 2, "memory_gb": 16},
+        "scored": "teacher" if method == "baselines/u2pl" else "student",
         "commit": "0123456789abcdef0123456789abcdef01234567",
     }
     (folder / "run.json").write_text(json.dumps(record | more.get("record", {})))

@@ -62,7 +62,7 @@ def test_cutmix_cps_mixes_labels_that_were_made_on_unmixed_images() -> None:
     batch = make_batch(method)
     losses = method(batch, 0.5)
     label = method.second(batch.weak).argmax(1).masked_fill(~batch.valid, IGNORE)
-    logits = method.student(paste(batch.weak, batch.box[0]))
+    logits = method.student(paste(batch.strong[0], batch.box[0]))
     assert torch.allclose(losses["cross"], 2 * cross_entropy(logits, paste(label, batch.box[0])), rtol=1e-4)
 
 
@@ -314,7 +314,7 @@ def test_u2pl_labels_all_pixels_in_the_end_and_a_share_at_the_start() -> None:
     valid = paste(batch.valid, box)
     label = logits.argmax(1).masked_fill(~valid, IGNORE)
     uncertain = torch.distributions.Categorical(logits=logits.movedim(1, 3)).entropy()
-    student = method.student(paste(batch.weak, box))[0]
+    student = method.student(paste(batch.strong[0], box))[0]
     end = cross_entropy(student, label)
     assert torch.allclose(method(batch, 1.0)["unsupervised"], end, rtol=1e-4)
     limit = uncertain[valid].sort().values[math.ceil(0.75 * int(valid.sum())) - 1]

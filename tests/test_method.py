@@ -116,21 +116,27 @@ def test_a_teacher_survives_a_restart():
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An importable package `mine`."""
+    """A package `baselines` that stands before the real one."""
+
+    def imported() -> list[str]:
+        return [name for name in sys.modules if name.partition(".")[0] == "baselines"]
+
+    for name in imported():
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/__init__.py").touch()
-    yield tmp_path / "mine"
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mine"]:
+    (tmp_path / "baselines").mkdir()
+    (tmp_path / "baselines/__init__.py").touch()
+    yield tmp_path / "baselines"
+    for name in imported():
         del sys.modules[name]
 
 
 def test_an_id_is_the_place_of_its_class(folder):
     (folder / "good.py").write_text(MODULE.format(name="Good") + "from rc2l_bench.method import Teacher\n")
-    assert load_class("mine/good").__name__ == "Good"
+    assert load_class("baselines/good").__name__ == "Good"
 
 
-@pytest.mark.parametrize("method", ["mine/nothing", "nowhere/x", "mine/good/deeper"])
+@pytest.mark.parametrize("method", ["baselines/nothing", "nowhere/x", "baselines/good/deeper"])
 def test_an_unknown_method_is_told(folder, method):
     (folder / "good.py").write_text(MODULE.format(name="Good"))
     with pytest.raises(UsageError, match=f"unknown method '{method}'"):
@@ -140,32 +146,32 @@ def test_an_unknown_method_is_told(folder, method):
 def test_a_module_without_a_method_is_told(folder):
     (folder / "none.py").write_text("from rc2l_bench.method import Method\n")
     with pytest.raises(UsageError, match=r"none\.py must define exactly one Method, it defines \[\]"):
-        load_class("mine/none")
+        load_class("baselines/none")
 
 
 def test_a_module_with_two_methods_is_told(folder):
     (folder / "two.py").write_text(MODULE.format(name="First") + MODULE.format(name="Second"))
     with pytest.raises(UsageError, match=r"First.*Second"):
-        load_class("mine/two")
+        load_class("baselines/two")
 
 
 def test_a_missing_package_inside_a_method_is_not_called_an_unknown_method(folder):
     (folder / "needy.py").write_text("import a_package_that_is_not_there\n")
     with pytest.raises(ModuleNotFoundError, match="a_package_that_is_not_there"):
-        load_class("mine/needy")
+        load_class("baselines/needy")
 
 
 def test_a_method_without_its_yaml_is_told(folder):
     (folder / "bare.py").write_text(MODULE.format(name="Bare"))
     with pytest.raises(UsageError, match=r"bare\.yaml: cannot be read"):
-        load_config("mine/bare")
+        load_config("baselines/bare")
 
 
 def test_a_mistake_in_the_yaml_of_a_method_is_told(folder):
     (folder / "good.py").write_text(MODULE.format(name="Good"))
     (folder / "good.yaml").write_text("views: {stronk: 2}\n")
     with pytest.raises(UsageError, match=r"views\.stronk: unknown key; did you mean 'strong'\?"):
-        load_config("mine/good")
+        load_config("baselines/good")
 
 
 def test_parameters_are_grouped_by_backbone_and_head(protocol):

@@ -129,6 +129,12 @@ def test_what_lies_outside_the_image_changes_no_loss(name: str) -> None:
 
 
 @each_method
+def test_a_method_says_whose_weights_are_scored(name: str) -> None:
+    method = make(name)
+    assert method.scored == getattr(method.config, "predict", "student")
+
+
+@each_method
 def test_a_batch_with_a_single_class_breaks_nothing(name: str) -> None:
     method = make(name)
     batch = make_batch(method)
