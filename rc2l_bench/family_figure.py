@@ -26,7 +26,7 @@ def draw_variants(section: Section) -> tuple[Figure, str] | None:
         _fill(axes, section, split)
     names = short_names(section.methods)
     grid.flat[0].set_yticks(range(len(section.methods)), [names[m] for m in section.methods])
-    grid.flat[0].invert_yaxis()
+    grid.flat[0].set_ylim(len(section.methods) - 0.4, -0.6)
     figure.supxlabel("mIoU on val, %", fontsize=9, color="#333333")
     base = short_names([section.reference])[section.reference]
     return figure, f"mIoU of the variants, mean over seeds with 95 % intervals; the dashed line is {base}."
