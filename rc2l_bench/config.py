@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from rc2l_bench.errors import UsageError
 from rc2l_bench.schema import Model as Model
@@ -32,27 +32,27 @@ Count = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=8, le=8192)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-MethodId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+$")]
-VariantId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+(@\w+)?$")]
-Seed = Annotated[int, Field(ge=0)]
+MethodId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+(@\w+)?$")]
 
 
-class Grid(Model):
-    """The cells that `dvc repro` runs: the product of four lists."""
+class Ablation(Model):
+    """The cells of `rc2l-bench ablate`: the product of four lists."""
 
     dataset: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
     split: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
     method: Annotated[list[MethodId], Field(min_length=1), AfterValidator(_different)]
-    seed: Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
+    seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_different)]
 
 
-class Ablation(Model):
-    """The cells of `rc2l-bench ablate`: the product of four lists, where methods may be variants."""
+class Grid(Ablation):
+    """The cells that `dvc repro` runs; their stages depend on files, so methods have no variants here."""
 
-    dataset: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
-    split: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
-    method: Annotated[list[VariantId], Field(min_length=1), AfterValidator(_different)]
-    seed: Annotated[list[Seed], Field(min_length=1), AfterValidator(_different)]
+    @field_validator("method")
+    @classmethod
+    def _is_plain(cls, methods: list[str]) -> list[str]:
+        if variants := [method for method in methods if "@" in method]:
+            raise ValueError(f"'{variants[0]}' is a variant: run it with `rc2l-bench run`, or put it under ablation")
+        return methods
 
 
 class SplitConfig(Model):

@@ -86,6 +86,14 @@ def test_an_absurd_grid_is_refused_by_name(tmp_path, key, value):
     assert refused(tmp_path, grid={key: value}).startswith(f"grid.{key}")
 
 
+def test_a_variant_in_the_grid_is_told_where_it_belongs(tmp_path):
+    message = refused(tmp_path, grid={"method": ["baselines/cps@plain"]})
+    assert (
+        message
+        == "grid.method: 'baselines/cps@plain' is a variant: run it with `rc2l-bench run`, or put it under ablation"
+    )
+
+
 def test_an_unknown_key_of_a_protocol_names_the_nearest(tmp_path):
     message = refused_protocol(tmp_path, optimiser={"learning_rate": 1.0, "weight_decoy": 0.1})
     assert "unknown key" in message
