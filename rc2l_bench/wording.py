@@ -93,7 +93,7 @@ def seeds_needed(place: Place) -> str:
     """How many seeds would show a gap as large as the one that was found."""
     if place.gap is None or not math.isfinite(place.gap.sd):
         return "unknown"
-    return f"{place.seeds_needed}" if place.seeds_needed else f"more than {MOST_SEEDS}"
+    return f"{place.seeds_needed}" if place.seeds_needed else f"> {MOST_SEEDS}"
 
 
 def title(section: Section) -> str:

@@ -168,6 +168,7 @@ def test_voc_with_8_methods_and_5_seeds_takes_30_seconds_and_2_gb_at_most():
         import resource, time
         import numpy as np
         from rc2l_bench import stats
+        from rc2l_bench.metrics import mean_iou
         areas = np.random.default_rng(0).integers(0, 9000, (40, 1449, 2, 21)).astype(float)
         areas[:, :, 1] += areas[:, :, 0]
         start = time.perf_counter()
