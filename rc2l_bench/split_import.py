@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rc2l_bench.catalog import Catalog
@@ -147,10 +148,11 @@ def resolve(dataset: str, name: str, catalog: Catalog, config: SplitConfig) -> S
         BenchError: the list cannot be had or does not fit the data, or the gate found a contamination.
     """
     known = published(dataset)
-    if is_drawn(name):
-        classic = known.clean if name.startswith("classic") else None
+    listed = known.aliases.get(name, name)
+    if is_drawn(listed):
+        classic = known.clean if listed.startswith("classic") else None
         clean = resolve(dataset, classic, catalog, config).labelled if classic else None
-        return draw(dataset, name, catalog, config, clean)
+        return replace(draw(dataset, listed, catalog, config, clean), name=name)
     found = pinned(dataset, name)
     if found is None:
         if name not in known.lists and name not in known.aliases:
