@@ -20,7 +20,7 @@ from rc2l_bench import __version__, cli_cost, cli_data, cli_report, cli_split
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.stages import carry_out_cells, cell_stages, find_methods, resolve_method
-from rc2l_bench.variants import method_yaml, variants_of
+from rc2l_bench.variants import variants_of
 
 app = typer.Typer(
     name="rc2l-bench",
@@ -138,7 +138,7 @@ def methods() -> None:
     table.add_column("what it does")
     table.add_column("variants")
     for method in find_methods():
-        table.add_row(method, escape(_first_line(method)), " ".join(f"@{v}" for v in variants_of(method_yaml(method))))
+        table.add_row(method, escape(_first_line(method)), " ".join(f"@{v}" for v in variants_of(method)))
     console.print(table)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
+from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
 import torch
@@ -25,7 +26,7 @@ class MethodConfig(Model):
     views: Views
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """Base of every method.
 
     All that must survive a restart (teachers, memory banks) is in `state_dict`. A method never calls backward,
@@ -44,6 +45,7 @@ class Method(nn.Module):
         self.config = config
         self.num_classes = num_classes
 
+    @abstractmethod
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """The weighted losses of a batch; their sum is minimised and their names are columns of history.csv.
 
@@ -54,7 +56,6 @@ class Method(nn.Module):
         Returns:
             Scalars. The same keys at every step (a loss that is switched off is exactly 0).
         """
-        raise NotImplementedError
 
     def predict(self, image: Tensor) -> Tensor:
         """Class logits of images; what the deployed network gives, unless a method does it another way.
@@ -68,9 +69,9 @@ class Method(nn.Module):
         out: Tensor = self.deployed()(image)
         return out
 
+    @abstractmethod
     def deployed(self) -> nn.Module:
         """The part that `predict` needs: what is saved as model.safetensors, and counted as deployed parameters."""
-        raise NotImplementedError
 
     @property
     def scored(self) -> Scored:

@@ -41,6 +41,7 @@ _TEX_WORDS = {"×": r"$\times$", "±": r"$\pm$", "−": r"$-$", "\u202f": r"\,"}
 _FILTERS = (
     wording.percent, wording.signed, wording.p_value, wording.amount, wording.duration, wording.ratio, wording.title,
     wording.heading, wording.seeds_of, wording.findings, wording.score, wording.code, wording.seeds_needed,
+    wording.weights_note,
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.files import write_atomically
-from rc2l_bench.variants import MARK, base_of, method_yaml, variant_of, variants_of
+from rc2l_bench.variants import base_of, changes_of
 
 CELL_STAGES = ("fetch", "catalog", "split", "pool", "label", "train")
 STAMPS = Path(".rc2l/stages")
@@ -186,9 +186,6 @@ def resolve_method(name: str, methods: list[str]) -> str:
         raise UsageError(f"method '{tail}' is ambiguous: {', '.join(found)}")
     if not found:
         raise UsageError(f"unknown method '{tail}': {suggest(tail, [m.split('/')[-1] for m in methods])}")
-    if MARK not in name:
-        return found[0]
-    known = variants_of(method_yaml(found[0]))
-    if variant_of(name) not in known:
-        raise UsageError(f"unknown variant '{variant_of(name)}' of {found[0]}: {suggest(variant_of(name), known)}")
-    return f"{found[0]}{MARK}{variant_of(name)}"
+    method = found[0] + name.removeprefix(tail)
+    changes_of(method)
+    return method

@@ -43,17 +43,31 @@ def method_yaml(method: str) -> Path:
     return file.with_suffix(".yaml")
 
 
-def variants_of(file: Path) -> dict[str, Any]:
-    """The variants that a method's yaml names.
+def variants_of(method: str) -> dict[str, Any]:
+    """The variants that the yaml of a method names, each with what it changes.
 
     Raises:
-        UsageError: they are not changes by name.
+        UsageError: there is no such method, or they are not changes by name.
     """
+    file = method_yaml(method)
     content = read_yaml(file)
     found = content.get(VARIANTS, {}) if isinstance(content, dict) else {}
     if not isinstance(found, dict) or not all(isinstance(changes, dict) for changes in found.values()):
         raise UsageError(f"{file}: {VARIANTS}: expected names, and under each the keys that it changes")
     return found
+
+
+def changes_of(method: str) -> dict[str, Any]:
+    """What the variant of an id changes; nothing where the id has no variant.
+
+    Raises:
+        UsageError: there is no such method or variant.
+    """
+    known, name = variants_of(method), variant_of(method)
+    if MARK in method and name not in known:
+        raise UsageError(f"unknown variant '{name}' of {base_of(method)}: {suggest(name, known)}")
+    changes: dict[str, Any] = known.get(name, {})
+    return changes
 
 
 def read_config(method: str) -> Any:  # noqa: ANN401 - YAML holds anything
@@ -62,16 +76,12 @@ def read_config(method: str) -> Any:  # noqa: ANN401 - YAML holds anything
     Raises:
         UsageError: there is no such method or variant, or a variant changes a key that is not there.
     """
-    file, name = method_yaml(method), variant_of(method)
-    content, known = read_yaml(file), variants_of(file)
+    file, changes = method_yaml(method), changes_of(method)
+    content = read_yaml(file)
     if not isinstance(content, dict):
         return content
-    content.pop(VARIANTS, None)
-    if MARK not in method:
-        return content
-    if name not in known:
-        raise UsageError(f"unknown variant '{name}' of {base_of(method)}: {suggest(name, list(known))}")
-    return _changed(content, known[name], f"{file}: {VARIANTS}.{name}")
+    own = {key: value for key, value in content.items() if key != VARIANTS}
+    return _changed(own, changes, f"{file}: {VARIANTS}.{variant_of(method)}")
 
 
 def _changed(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:

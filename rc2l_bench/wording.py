@@ -89,6 +89,12 @@ def code(text: str) -> str:
     return text[:12]
 
 
+def weights_note(section: Section, method: str) -> str:
+    """Says so where the scored weights are not simply those that were trained: teacher scored."""
+    scored = section.scored(method)
+    return f"{scored} scored" if scored not in ("", "student") else NOTHING
+
+
 def seeds_needed(place: Place) -> str:
     """How many seeds would show a gap as large as the one that was found."""
     if place.gap is None or not math.isfinite(place.gap.sd):

@@ -96,8 +96,8 @@ def test_kornia_is_what_decodes_the_common_kinds(monkeypatch):
 
     monkeypatch.setattr(decode, "_pillow", refuse)
     for kind in ("jpeg 4:2:0", "jpeg grey", "png rgb", "png rgba", "png grey"):
-        decode_image(IMAGES[kind]())
-    decode_mask(palette(INDICES))
+        assert decode_image(IMAGES[kind]()).ndim == 3
+    assert decode_mask(palette(INDICES)).ndim == 2
     decode_mask(encode_mask(INDICES))
 
 

@@ -279,3 +279,13 @@ def test_the_command_refuses_an_unknown_reference_in_one_line(tmp_path, monkeypa
     assert done.exit_code == 2
     assert "did you mean 'baselines/supervised'?" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["html", "markdown", "latex"])
+def test_a_method_whose_teacher_was_scored_is_marked(tmp_path, kind):
+    for method in ("baselines/supervised", "baselines/u2pl"):
+        write_run(tmp_path, method=method, panels=0)
+    grid = params(method=["baselines/supervised", "baselines/u2pl"], split=["1_16"], seed=[0])
+    text = compose(build(tmp_path, grid), kind, TEMPLATES)
+    assert text.count("teacher scored") == 1
+    assert "student scored" not in text

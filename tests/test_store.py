@@ -164,13 +164,14 @@ def test_a_second_process_is_told_that_the_run_is_taken(taken):
 
 
 def test_the_other_processes_of_the_same_training_pass_the_lock(taken):
-    with taken.lock(owner=False):
+    with taken.lock(owner=False), pytest.raises(BenchError, match="another process"), taken.lock():
         pass
 
 
 def test_other_runs_are_not_locked(taken):
-    with Run(taken.folder.parent, "g").lock():
-        pass
+    other = Run(taken.folder.parent, "g")
+    with other.lock():
+        assert (other.folder / "lock").is_file()
 
 
 def test_a_killed_process_does_not_hold_its_lock(run):
@@ -178,7 +179,7 @@ def test_a_killed_process_does_not_hold_its_lock(run):
         process.send_signal(signal.SIGKILL)
         process.wait()
         with run.lock():
-            pass
+            assert process.returncode == -signal.SIGKILL
 
 
 def test_the_lock_is_released_after_an_error(run):

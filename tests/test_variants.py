@@ -13,7 +13,7 @@ from rc2l_bench.schema import read_yaml
 from rc2l_bench.stages import cell_stages, find_methods, resolve_method
 from rc2l_bench.variants import base_of, method_yaml, read_config, variant_of, variants_of
 
-EVERY = [(method, name) for method in find_methods(tiny_data.ROOT) for name in variants_of(method_yaml(method))]
+EVERY = [(method, name) for method in find_methods(tiny_data.ROOT) for name in variants_of(method)]
 ITEM = {"dataset": "shapes", "split": "1_16", "method": "baselines/cps@plain", "seed": "0"}
 
 
