@@ -63,10 +63,12 @@ def changes_of(method: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such method or variant.
     """
+    if MARK not in method:
+        return {}
     known, name = variants_of(method), variant_of(method)
-    if MARK in method and name not in known:
+    if name not in known:
         raise UsageError(f"unknown variant '{name}' of {base_of(method)}: {suggest(name, known)}")
-    changes: dict[str, Any] = known.get(name, {})
+    changes: dict[str, Any] = known[name]
     return changes
 
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from rc2l_bench import outcome
 from rc2l_bench.evaluate import Evaluation
 from rc2l_bench.method import Method, MethodConfig
 from rc2l_bench.outcome import Panel, metrics, render_history, score, write_outcome
 from rc2l_bench.train import Record
+from rc2l_bench.types import Batch
 
 CLASSES = ["ground", "disc", "box"]
 PALETTE = [(0, 0, 0), (255, 0, 0), (0, 0, 255)]
@@ -151,6 +152,9 @@ class Half(Method):
     def __init__(self) -> None:
         super().__init__(MethodConfig.model_construct(), None, 3)
         self.first, self.second, self.frozen = nn.Linear(2, 3), nn.Linear(3, 4), nn.Linear(9, 9).requires_grad_(False)
+
+    def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:  # noqa: ARG002
+        return {}
 
     def deployed(self) -> nn.Module:
         return self.first

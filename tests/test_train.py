@@ -193,8 +193,8 @@ def test_a_row_is_the_mean_of_the_losses_since_the_last_one(fabric, run):
             losses.append(progress)
             return {"a": self.weight * 0 + len(losses), "b": self.weight * 0 + 0.5}
 
-        def predict(self, image: torch.Tensor) -> torch.Tensor:
-            return image
+        def deployed(self) -> torch.nn.Module:
+            return torch.nn.Identity()
 
     tool = Trainer(fabric, Counting(), tiny_data.protocol(steps=STEPS), runtime(log_every=2), 0)
     tool.fit(feed(), run)
