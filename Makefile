@@ -13,7 +13,7 @@ export DVC_NO_ANALYTICS := 1
 setup: $(TOOLS)
 
 # What the benchmark needs. The tools of development are not in it: torchmetrics alone, where it is installed, costs
-# every training two seconds at its start.
+# every training more than a second at its start.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) ".[dvc]"

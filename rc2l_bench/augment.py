@@ -105,6 +105,22 @@ def inside(size: Tensor, canvas: tuple[int, int] | torch.Size) -> Tensor:
     return rows & columns
 
 
+def fill_canvas(image: Tensor, size: Tensor) -> Tensor:
+    """Repeats the last row and column of every image over the rest of its canvas, so that nothing is mixed with black.
+
+    Args:
+        image: (B, C, h, w), any dtype.
+        size: (B, 2) int64, height and width inside the canvas.
+    """
+    canvas = image.shape[-2:]
+    if bool((size == torch.tensor(canvas)).all()):
+        return image
+    near = [torch.minimum(torch.arange(n), size[:, axis, None] - 1) for axis, n in enumerate(canvas)]
+    rows, columns = (index.to(image.device) for index in near)
+    one, channel = (torch.arange(n, device=image.device) for n in image.shape[:2])
+    return image[one[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+
+
 def _change(image: Tensor, rows: Tensor, function: Callable[[Tensor, Tensor], Tensor], values: Tensor) -> Tensor:
     """Applies a function to some images of a batch, each with its own value."""
     if len(rows) == 0:
@@ -216,7 +232,7 @@ class Augmenter:
     def _weak(self, stream: str, step: int, image: Tensor, tag: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
         draws = self._draws(stream, step, len(image))
         matrix = draw_warp(draws, size, self.protocol.crop, self.protocol.weak, self.protocol.image_scale)
-        return warp(image.to(self.device), tag, matrix.to(self.device), self.protocol.crop)
+        return warp(fill_canvas(image.to(self.device), size), tag, matrix.to(self.device), self.protocol.crop)
 
     def labelled(self, image: Tensor, label: Tensor, size: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Weak views of labelled images.

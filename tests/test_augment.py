@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rc2l_bench.augment import FILL, Augmenter, Draws, draw_boxes, draw_warp, inside, paste, recolour, warp
+from rc2l_bench.augment import FILL, Augmenter, Draws, draw_boxes, draw_warp, fill_canvas, inside, paste, recolour, warp
 from rc2l_bench.config import StrongConfig
 from rc2l_bench.types import Batch
 
@@ -246,6 +246,22 @@ def test_the_padding_of_the_canvas_is_invalid_and_void():
     *_, valid = tool.unlabelled(image, size, 0)
     assert valid[0].all()
     assert valid[1].sum() == 10 * 12
+
+
+def test_the_last_row_and_column_fill_the_canvas():
+    image = torch.tensor([[[[1, 2, 0], [3, 4, 0], [0, 0, 0]]], [[[1, 2, 3], [4, 5, 6], [7, 8, 9]]]])
+    filled = fill_canvas(image, sizes((2, 2), (3, 3)))
+    assert filled[0, 0].tolist() == [[1, 2, 2], [3, 4, 4], [3, 4, 4]]
+    assert torch.equal(filled[1], image[1])
+
+
+def test_the_black_of_the_canvas_is_not_mixed_into_the_image():
+    image = torch.zeros(2, 3, 40, 48, dtype=torch.uint8)
+    image[:, :, :20, :18] = 255
+    tool = augmenter(weak={"scale": [1.2, 1.5], "flip": 0.5}, crop=[32, 32])
+    weak, _, _, valid = tool.unlabelled(image, sizes((20, 18), (20, 18)), 0)
+    assert valid.sum() > 2 * 20 * 18
+    assert weak.movedim(1, -1)[valid].min() > 0.999
 
 
 def test_void_inside_the_image_keeps_its_colours():
