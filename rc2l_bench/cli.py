@@ -76,7 +76,7 @@ def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:
     """Brings cells up to date and shows their results; ends with the exit code of the first that failed."""
     trainings = jobs or max(1, (os.cpu_count() or 1) // threads)
     try:
-        codes = [code for _, code in carry_out_cells(items, min(trainings, len(items)))]
+        codes = carry_out_cells(items, trainings)
     except KeyboardInterrupt:  # the stages that were running have said so
         raise typer.Exit(130) from None
     if failed := [code for code in codes if code != 0]:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.files import write_atomically
+from rc2l_bench.forks import run_modules
 from rc2l_bench.variants import base_of, changes_of
 
 CELL_STAGES = ("fetch", "catalog", "split", "pool", "label", "train")
@@ -51,6 +50,11 @@ class Stage:
         return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
+    def module(self) -> list[str]:
+        """Name of the module that the command runs, and its arguments."""
+        return self.command[2:]
+
+    @property
     def stamp(self) -> Path:
         """Where the signature of the last success is kept."""
         return STAMPS / self.name / hashlib.sha256(shlex.join(self.command[1:]).encode()).hexdigest()[:16]
@@ -59,47 +63,41 @@ class Stage:
         """Whether nothing has changed since the stage last succeeded."""
         return self.stamp.is_file() and self.stamp.read_text() == self.signature()
 
-    def carry_out(self, plain: bool = False) -> int:
-        """Runs the stage unless it is fresh.
+    def record(self) -> None:
+        """Notes that the stage has succeeded."""
+        write_atomically(self.stamp, self.signature().encode())
 
-        Args:
-            plain: whole lines instead of a moving one, because other stages write to the same terminal.
-
-        Returns:
-            Its exit code.
-        """
+    def carry_out(self) -> int:
+        """Runs the stage unless it is fresh; returns its exit code."""
         if self.fresh():
             return 0
-        environment = {**os.environ, "TERM": "dumb"} if plain else None
-        code = subprocess.run(self.command, check=False, env=environment).returncode
+        code = subprocess.run(self.command, check=False).returncode
         if code == 0:
-            write_atomically(self.stamp, self.signature().encode())
+            self.record()
         return code
 
 
-def carry_out_cells(items: list[dict[str, str]], jobs: int) -> Iterator[tuple[dict[str, str], int]]:
+def carry_out_cells(items: list[dict[str, str]], jobs: int) -> list[int]:
     """Brings cells up to date: the stages of the data one after the other, then several trainings at a time.
 
     Args:
         items: the cells.
         jobs: trainings at a time.
 
-    Yields:
-        Every cell with the exit code of the stage that ended it, in the order of `items`.
+    Returns:
+        The exit code of every training; that of a stage of the data alone, where one fails.
     """
     for item in items:
         for stage in cell_stages(item)[:-1]:
             if code := stage.carry_out():
-                yield item, code
-                return
+                return [code]
     trainings = [cell_stages(item)[-1] for item in items]
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        codes = [pool.submit(training.carry_out, jobs > 1) for training in trainings]
-        yield from ((item, code.result()) for item, code in zip(items, codes, strict=True))
-    finally:
-        # After Ctrl-C no further training begins; those that run have got the signal too and end by themselves.
-        pool.shutdown(cancel_futures=True)
+    stale = [training for training in trainings if not training.fresh()]
+    codes = [0] * len(stale)
+    for index, codes[index] in run_modules([training.module for training in stale], jobs):
+        if codes[index] == 0:
+            stale[index].record()
+    return codes
 
 
 def _state(path: Path) -> list[tuple[str, int, int]] | None:

@@ -44,7 +44,7 @@ def here(tmp_path, monkeypatch) -> Path:
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(tiny_data.ROOT / name, tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Stage, "carry_out", lambda stage, *_: 0 if stage.fresh() else pytest.fail(f"{stage.name} ran"))
+    monkeypatch.setattr(Stage, "carry_out", lambda stage: 0 if stage.fresh() else pytest.fail(f"{stage.name} ran"))
     return tmp_path
 
 
@@ -176,7 +176,7 @@ def test_a_finished_cell_is_shown_at_once(finished):
 
 @pytest.mark.parametrize(("code", "seen"), [(1, 1), (2, 2), (130, 130), (-9, 137)])
 def test_the_code_of_a_stage_that_fails_is_passed_on(here, monkeypatch, code, seen):
-    monkeypatch.setattr(Stage, "carry_out", lambda *_: code)
+    monkeypatch.setattr(Stage, "carry_out", lambda _: code)
     assert call(*CELL) == (seen, "")
 
 

@@ -47,8 +47,9 @@ except KeyboardInterrupt:
 MANY = """
 import json, signal, sys, typer
 from rc2l_bench import cli
-signal.signal(signal.SIGINT, signal.default_int_handler)
-typer.run(lambda items, jobs: cli._carry_out(json.loads(items), int(jobs), 1))
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    typer.run(lambda items, jobs: cli._carry_out(json.loads(items), int(jobs), 1))
 """
 
 
@@ -186,9 +187,9 @@ def chain(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "chain.py").write_text(CHAIN)
     (tmp_path / "params.yaml").write_text("a: 1\n")
-    shared = {name: {"cmd": f"python chain.py {name} ${{item.dataset}}"} for name in ("fetch", "catalog", "pool")}
-    own = {name: {"cmd": f"python chain.py {name} ${{item.split}}"} for name in ("split", "label")}
-    train = {"train": {"cmd": "python chain.py train ${item.method} ${item.seed}"}}
+    shared = {name: {"cmd": f"python -m chain {name} ${{item.dataset}}"} for name in ("fetch", "catalog", "pool")}
+    own = {name: {"cmd": f"python -m chain {name} ${{item.split}}"} for name in ("split", "label")}
+    train = {"train": {"cmd": "python -m chain train ${item.method} ${item.seed}"}}
     tiny_data.write_yaml(tmp_path / "dvc.yaml", {"stages": shared | own | train})
     return tmp_path
 
@@ -199,7 +200,7 @@ def cells(count: int) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_several_cells_share_the_stages_of_the_data(chain, jobs):
-    assert [code for _, code in carry_out_cells(cells(3), jobs)] == [0, 0, 0]
+    assert carry_out_cells(cells(3), jobs) == [0, 0, 0]
     lines = (chain / "log").read_text().splitlines()
     assert lines[:5] == ["fetch shapes", "catalog shapes", "split 1_16", "pool shapes", "label 1_16"]
     assert sorted(lines[5:]) == [f"train baselines/supervised {seed}" for seed in range(3)]
@@ -207,13 +208,22 @@ def test_several_cells_share_the_stages_of_the_data(chain, jobs):
 
 def test_a_stage_of_the_data_that_fails_ends_it_all(chain):
     (chain / "fail-split-1_16").touch()
-    assert [code for _, code in carry_out_cells(cells(2), 1)] == [3]
+    assert carry_out_cells(cells(2), 1) == [3]
     assert (chain / "log").read_text().splitlines() == ["fetch shapes", "catalog shapes", "split 1_16"]
+
+
+def test_a_training_that_succeeded_does_not_run_again(chain):
+    (chain / "fail-train-1").touch()
+    carry_out_cells(cells(2), 2)
+    (chain / "fail-train-1").unlink()
+    assert carry_out_cells(cells(2), 2) == [0]
+    lines = (chain / "log").read_text().splitlines()[5:]
+    assert sorted(lines) == ["train baselines/supervised 0", *["train baselines/supervised 1"] * 2]
 
 
 def test_a_training_that_fails_does_not_stop_the_others(chain):
     (chain / "fail-train-1").touch()
-    assert [code for _, code in carry_out_cells(cells(3), 1)] == [0, 3, 0]
+    assert carry_out_cells(cells(3), 1) == [0, 3, 0]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
