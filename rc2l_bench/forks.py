@@ -11,10 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from rc2l_bench.console import one_line_errors
+
+START = "forkserver" if sys.platform == "linux" else "spawn"
+"""How processes start: elsewhere the libraries that torch loads are not safe to fork, so every process imports anew."""
 
 PRELOADED = ["rc2l_bench.session"]
 """What the forks find imported; it must not start threads, nor touch a GPU."""
@@ -32,7 +36,7 @@ def run_modules(calls: Sequence[Sequence[str]], jobs: int) -> Iterator[tuple[int
     """
     waiting = list(enumerate(calls))
     plain = min(jobs, len(calls)) > 1
-    running: dict[int, tuple[int, ForkServerProcess]] = {}
+    running: dict[int, tuple[int, BaseProcess]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -60,11 +64,11 @@ def _interrupted_later() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(call: Sequence[str], plain: bool) -> ForkServerProcess:
+def _start(call: Sequence[str], plain: bool) -> BaseProcess:
     """Starts a call; a Ctrl-C meanwhile ends it before it begins."""
-    context = multiprocessing.get_context("forkserver")
+    context: Any = multiprocessing.get_context(START)
     context.set_forkserver_preload(PRELOADED)
-    process = context.Process(target=_become, args=(list(call), plain))
+    process: BaseProcess = context.Process(target=_become, args=(list(call), plain))
     with one_line_errors():
         try:
             with _interrupted_later():
@@ -76,7 +80,7 @@ def _start(call: Sequence[str], plain: bool) -> ForkServerProcess:
     return process
 
 
-def _join(process: ForkServerProcess) -> int:
+def _join(process: BaseProcess) -> int:
     process.join()
     code = process.exitcode
     assert code is not None

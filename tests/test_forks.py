@@ -66,6 +66,12 @@ def test_every_call_has_its_own_process_of_one_server(here):
     assert a["parent"] == b["parent"] != os.getpid()
 
 
+@pytest.mark.parametrize("task", ["go", "kill"])
+def test_a_module_runs_where_forks_are_not_safe(here, monkeypatch, task):
+    monkeypatch.setattr(forks, "START", "spawn")
+    assert list(run_modules([["work", "a", task]], 1)) == [(0, -signal.SIGKILL if task == "kill" else 0)]
+
+
 def test_what_takes_long_to_import_is_there_before(here):
     list(run_modules([["work", "a", "go"]], 1))
     assert forks.PRELOADED == ["rc2l_bench.session"]
