@@ -29,9 +29,10 @@ pathlib.Path(f"{name}.json").write_text(json.dumps(facts))
 sys.exit(int(task) if task.isdigit() else 0)
 """
 MAIN = """
-import sys
+import signal, sys
 from rc2l_bench.forks import run_modules
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
     try:
         print("here", flush=True)
         list(run_modules([["work"]], 1))
