@@ -6,7 +6,8 @@ import ctypes
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 # Before anything imports torch, and for the processes that tests start: nets here are too small for two threads, and
@@ -24,6 +25,20 @@ settings.load_profile("bench")
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
 
 Launch = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def stop_servers() -> None:
+    """Ends the processes that multiprocessing keeps for the next start."""
+    forkserver._forkserver._stop()
+    resource_tracker._resource_tracker._stop()
+
+
+@pytest.fixture(scope="module")
+def own_servers() -> Iterator[None]:
+    """For tests of what starts a server: other tests have a server of another kind, or count processes."""
+    stop_servers()
+    yield
+    stop_servers()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import pytest
 from rc2l_bench import forks
 from rc2l_bench.forks import run_modules
 
+pytestmark = pytest.mark.usefixtures("own_servers")
+
 MODULE = """
 import json, os, pathlib, signal, sys, time
 import torch

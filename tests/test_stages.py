@@ -17,6 +17,8 @@ from rc2l_bench.errors import UsageError
 from rc2l_bench.schema import read_yaml
 from rc2l_bench.stages import Stage, carry_out_cells, cell_stages, find_methods, resolve_method
 
+pytestmark = pytest.mark.usefixtures("own_servers")
+
 ITEM = {"dataset": "shapes", "split": "1_16", "method": "baselines/supervised", "seed": "0"}
 METHODS = ["baselines/cps", "baselines/supervised", "baselines/supervised_region", "rc2l_bench/rc2l", "mine/cps"]
 SCRIPT = """
