@@ -28,10 +28,8 @@ $(TOOLS): $(READY)
 	git rev-parse --git-dir >/dev/null 2>&1 || $(BIN)/dvc config --local core.no_scm true
 	touch $@
 
-# The grid runs several trainings at a time, which DVC does not; DVC is then told what has been done, and adds the report.
 bench: $(READY) .dvc/config.local
 	$(BIN)/rc2l-bench run --grid --jobs 0
-	$(BIN)/dvc commit --quiet --force fetch catalog split pool label train
 	$(BIN)/dvc repro
 	@echo "report: reports/index.html"
 

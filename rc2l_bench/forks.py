@@ -36,15 +36,14 @@ def run_modules(calls: Sequence[Sequence[str]], jobs: int) -> Iterator[tuple[int
     """
     waiting = list(enumerate(calls))
     plain = min(jobs, len(calls)) > 1
-    running: dict[int, tuple[int, BaseProcess]] = {}
+    running: dict[object, tuple[int, BaseProcess]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 index, call = waiting.pop(0)
                 process = _start(call, plain)
                 running[process.sentinel] = index, process
-            for sentinel in wait(list(running)):
-                assert isinstance(sentinel, int)
+            for sentinel in wait([process.sentinel for _, process in running.values()]):
                 index, process = running.pop(sentinel)
                 yield index, _join(process)
     finally:
@@ -56,7 +55,7 @@ def run_modules(calls: Sequence[Sequence[str]], jobs: int) -> Iterator[tuple[int
 @contextmanager
 def _interrupted_later() -> Iterator[None]:
     """Lets a Ctrl-C wait. Processes that start meanwhile inherit this."""
-    resource_tracker.ensure_running()  # it would let it through when it starts
+    resource_tracker.ensure_running()  # its start would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -40,14 +40,18 @@ class Stage:
     params: list[str]
     outs: list[Path]
 
-    def signature(self) -> str:
-        """Changes when the command, a dependency, a parameter or an out changes (by size and time)."""
+    def inputs(self) -> str:
+        """Changes when the command, a dependency (by size and time) or a parameter changes."""
         state = {
             "command": self.command[1:],
-            "files": {str(path): _state(path) for path in [*self.deps, *self.outs]},
+            "files": {str(path): _state(path) for path in self.deps},
             "params": {entry: _section(entry) for entry in self.params},
         }
-        return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()
+        return _digest(state)
+
+    def signature(self, inputs: str) -> str:
+        """Changes when the inputs or an out change."""
+        return _digest({"inputs": inputs, "outs": {str(path): _state(path) for path in self.outs}})
 
     @property
     def module(self) -> list[str]:
@@ -61,19 +65,20 @@ class Stage:
 
     def fresh(self) -> bool:
         """Whether nothing has changed since the stage last succeeded."""
-        return self.stamp.is_file() and self.stamp.read_text() == self.signature()
+        return self.stamp.is_file() and self.stamp.read_text() == self.signature(self.inputs())
 
-    def record(self) -> None:
-        """Notes that the stage has succeeded."""
-        write_atomically(self.stamp, self.signature().encode())
+    def record(self, inputs: str) -> None:
+        """Notes that the stage has succeeded with the inputs that it had when it began; they may be others by now."""
+        write_atomically(self.stamp, self.signature(inputs).encode())
 
     def carry_out(self) -> int:
         """Runs the stage unless it is fresh; returns its exit code."""
         if self.fresh():
             return 0
+        inputs = self.inputs()
         code = subprocess.run(self.command, check=False).returncode
         if code == 0:
-            self.record()
+            self.record(inputs)
         return code
 
 
@@ -87,17 +92,22 @@ def carry_out_cells(items: list[dict[str, str]], jobs: int) -> list[int]:
     Returns:
         The exit code of every training; that of a stage of the data alone, where one fails.
     """
-    for item in items:
-        for stage in cell_stages(item)[:-1]:
+    chains = [cell_stages(item) for item in items]
+    for chain in chains:
+        for stage in chain[:-1]:
             if code := stage.carry_out():
                 return [code]
-    trainings = [cell_stages(item)[-1] for item in items]
-    stale = [training for training in trainings if not training.fresh()]
+    stale = [(chain[-1], chain[-1].inputs()) for chain in chains if not chain[-1].fresh()]
     codes = [0] * len(stale)
-    for index, codes[index] in run_modules([training.module for training in stale], jobs):
+    for index, codes[index] in run_modules([training.module for training, _ in stale], jobs):
         if codes[index] == 0:
-            stale[index].record()
+            training, inputs = stale[index]
+            training.record(inputs)
     return codes
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _state(path: Path) -> list[tuple[str, int, int]] | None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
-import runpy
 import signal
-import sys
 from pathlib import Path
 
+from rc2l_bench.forks import PRELOADED, _become
+
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["rc2l_bench.session", "timm", "kornia", "torchvision", "typer"])
+CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 def _be(module: str, arguments: list[str], folder: Path, limit: int | None, output: Path, errors: Path) -> None:
@@ -19,12 +19,10 @@ def _be(module: str, arguments: list[str], folder: Path, limit: int | None, outp
     for path, descriptor in ((output, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND), descriptor)
     os.chdir(folder)
-    sys.path.insert(0, str(folder))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    _become([module, *arguments], plain=False)
 
 
 class Stage:

@@ -63,8 +63,7 @@ def finished(here) -> Path:
     for name, value in content.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
     for stage in cli.cell_stages(item):
-        stage.stamp.parent.mkdir(parents=True)
-        stage.stamp.write_text(stage.signature())
+        stage.record(stage.inputs())
     return here
 
 

@@ -115,6 +115,12 @@ def test_a_stage_runs_again_when_its_out_is_gone(here):
     assert times(here) == 2
 
 
+def test_a_stage_whose_input_changed_while_it_ran_is_not_fresh(here):
+    (here / "stage.py").write_text(SCRIPT.replace("sys.exit", "pathlib.Path('in').write_text('222')\nsys.exit"))
+    assert stage().carry_out() == 0
+    assert not stage().fresh()
+
+
 def test_another_command_is_another_stage(here):
     stage().carry_out()
     assert not stage(code=3).fresh()
@@ -151,6 +157,10 @@ def test_nothing_of_a_template_is_left_in_a_stage():
         words = [*one.command, *map(str, [*one.deps, *one.outs]), *one.params]
         assert not [word for word in words if "${" in word]
         assert not [word for word in one.command if "\n" in word]
+
+
+def test_every_stage_is_a_module():
+    assert {one.command[1] for one in cell_stages(ITEM, tiny_data.ROOT)} == {"-m"}
 
 
 def test_a_stage_runs_the_python_that_runs_now():
