@@ -17,10 +17,10 @@ pytestmark = pytest.mark.usefixtures("own_servers")
 
 MODULE = """
 import json, os, pathlib, signal, sys, time
-import torch
+known = sorted(sys.modules)
 name, task = sys.argv[1:3]
 facts = {"main": __spec__.name, "arguments": sys.argv[1:], "process": os.getpid(), "parent": os.getppid(),
-         "term": os.environ.get("TERM"), "known": "rc2l_bench.session" in sys.modules}
+         "term": os.environ.get("TERM"), "known": known}
 if task == "meet":
     pathlib.Path(f"{name}.here").touch()
     while len(list(pathlib.Path().glob("*.here"))) < 2:
@@ -75,10 +75,15 @@ def test_a_module_runs_where_forks_are_not_safe(here, monkeypatch, task):
     assert list(run_modules([["work", "a", task]], 1)) == [(0, -signal.SIGKILL if task == "kill" else 0)]
 
 
-def test_what_takes_long_to_import_is_there_before(here):
+def test_the_libraries_that_take_long_to_import_are_there_before(here):
     list(run_modules([["work", "a", "go"]], 1))
-    assert forks.PRELOADED == ["rc2l_bench.session"]
-    assert facts(here, "a")["known"]
+    assert {"torch", "timm", "kornia", "lightning_fabric"} <= set(facts(here, "a")["known"])
+
+
+def test_the_code_of_a_training_is_read_when_it_starts(here):
+    list(run_modules([["work", "a", "go"]], 1))
+    own = {name for name in facts(here, "a")["known"] if name.startswith(("rc2l_bench.", "baselines", "pipelines"))}
+    assert own == {"rc2l_bench.console", "rc2l_bench.errors", "rc2l_bench.forks"}
 
 
 def test_calls_run_side_by_side(here):
