@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -32,9 +34,15 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
             f"{path}: cannot be read ({error.__class__.__name__}): is this the root of a checkout?"
         ) from None
     try:
-        return YAML(typ="safe").load(io.StringIO(text))
+        return copy.deepcopy(_parse(text))
     except YAMLError as error:
         raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
+@lru_cache(maxsize=64)
+def _parse(text: str) -> Any:  # noqa: ANN401 - YAML holds anything
+    """What a text says. Kept, because the stages of a grid ask for the same few files hundreds of times."""
+    return YAML(typ="safe").load(io.StringIO(text))
 
 
 def _explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:

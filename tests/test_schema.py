@@ -148,3 +148,14 @@ def test_a_date_is_not_a_name(tmp_path):
 
 def test_yaml_is_read_as_version_1_2(tmp_path):
     assert read_yaml(written(tmp_path, "a: off\nb: 0o10\nc: 1e3")) == {"a": "off", "b": 8, "c": 1000.0}
+
+
+def test_what_one_reader_changes_another_does_not_see(tmp_path):
+    path = written(tmp_path, "a: [1]")
+    read_yaml(path)["a"].append(2)
+    assert read_yaml(path) == {"a": [1]}
+
+
+def test_a_file_that_was_edited_is_read_again(tmp_path):
+    read_yaml(written(tmp_path, "a: 1"))
+    assert read_yaml(written(tmp_path, "a: 2")) == {"a": 2}
