@@ -18,20 +18,18 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from rc2l_bench.augment import paste
-from rc2l_bench.config import NonNegative, Protocol
+from rc2l_bench.config import Protocol
 from rc2l_bench.losses import SUPERVISED, cross_entropy, pseudo_label
-from rc2l_bench.method import Method, MethodConfig, Scored
+from rc2l_bench.method import LateConfig, Method, MethodConfig, Scored
 from rc2l_bench.nets import PixelNet
 from rc2l_bench.types import IGNORE, Batch
 
 
-class CPSConfig(MethodConfig):
-    """The numbers of CPS."""
+class CPSConfig(LateConfig):
+    """The numbers of CPS; with weight 0, only the first network is trained."""
 
     variant: Literal["plain", "cutmix"]
     """`plain`: weak images; `cutmix`: mixed images."""
-    weight: NonNegative
-    """Of the cross loss; 0 = supervised training of the first network alone."""
     ensemble: bool
     """Predicts with the mean of both networks; published figures are those of the first one."""
 
@@ -77,7 +75,7 @@ class CPS(Method):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Supervised and cross loss of both networks."""
-        if not self.config.weight or not len(batch.weak):
+        if self.config.only_supervised(batch, progress):
             nets = (self.student, self.second) if self.config.weight else (self.student,)
             supervised = [self.supervised_loss(net(batch.image), batch.label) for net in nets]
             cross = [torch.zeros_like(supervised[0])] * 2

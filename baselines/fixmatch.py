@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from rc2l_bench.augment import paste
-from rc2l_bench.config import NonNegative, Protocol, Share, Views
+from rc2l_bench.config import Protocol, Share, Views
 from rc2l_bench.losses import SUPERVISED, cross_entropy, pseudo_label
-from rc2l_bench.method import Method, MethodConfig
+from rc2l_bench.method import LateConfig, Method, MethodConfig
 from rc2l_bench.nets import PixelNet
 from rc2l_bench.types import Batch
 
@@ -29,12 +29,10 @@ class OneView(Views):
     strong: Literal[1]
 
 
-class FixMatchConfig(MethodConfig):
+class FixMatchConfig(LateConfig):
     """The numbers of FixMatch."""
 
     views: OneView
-    weight: NonNegative
-    """Of the unlabelled loss; 0 = supervised training."""
     threshold: Share
     """Least probability of a pseudo-label."""
 
@@ -61,7 +59,7 @@ class FixMatch(Method):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Supervised loss, and cross-entropy of the mixed strong view with the mixed labels."""
-        if not self.config.weight or not len(batch.weak):
+        if self.config.only_supervised(batch, progress):
             supervised = self.supervised_loss(self.student(batch.image), batch.label)
             return {"supervised": supervised, "strong": torch.zeros_like(supervised)}
         box = batch.box[0]

@@ -31,7 +31,7 @@ from rc2l_bench.augment import paste
 from rc2l_bench.config import Count, Model, NonNegative, Positive, Protocol, Share, Views
 from rc2l_bench.losses import SUPERVISED, contrast, entropy, percentile, pseudo_label, reweighted_cross_entropy, shrink
 from rc2l_bench.memory import MemoryBank, draw
-from rc2l_bench.method import MethodConfig, TaughtConfig, TaughtMethod, Teacher
+from rc2l_bench.method import LateConfig, MethodConfig, TaughtConfig, TaughtMethod, Teacher
 from rc2l_bench.nets import PixelNet, conv
 from rc2l_bench.processes import gather
 from rc2l_bench.types import IGNORE, Batch
@@ -72,15 +72,11 @@ class ContrastConfig(Model):
     temperature: Positive
 
 
-class U2PLConfig(TaughtConfig):
+class U2PLConfig(LateConfig, TaughtConfig):
     """The numbers of U2PL."""
 
     views: OneView
     variant: Literal["described", "as_published"]
-    weight: NonNegative
-    """Of both unlabelled losses; 0 = supervised training."""
-    warm_up: Share
-    """Share of the budget before the unlabelled losses begin."""
     unreliable: Share
     """Share of the unlabelled pixels without a label, at the start; goes down to 0 linearly."""
     contrast: ContrastConfig
@@ -259,7 +255,7 @@ class U2PL(TaughtMethod):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Supervised loss, cross-entropy with reliable pseudo-labels, contrastive loss."""
-        if not self.config.weight or not len(batch.weak) or progress < self.config.warm_up:
+        if self.config.only_supervised(batch, progress):
             supervised = self.supervised_loss(self.student.net(batch.image), batch.label)
             none = torch.zeros_like(supervised)
             return {"supervised": supervised, "unsupervised": none, "contrast": none}

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rc2l_bench.augment import paste
 from rc2l_bench.config import NonNegative, Protocol, Share, Views
 from rc2l_bench.losses import SUPERVISED, cross_entropy, pseudo_label
-from rc2l_bench.method import Method, MethodConfig
+from rc2l_bench.method import LateConfig, Method, MethodConfig
 from rc2l_bench.nets import PixelNet
 from rc2l_bench.types import Batch
 
@@ -30,12 +30,10 @@ class TwoViews(Views):
     strong: Literal[2]
 
 
-class UniMatchConfig(MethodConfig):
+class UniMatchConfig(LateConfig):
     """The numbers of UniMatch."""
 
     views: TwoViews
-    weight: NonNegative
-    """Of all unlabelled losses together; 0 = supervised training."""
     strong_weight: NonNegative
     """Of each strong view."""
     feature_weight: NonNegative
@@ -72,7 +70,7 @@ class UniMatch(Method):
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Supervised loss, and cross-entropy of the three streams with the confident labels of the weak view."""
-        if not self.config.weight or not len(batch.weak):
+        if self.config.only_supervised(batch, progress):
             supervised = self.supervised_loss(self.student(batch.image), batch.label)
             none = torch.zeros_like(supervised)
             return {"supervised": supervised, "strong": none, "features": none}

@@ -21,8 +21,8 @@ START = "forkserver" if sys.platform == "linux" else "spawn"
 """How processes start: elsewhere the libraries that torch loads are not safe to fork, so every process imports anew."""
 
 PRELOADED = ["kornia", "lightning_fabric", "safetensors.torch", "timm"]
-"""Libraries that the forks find imported. None of the project's own modules: a fork reads those as they are when it starts,
-as their digest in run.json does."""
+"""Libraries that the forks find imported. None of the project's own modules: a fork reads those as they are when it
+starts, as their digest in run.json does."""
 
 
 def run_modules(calls: Sequence[Sequence[str]], jobs: int) -> Iterator[tuple[int, int]]:

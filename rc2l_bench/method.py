@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from rc2l_bench.config import Model, Protocol, Share, Views
+from rc2l_bench.config import Model, NonNegative, Protocol, Share, Views
 from rc2l_bench.errors import UsageError
 from rc2l_bench.schema import check
 from rc2l_bench.types import Batch
@@ -24,6 +24,19 @@ class MethodConfig(Model):
     """The numbers that a method chose for itself; a method adds fields, its yaml holds the values."""
 
     views: Views
+
+
+class LateConfig(MethodConfig):
+    """The numbers of a method whose unlabelled losses begin late, when the network already knows something."""
+
+    weight: NonNegative
+    """Of all unlabelled losses together; 0 = supervised training."""
+    warm_up: Share
+    """Share of the budget before the unlabelled losses begin."""
+
+    def only_supervised(self, batch: Batch, progress: float) -> bool:
+        """Whether a step has no unlabelled loss: its arguments are those of `Method.losses`."""
+        return not self.weight or not len(batch.weak) or progress < self.warm_up
 
 
 class Method(nn.Module, ABC):
