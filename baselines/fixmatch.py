@@ -15,11 +15,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from rc2l_bench.augment import paste
 from rc2l_bench.config import Protocol, Share, Views
-from rc2l_bench.losses import SUPERVISED, cross_entropy, pseudo_label
-from rc2l_bench.method import LateConfig, Method, MethodConfig
-from rc2l_bench.nets import PixelNet
+from rc2l_bench.data.augment import paste
+from rc2l_bench.losses.pixel_losses import SUPERVISED, cross_entropy, pseudo_label
+from rc2l_bench.methods.contract import LateConfig, Method, MethodConfig
+from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.types import Batch
 
 

@@ -17,11 +17,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from rc2l_bench.augment import paste
 from rc2l_bench.config import NonNegative, Protocol, Share, Views
-from rc2l_bench.losses import SUPERVISED, squared_error
-from rc2l_bench.method import MethodConfig, TaughtConfig, TaughtMethod, Teacher
-from rc2l_bench.nets import PixelNet
+from rc2l_bench.data.augment import paste
+from rc2l_bench.losses.pixel_losses import SUPERVISED, squared_error
+from rc2l_bench.methods.contract import MethodConfig, TaughtConfig, TaughtMethod, Teacher
+from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.types import Batch
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from rc2l_bench.config import Protocol
-from rc2l_bench.losses import SUPERVISED
-from rc2l_bench.method import Method, MethodConfig
-from rc2l_bench.nets import PixelNet
+from rc2l_bench.losses.pixel_losses import SUPERVISED
+from rc2l_bench.methods.contract import Method, MethodConfig
+from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.types import Batch
 
 

@@ -27,12 +27,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rc2l_bench.augment import paste
 from rc2l_bench.config import Count, Model, NonNegative, Positive, Protocol, Share, Views
-from rc2l_bench.losses import SUPERVISED, contrast, entropy, percentile, pseudo_label, reweighted_cross_entropy, shrink
-from rc2l_bench.memory import MemoryBank, draw
-from rc2l_bench.method import LateConfig, MethodConfig, TaughtConfig, TaughtMethod, Teacher
-from rc2l_bench.nets import PixelNet, conv
+from rc2l_bench.data.augment import paste
+from rc2l_bench.losses.pixel_losses import (
+    SUPERVISED,
+    contrast,
+    entropy,
+    percentile,
+    pseudo_label,
+    reweighted_cross_entropy,
+    shrink,
+)
+from rc2l_bench.methods.contract import LateConfig, MethodConfig, TaughtConfig, TaughtMethod, Teacher
+from rc2l_bench.nets.memory_bank import MemoryBank, draw
+from rc2l_bench.nets.pixel_net import PixelNet, conv
 from rc2l_bench.processes import gather
 from rc2l_bench.types import IGNORE, Batch
 

@@ -14,9 +14,9 @@ from PIL import Image
 from rich.table import Table
 
 from rc2l_bench.console import console
-from rc2l_bench.datasets import load_dataset
-from rc2l_bench.decode import encode_image, encode_mask
-from rc2l_bench.fetch import MIRROR
+from rc2l_bench.data.datasets.registry import load_dataset
+from rc2l_bench.data.decode import encode_image, encode_mask
+from rc2l_bench.data.fetch import MIRROR
 
 BESIDE = Path("../shared/mirror")
 

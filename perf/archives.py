@@ -25,10 +25,11 @@ from PIL import Image
 from scipy.io import savemat
 
 from perf import Row, alternate, show
-from rc2l_bench import shards
-from rc2l_bench.datasets import Dataset, load_dataset
-from rc2l_bench.datasets.cityscapes import Cityscapes
-from rc2l_bench.datasets.voc import MASKS, SBD_TOP, TOP, Voc
+from rc2l_bench.data import shards
+from rc2l_bench.data.datasets.base import Dataset
+from rc2l_bench.data.datasets.cityscapes import Cityscapes
+from rc2l_bench.data.datasets.registry import load_dataset
+from rc2l_bench.data.datasets.voc import MASKS, SBD_TOP, TOP, Voc
 
 ROUNDS = 5
 IMAGES = {"voc": 2_000, "cityscapes": 60}

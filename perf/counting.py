@@ -8,7 +8,7 @@ import torch
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from perf import Row, alternate
-from rc2l_bench.evaluate import count_confusion
+from rc2l_bench.run.evaluate import count_confusion
 
 CLASSES, HEIGHT, WIDTH, IMAGES = 12, 360, 480, 8
 ROUNDS = 15

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from perf import Row, alternate, find_images, show
 from perf.sharding import META, SAMPLES_PER_SHARD, read
-from rc2l_bench import shards
-from rc2l_bench.loader import training_batches
+from rc2l_bench.data import shards
+from rc2l_bench.data.loader import training_batches
 
 ROUNDS = 5
 IMAGES = 160
@@ -30,8 +30,8 @@ class Folder(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, Tensor]:
-        image, mask = self.files[place]
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        image, mask = self.files[position]
         with Image.open(image) as picture, Image.open(mask) as label:
             pixels = np.array(picture.convert("RGB"))
             return torch.from_numpy(pixels).permute(2, 0, 1).contiguous(), torch.from_numpy(np.array(label))

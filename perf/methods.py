@@ -17,9 +17,9 @@ from torch import Tensor
 from baselines.u2pl import U2PL
 from perf import Row, alternate, show
 from rc2l_bench.config import Params, Protocol, load
-from rc2l_bench.losses import cross_entropy
-from rc2l_bench.machine import keep_memory
-from rc2l_bench.method import Method, MethodConfig, build, load_config
+from rc2l_bench.losses.pixel_losses import cross_entropy
+from rc2l_bench.methods.contract import Method, MethodConfig, build, load_config
+from rc2l_bench.run.hardware import keep_memory
 from rc2l_bench.types import Batch
 
 ROUNDS = 15

@@ -19,12 +19,12 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from perf import Row, alternate, show
 from perf.methods import Stepper
 from rc2l_bench.config import Params, Protocol, load
-from rc2l_bench.datasets.scenes import generate
-from rc2l_bench.matching import match_regions, matching_cost
-from rc2l_bench.method import build, load_config
-from rc2l_bench.rc2l import RC2L
-from rc2l_bench.region_net import Prediction, RegionNet
-from rc2l_bench.regions import Regions, Target, label_regions
+from rc2l_bench.data.datasets.scenes import generate
+from rc2l_bench.losses.matching import match_regions, matching_cost
+from rc2l_bench.losses.regions import Regions, Target, label_regions
+from rc2l_bench.methods.contract import build, load_config
+from rc2l_bench.methods.rc2l import RC2L
+from rc2l_bench.nets.region_net import Prediction, RegionNet
 
 ROUNDS = 25
 AT_ONCE = {"warm_up": 0.0, "ramp": 0.0, "threshold": 0.0}
@@ -34,7 +34,7 @@ PAPER_REGION = {"queries": QUERIES, "dim": DIM, "layers": 6, "heads": 8, "feedfo
 
 def on_scenes(name: str, protocol: Protocol) -> Stepper:
     """Steps of a method on labelled images of `shapes`, which hold as many classes as in training."""
-    stepper = Stepper(name, protocol, AT_ONCE if name == "rc2l_bench/rc2l" else None)
+    stepper = Stepper(name, protocol, AT_ONCE if name == "rc2l_bench/methods/rc2l" else None)
     image, label = generate([f"train_{index:04d}" for index in range(len(stepper.batch.image))])
     colours = torch.from_numpy(image).permute(0, 3, 1, 2) / 255
     stepper.batch = replace(stepper.batch, image=colours, label=torch.from_numpy(label).long())
@@ -61,7 +61,7 @@ def measure_step(protocol: Protocol) -> float:
 
 def measure_share(protocol: Protocol) -> float:
     """The share of the four losses in a step: matching, forward, and backward to what the network put out."""
-    stepper = on_scenes("rc2l_bench/rc2l", protocol)
+    stepper = on_scenes("rc2l_bench/methods/rc2l", protocol)
     method, batch = stepper.method, stepper.batch
     assert isinstance(method, RC2L)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def fake_target(seen: Prediction, regions: int) -> Target:
 
 def measure_memory(protocol: Protocol, regions: int, backward: bool) -> float:
     """The peak of the four losses, matching costs included, by the peak of the forward pass of the student."""
-    method = build("rc2l_bench/rc2l", load_config("rc2l_bench/rc2l"), protocol, CLASSES)
+    method = build("rc2l_bench/methods/rc2l", load_config("rc2l_bench/methods/rc2l"), protocol, CLASSES)
     assert isinstance(method, RC2L)
     region = protocol.net.region.model_copy(update=PAPER_REGION)
     paper = protocol.net.model_copy(update={"backbone": "resnet50", "output_stride": 32, "region": region})

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from baselines.u2pl import U2PL, ContrastConfig, View
 from rc2l_bench.console import console, guarded
-from rc2l_bench.files import replace_folder
-from rc2l_bench.memory import MemoryBank
-from rc2l_bench.scaling import (
+from rc2l_bench.cost.scaling import (
     CLASSES,
     DIM,
     IMAGES,
@@ -29,7 +27,9 @@ from rc2l_bench.scaling import (
     region_contrast,
     side_of,
 )
-from rc2l_bench.scaling_figure import draw_scaling
+from rc2l_bench.files import replace_folder
+from rc2l_bench.nets.memory_bank import MemoryBank
+from rc2l_bench.report.scaling_figure import draw_scaling
 
 
 def sampled_contrast(config: ContrastConfig) -> Term:

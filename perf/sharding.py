@@ -9,8 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from perf import Row, alternate, find_images, show
-from rc2l_bench import shards
-from rc2l_bench.datasets import Sample
+from rc2l_bench.data import shards
+from rc2l_bench.data.datasets.base import Sample
 
 ROUNDS = 9
 SAMPLES_PER_SHARD = 256

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from rc2l_bench import catalog
 from rc2l_bench.console import guarded
-from rc2l_bench.datasets import load_dataset
+from rc2l_bench.data import catalog
+from rc2l_bench.data.datasets.registry import load_dataset
 
 
 @guarded

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from rc2l_bench.console import guarded
-from rc2l_bench.datasets import load_dataset
+from rc2l_bench.data.datasets.registry import load_dataset
 
 
 @guarded

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import typer
 
-from rc2l_bench import shards
 from rc2l_bench.config import Params, load
 from rc2l_bench.console import guarded
-from rc2l_bench.datasets import Sample, load_dataset
+from rc2l_bench.data import shards
+from rc2l_bench.data.datasets.base import Sample
+from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.errors import BenchError
 
 

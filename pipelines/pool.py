@@ -6,10 +6,10 @@ from pathlib import Path
 
 import typer
 
-from rc2l_bench import shards
 from rc2l_bench.config import Params, load
 from rc2l_bench.console import guarded
-from rc2l_bench.datasets import load_dataset
+from rc2l_bench.data import shards
+from rc2l_bench.data.datasets.registry import load_dataset
 
 
 @guarded

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import typer
 
-from rc2l_bench import tracks
 from rc2l_bench.config import Params, load
 from rc2l_bench.console import console, guarded
-from rc2l_bench.publish import TEMPLATES, write
-from rc2l_bench.report import build
+from rc2l_bench.report import dvc_export
+from rc2l_bench.report.report import build
+from rc2l_bench.report.writer import TEMPLATES, write
 
 
 @guarded
@@ -19,7 +19,7 @@ def main(runs: Path, out: Path) -> None:
     params = load(Params, Path("params.yaml"))
     report = build(runs, params)
     write(report, out, TEMPLATES)
-    tracks.write(report.runs, out)
+    dvc_export.write(report.runs, out)
     done, declared = len(report.declared) - report.missing, len(report.declared)
     console.print(f"{done} of {declared} declared runs: {out / 'index.html'}")
 

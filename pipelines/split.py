@@ -6,10 +6,10 @@ from pathlib import Path
 
 import typer
 
-from rc2l_bench import catalog, splits
 from rc2l_bench.config import Params, load
 from rc2l_bench.console import guarded
-from rc2l_bench.split_import import resolve
+from rc2l_bench.data import catalog, splits
+from rc2l_bench.data.split_import import resolve
 
 
 @guarded

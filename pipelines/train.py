@@ -6,9 +6,9 @@ from pathlib import Path
 
 import typer
 
-from rc2l_bench.cell import is_first_process, open_cell
 from rc2l_bench.console import guarded
-from rc2l_bench.store import Run
+from rc2l_bench.run.cell import is_first_process, open_cell
+from rc2l_bench.run.store import Run
 
 STORE = Path(".rc2l/runs")
 
@@ -31,7 +31,7 @@ def main(dataset: str, split: str, method: str, seed: int, shards: Path, plan: P
     run = Run(STORE, provenance["fingerprint"])
     with run.lock(owner=is_first_process()):
         if not run.complete:
-            from rc2l_bench.session import carry_out
+            from rc2l_bench.run.runner import carry_out
 
             carry_out(cell, run, provenance)
         if is_first_process():

@@ -10,13 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-QUIET = {"rc2l_bench"} | {
-    f"rc2l_bench.{name}"
-    for name in (
-        "allocations", "cell", "config", "console", "datasets.base", "errors", "files", "index", "machine", "outcome",
-        "progress", "schema", "sources", "store", "variants", "weights",
-    )
-}  # fmt: skip
+QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
+    "", "config", "console", "errors", "files", "schema", "sources", "variants",
+    "data", "data.datasets", "data.datasets.base", "data.index", "losses", "methods", "nets", "nets.weights",
+    "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.store",
+)}  # fmt: skip
 """Modules that read, write or show, and make no numbers."""
 
 
@@ -24,8 +22,8 @@ def module_file(module: str) -> Path | None:
     """The source file of a module of this project; None for what is not one, or lies elsewhere. Imports nothing."""
     top, *inner = module.split(".")
     spec = importlib.util.find_spec(top) if top in ("rc2l_bench", "baselines") else None
-    for place in (spec and spec.submodule_search_locations) or ():
-        stem = Path(place, *inner)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        stem = Path(folder, *inner)
         for file in (stem.with_suffix(".py"), stem / "__init__.py"):
             if file.is_file():
                 return file
@@ -46,7 +44,7 @@ def sources(*modules: str) -> dict[str, Path]:
     """Files of modules and of all that they import within the project, without the quiet ones.
 
     Args:
-        modules: for instance `rc2l_bench.session`, `baselines.cps`.
+        modules: for instance `rc2l_bench.run.runner`, `baselines.cps`.
 
     Returns:
         File by module, sorted by module.
@@ -69,7 +67,7 @@ def digest_sources(method: str) -> str:
         method: id, for instance `baselines/cps`.
     """
     digest = hashlib.sha256()
-    for module, file in sources("rc2l_bench.session", method.replace("/", ".")).items():
+    for module, file in sources("rc2l_bench.run.runner", method.replace("/", ".")).items():
         digest.update(f"{module}\n".encode() + file.read_bytes())
     return digest.hexdigest()
 

@@ -1,6 +1,6 @@
 """Methods by id, and their named variants. Reading them needs no torch.
 
-`rc2l_bench/rc2l@rmc` is the method with the changes that its yaml calls `rmc`.
+`rc2l_bench/methods/rc2l@rmc` is the method with the changes that its yaml calls `rmc`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from rc2l_bench.schema import read_yaml
 from rc2l_bench.sources import module_file
 
 MARK = "@"
+HOME = "rc2l_bench/methods"
+"""Where the methods of the package itself lie; those of the checkout lie in `baselines`."""
 VARIANTS = "variants"
 """The key of a method's yaml that holds, by name, what a variant changes."""
 
@@ -94,3 +96,27 @@ def _changed(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[
         both = isinstance(value, dict) and isinstance(base[key], dict)
         out[key] = _changed(base[key], value, f"{where}.{key}") if both else value
     return out
+
+
+def find_methods(root: Path = Path()) -> list[str]:
+    """Ids of all methods: modules with a yaml beside them, in baselines/ and in the package."""
+    rivals = [f"baselines/{file.stem}" for file in sorted((root / "baselines").glob("*.yaml"))]
+    home = [f"{HOME}/{file.stem}" for file in sorted((Path(__file__).parent / "methods").glob("*.yaml"))]
+    return [*rivals, *home]
+
+
+def resolve_method(name: str, methods: list[str]) -> str:
+    """The id that a name stands for: an id, or the tail of exactly one; a variant may follow.
+
+    Raises:
+        UsageError: there is no such method or variant, or there are several methods.
+    """
+    tail = base_of(name)
+    found = [method for method in methods if method == tail or method.endswith(f"/{tail}")]
+    if len(found) > 1:
+        raise UsageError(f"method '{tail}' is ambiguous: {', '.join(found)}")
+    if not found:
+        raise UsageError(f"unknown method '{tail}': {suggest(tail, [m.split('/')[-1] for m in methods])}")
+    method = found[0] + name.removeprefix(tail)
+    changes_of(method)
+    return method

@@ -17,8 +17,9 @@ import tiny_data
 from PIL import Image
 
 from rc2l_bench.config import Params, load
-from rc2l_bench.datasets import Dataset, Source, load_dataset
-from rc2l_bench.stages import cell_stages
+from rc2l_bench.data.datasets.base import Dataset, Source
+from rc2l_bench.data.datasets.registry import load_dataset
+from rc2l_bench.run.pipeline import cell_stages
 
 ROOT = Path(__file__).parents[1]
 Files = dict[str, bytes]
@@ -26,7 +27,8 @@ Files = dict[str, bytes]
 PATCH = """
 import json
 from pathlib import Path
-from rc2l_bench.datasets import Source, load_dataset
+from rc2l_bench.data.datasets.base import Source
+from rc2l_bench.data.datasets.registry import load_dataset
 
 for name, (sources, counts) in json.loads(Path({path!r}).read_text()).items():
     kind = type(load_dataset(name))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from archives_data import Files, expecting, pack_zip, png, scene
 
-from rc2l_bench.datasets import Dataset
+from rc2l_bench.data.datasets.base import Dataset
 
 SIZE = (64, 128)
 IDS = {

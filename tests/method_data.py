@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from rc2l_bench.config import Protocol
-from rc2l_bench.method import Method, MethodConfig, build, load_class, load_config
+from rc2l_bench.methods.contract import Method, MethodConfig, build, load_class, load_config
 from rc2l_bench.types import IGNORE, Batch
 
 ROOT = Path(__file__).parent.parent
 NOT_METHODS = {"__init__"}
 METHODS = sorted(f"baselines/{file.stem}" for file in (ROOT / "baselines").glob("*.py") if file.stem not in NOT_METHODS)
-METHODS += ["rc2l_bench/rc2l"] if (ROOT / "rc2l_bench" / "rc2l.py").exists() else []
+METHODS += ["rc2l_bench/methods/rc2l"]
 LEARNERS = [method for method in METHODS if load_class(method).unlabelled]
 """Methods that look at unlabelled images."""
 

@@ -8,7 +8,7 @@ import resource
 import signal
 from pathlib import Path
 
-from rc2l_bench.forks import PRELOADED, _become
+from rc2l_bench.run.process_pool import PRELOADED, _become
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(PRELOADED)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from rc2l_bench.region_losses import (
+from rc2l_bench.losses.region_losses import (
     of_query,
     region_class_consistency,
     region_feature_contrast,
     region_mask_contrast,
     semantic_mask_consistency,
 )
-from rc2l_bench.regions import Regions, mask_probability, number_regions, pool, semantic_map
+from rc2l_bench.losses.regions import Regions, mask_probability, number_regions, pool, semantic_map
 
 K = 4
 

@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, with numbers that follow from drawn confusion matrices."""
+"""FinishedRun folders as training leaves them, with numbers that follow from drawn confusion matrices."""
 
 import hashlib
 import json
@@ -10,13 +10,13 @@ from PIL import Image
 
 from rc2l_bench.config import Params, load
 from rc2l_bench.metrics import areas_of, class_iou, mean_iou
-from rc2l_bench.screening import declared_protocol
+from rc2l_bench.report.comparability import declared_protocol
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("ground", "disc", "box", "ring", "cross", "star")
 PALETTE = ((40, 40, 48), (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66))
 LABELS = {"1_30": 33, "1_16": 63, "1_8": 125, "1_4": 250, "1_2": 500, "full": 1000}
-SKILL = {"baselines/supervised": 0.0, "baselines/cps": 0.05, "rc2l_bench/rc2l": 0.08, "baselines/u2pl": 0.055}
+SKILL = {"baselines/supervised": 0.0, "baselines/cps": 0.05, "rc2l_bench/methods/rc2l": 0.08, "baselines/u2pl": 0.055}
 TRAIN = 1000
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from rc2l_bench.datasets.base import Sample
-from rc2l_bench.decode import encode_image, encode_mask
-from rc2l_bench.shards import Shards, write
+from rc2l_bench.data.datasets.base import Sample
+from rc2l_bench.data.decode import encode_image, encode_mask
+from rc2l_bench.data.shards import Shards, write
 
 META = {
     "name": "tiny",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from rc2l_bench.catalog import Catalog, Row
+from rc2l_bench.data.catalog import Catalog, Row
 
 CLASSES = ("ground", "house", "rare")
 

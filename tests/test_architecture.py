@@ -13,15 +13,16 @@ import pytest
 import tiny_data
 
 from rc2l_bench.config import Params, load
-from rc2l_bench.method import MethodConfig, load_config
+from rc2l_bench.methods.contract import MethodConfig, load_config
+from rc2l_bench.run.pipeline import cell_stages
 from rc2l_bench.schema import read_yaml
 from rc2l_bench.sources import QUIET, imported, module_file, sources
-from rc2l_bench.stages import cell_stages, find_methods
+from rc2l_bench.variants import find_methods
 
 ROOT = tiny_data.ROOT
 CODE = sorted(file for name in ("rc2l_bench", "baselines", "pipelines") for file in (ROOT / name).rglob("*.py"))
 STAGES = sorted(file.stem for file in (ROOT / "pipelines").glob("[a-z]*.py"))
-NO_NUMBERS = {"rc2l_bench/outcome.py"}
+NO_NUMBERS = {"rc2l_bench/run/artifacts.py"}
 """Dependencies of the train stage that the fingerprint leaves out: what they make is made of numbers, not a number."""
 LINES, FUNCTION = 300, 60
 
@@ -78,21 +79,21 @@ def test_the_import_contracts_can_break(tmp_path):
 
 @pytest.mark.parametrize("method", find_methods(ROOT))
 def test_dvc_watches_every_module_that_makes_a_number(method):
-    numbers = {name_of(file) for file in sources("rc2l_bench.session", method.replace("/", ".")).values()}
+    numbers = {name_of(file) for file in sources("rc2l_bench.run.runner", method.replace("/", ".")).values()}
     assert numbers - train_deps(method) == set()
 
 
 @pytest.mark.parametrize("method", find_methods(ROOT))
 def test_the_fingerprint_knows_every_module_that_dvc_watches(method):
     every = {name_of(file) for other in find_methods(ROOT)
-             for file in sources("rc2l_bench.session", other.replace("/", ".")).values()}  # fmt: skip
+             for file in sources("rc2l_bench.run.runner", other.replace("/", ".")).values()}  # fmt: skip
     assert train_deps(method) - every - NO_NUMBERS == {"pipelines/train.py"}
 
 
 def test_what_training_imports_either_makes_numbers_or_is_on_the_list():
     known = train_deps("baselines/supervised") | {name_of(file) for file in map(module_file, QUIET) if file}
     # What the quiet modules import on their own account.
-    below = {"rc2l_bench/fetch.py", "rc2l_bench/download.py"}
+    below = {"rc2l_bench/data/fetch.py", "rc2l_bench/data/download.py"}
     assert closure(ROOT / "pipelines/train.py") - known - below == set()
 
 

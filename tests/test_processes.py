@@ -22,7 +22,7 @@ SURE = {"threshold": 0.22}
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {name: (name, {}, {}) for name in METHODS}
 CASES["baselines/fixmatch"] = ("baselines/fixmatch", SURE, {})
 CASES["baselines/unimatch"] = ("baselines/unimatch", SURE | {"dropout": 0.0}, {})
-CASES["rc2l_bench/rc2l"] = ("rc2l_bench/rc2l", SURE, {})
+CASES["rc2l_bench/methods/rc2l"] = ("rc2l_bench/methods/rc2l", SURE, {})
 CASES["baselines/cps plain"] = ("baselines/cps", {"variant": "plain", "views.strong": 0}, {})
 CASES["baselines/u2pl as_published"] = (
     "baselines/u2pl",
@@ -127,7 +127,7 @@ def test_the_cases_have_losses_that_can_differ(two: list[dict[str, Any]]) -> Non
     silent = {(case, key) for case in CASES for key, loss in two[0][case]["losses"].items() if not loss.any()}
     # An untrained teacher finds one class in every image, so RFC has no negatives. Of RC2L the cases therefore show no
     # more than they run: RFC's negatives come from the batch of its own process, and would not agree.
-    assert silent == {("rc2l_bench/rc2l", "rfc")}
+    assert silent == {("rc2l_bench/methods/rc2l", "rfc")}
 
 
 @pytest.mark.slow

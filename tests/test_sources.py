@@ -41,8 +41,10 @@ def project(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "baselines"
     folder.mkdir()
     (folder / "__init__.py").touch()
-    (folder / "one.py").write_text("from rc2l_bench.losses import cross_entropy\nfrom baselines import helper\n")
-    (folder / "two.py").write_text("import rc2l_bench.losses\n")
+    (folder / "one.py").write_text(
+        "from rc2l_bench.losses.pixel_losses import cross_entropy\nfrom baselines import helper\n"
+    )
+    (folder / "two.py").write_text("import rc2l_bench.losses.pixel_losses\n")
     (folder / "helper.py").write_text("a = 1\n")
     for name in [name for name in sys.modules if name.partition(".")[0] == "baselines"]:
         monkeypatch.delitem(sys.modules, name)
@@ -67,20 +69,11 @@ def test_what_a_method_imports_is_part_of_its_digest_and_only_of_its(project):
 
 
 def test_the_modules_that_make_numbers_are_part_of_every_digest():
-    found = sources("rc2l_bench.session", "baselines.supervised")
-    wanted = (
-        "augment",
-        "decode",
-        "draws",
-        "evaluate",
-        "loader",
-        "losses",
-        "method",
-        "metrics",
-        "nets",
-        "session",
-        "train",
-    )
+    found = sources("rc2l_bench.run.runner", "baselines.supervised")
+    wanted = {
+        "data.augment", "data.decode", "data.loader", "draws", "losses.pixel_losses", "methods.contract", "metrics",
+        "nets.backbone", "nets.pixel_net", "run.evaluate", "run.runner", "run.train",
+    }  # fmt: skip
     assert {f"rc2l_bench.{name}" for name in wanted} | {"baselines.supervised"} <= set(found)
     assert not QUIET & set(found)
     assert all(file.is_file() for file in found.values())
@@ -90,7 +83,7 @@ def test_digesting_sources_imports_none_of_them():
     """A finished run is handed out at once, without the seconds that torch takes to load."""
     code = "import sys; from rc2l_bench import sources; sources.digest_sources('baselines/cps'); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "rc2l_bench.losses", "baselines.cps"} & set(done.stdout.split())
+    assert not {"torch", "rc2l_bench.losses.pixel_losses", "baselines.cps"} & set(done.stdout.split())
 
 
 def test_a_file_is_known_by_its_bytes(tmp_path):

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import tiny_data
 
-from rc2l_bench.cell import open_cell
 from rc2l_bench.errors import UsageError
-from rc2l_bench.method import load_class, load_config
+from rc2l_bench.methods.contract import load_class, load_config
+from rc2l_bench.run.cell import open_cell
+from rc2l_bench.run.pipeline import cell_stages
 from rc2l_bench.schema import read_yaml
-from rc2l_bench.stages import cell_stages, find_methods, resolve_method
-from rc2l_bench.variants import base_of, method_yaml, read_config, variant_of, variants_of
+from rc2l_bench.variants import base_of, find_methods, method_yaml, read_config, resolve_method, variant_of, variants_of
 
 EVERY = [(method, name) for method in find_methods(tiny_data.ROOT) for name in variants_of(method)]
 ITEM = {"dataset": "shapes", "split": "1_16", "method": "baselines/cps@plain", "seed": "0"}
@@ -41,14 +41,14 @@ def test_every_variant_of_the_checkout_is_valid_and_differs_from_its_method(meth
 
 
 def test_a_variant_changes_what_it_names_and_nothing_else():
-    base, changed = read_config("rc2l_bench/rc2l"), read_config("rc2l_bench/rc2l@rmc")
+    base, changed = read_config("rc2l_bench/methods/rc2l"), read_config("rc2l_bench/methods/rc2l@rmc")
     assert changed["weights"] == {"rmc": base["weights"]["rmc"], "rfc": 0.0, "rcc": 0.0, "smc": 0.0}
     assert {k: v for k, v in changed.items() if k != "weights"} == {k: v for k, v in base.items() if k != "weights"}
 
 
 def test_the_numbers_of_a_method_do_not_hold_its_variants():
     """Otherwise a new variant would make all finished runs of the method another thing."""
-    assert "variants" not in read_config("rc2l_bench/rc2l")
+    assert "variants" not in read_config("rc2l_bench/methods/rc2l")
 
 
 def test_a_variant_is_a_method_of_the_same_class():

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from rc2l_bench import shards
 from rc2l_bench.config import MixConfig, Protocol, Views
-from rc2l_bench.datasets.base import Sample
-from rc2l_bench.decode import encode_image, encode_mask
+from rc2l_bench.data import shards
+from rc2l_bench.data.datasets.base import Sample
+from rc2l_bench.data.decode import encode_image, encode_mask
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("ground", "disc", "box")

@@ -10,8 +10,8 @@ from archives_data import Files, expecting, jpeg, pack_tar, png, scene
 from scipy.io import savemat
 from scipy.sparse import csc_array
 
-from rc2l_bench.datasets import Dataset
-from rc2l_bench.datasets.voc import Voc
+from rc2l_bench.data.datasets.base import Dataset
+from rc2l_bench.data.datasets.voc import Voc
 
 VOC, SBD = "VOCdevkit/VOC2012", "benchmark_RELEASE/dataset"
 CLEAN = [f"2099_{number:06d}" for number in (3, 9, 27, 81)]

@@ -1,0 +1,198 @@
+"""rc2l-bench: choose cells, carry them out, show what came of them. No option changes a number."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import itertools
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from rc2l_bench import __version__
+from rc2l_bench.cli import cost, data, report, split
+from rc2l_bench.console import console, guarded, one_line_errors
+from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
+from rc2l_bench.variants import find_methods, method_yaml, resolve_method, variants_of
+
+app = typer.Typer(
+    name="rc2l-bench",
+    help="Semi-supervised semantic segmentation, compared fairly.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(data.app, name="data", help="Data sets: fetch, status, verify, add.")
+app.add_typer(split.app, name="split", help="Splits: make, import, describe, compare.")
+app.command()(report.report)
+app.command()(cost.cost)
+
+
+Jobs = Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many as there are cores for.")]
+
+
+@app.command()
+@guarded
+def run(
+    method: Annotated[
+        list[str], typer.Option(help="Id of a method, or the tail of one: rc2l, cps; its variant: cps@plain.")
+    ] = [],  # noqa: B006
+    split: Annotated[list[str], typer.Option(help="Labelled images: 1_16, 1_4, full, or a published list.")] = [],  # noqa: B006
+    dataset: Annotated[list[str], typer.Option(help="Data set.")] = ["shapes"],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(min=0, help="Seed of initialisation, order and augmentation.")] = [0],  # noqa: B006
+    grid: Annotated[bool, typer.Option("--grid", help="All cells of the grid in params.yaml.")] = False,
+    jobs: Jobs = 1,
+) -> None:
+    """Train and evaluate cells: every combination of what is given. Repeat an option for several values."""
+    from rc2l_bench.config import Params, load
+
+    params = load(Params, Path("params.yaml"))
+    if grid:
+        dataset, split, method, seed = params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed
+    elif not (method and split):
+        raise UsageError("which cells? give --method and --split, for instance --method rc2l --split 1_16, or --grid")
+    _carry_out(_cells(dataset, split, method, seed), jobs, params.runtime.threads)
+
+
+@app.command()
+@guarded
+def ablate(jobs: Jobs = 1) -> None:
+    """Train and evaluate the ablation of params.yaml: what is left when parts of a method are taken away."""
+    from rc2l_bench.config import Params, load
+
+    params = load(Params, Path("params.yaml"))
+    cells = params.ablation
+    _carry_out(_cells(cells.dataset, cells.split, cells.method, cells.seed), jobs, params.runtime.threads)
+
+
+def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:
+    """Brings cells up to date and shows their results; ends with the exit code of the first that failed."""
+    trainings = jobs or max(1, (os.cpu_count() or 1) // threads)
+    try:
+        codes = carry_out_cells(items, trainings)
+    except KeyboardInterrupt:  # the stages that were running have said so
+        raise typer.Exit(130) from None
+    if failed := [code for code in codes if code != 0]:
+        raise typer.Exit(failed[0] if failed[0] > 0 else 128 - failed[0])
+    _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])
+
+
+def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: list[int]) -> list[dict[str, str]]:
+    from rc2l_bench.data.datasets.registry import names
+
+    known = names()
+    for name in datasets:
+        if name not in known:
+            raise UsageError(f"unknown dataset '{name}': {suggest(name, known)}")
+    ids = [resolve_method(name, find_methods()) for name in methods]
+    cells = dict.fromkeys(itertools.product(datasets, splits, ids, map(str, seeds)))
+    return [dict(zip(("dataset", "split", "method", "seed"), cell, strict=True)) for cell in cells]
+
+
+def _show_results(results: list[tuple[dict[str, str], Path]]) -> None:
+    table = Table(title="mIoU, %", caption="* best evaluation on the images it is scored on: optimistic")
+    table.add_column("cell", overflow="fold")
+    for column in ("labels", "val", "val best*", "test", "seconds", "MiB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for item, folder in results:
+        metrics, cost, facts = (_read(folder / f"{name}.json") for name in ("metrics", "cost", "run"))
+        table.add_row(
+            f"{item['dataset']} {item['split']} {item['method'].split('/')[-1]} seed {item['seed']}",
+            str(facts["split"]["labelled"]),
+            _percent(metrics["miou"]),
+            _percent(metrics["miou_best"]),
+            _percent(metrics["test"]["miou"] if metrics["test"] else None),
+            f"{cost['seconds']:.0f}",
+            f"{_peak(cost['peak_memory']):.0f}",
+        )
+    console.print(table)
+    for _, folder in results:
+        console.print(f"files: {escape(str(folder))}", soft_wrap=True)
+
+
+def _peak(memory: dict[str, float]) -> float:
+    return memory.get("allocated_mb", memory["resident_mb"])
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 - JSON holds anything
+    return json.loads(path.read_text())
+
+
+@app.command()
+@guarded
+def methods() -> None:
+    """List the methods."""
+    table = Table()
+    table.add_column("id", no_wrap=True)
+    table.add_column("what it does")
+    table.add_column("variants")
+    for method in find_methods():
+        table.add_row(method, escape(_first_line(method)), " ".join(f"@{v}" for v in variants_of(method)))
+    console.print(table)
+
+
+def _first_line(method: str) -> str:
+    """First line of a method's docstring, read without importing it."""
+    file = method_yaml(method).with_suffix(".py")
+    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+
+
+@app.command()
+@guarded
+def doctor() -> None:
+    """Check what a benchmark needs: packages, DVC, git, memory, disk, mirror, weights."""
+    table = Table("what", "found", "")
+    for what, found, ok in _examine():
+        table.add_row(what, escape(found), "[green]ok[/]" if ok else "[yellow]look[/]")
+    console.print(table)
+
+
+def _examine() -> list[tuple[str, str, bool]]:
+    import psutil
+
+    needed = ("torch", "torchvision", "timm", "kornia", "webdataset", "lightning_fabric", "safetensors")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    mirror = os.environ.get("RC2L_BENCH_MIRROR", "")
+    weights = os.environ.get("RC2L_BENCH_WEIGHTS", "")
+    free = shutil.disk_usage(Path()).free >> 30
+    return [
+        ("rc2l-bench", __version__, True),
+        ("Python", sys.version.split()[0], sys.version_info >= (3, 11)),
+        ("packages", "all there" if not missing else f"missing: {', '.join(missing)}", not missing),
+        ("checkout", str(Path().resolve()), Path("dvc.yaml").is_file()),
+        ("dvc", shutil.which("dvc") or "not on PATH: activate the venv", shutil.which("dvc") is not None),
+        ("git", shutil.which("git") or "not on PATH", shutil.which("git") is not None),
+        ("memory", f"{psutil.virtual_memory().available >> 30} GiB free", psutil.virtual_memory().available >> 30 >= 2),
+        ("disk", f"{free} GiB free", free >= 5),
+        ("cores", str(os.cpu_count()), True),
+        (
+            "RC2L_BENCH_MIRROR",
+            mirror or "not set: official addresses only",
+            "://" in mirror or not mirror or Path(mirror).is_dir(),
+        ),
+        ("RC2L_BENCH_WEIGHTS", weights or "not set", not weights or Path(weights).is_dir()),
+    ]
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    console.print(__version__)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    with one_line_errors():
+        app()

@@ -1,0 +1,117 @@
+"""`rc2l-bench data`: which data sets there are, bringing them, checking them, adding one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rc2l_bench.console import console, guarded
+
+RAW = Path("data/raw")
+SHARDS = Path("data/shards")
+
+app = typer.Typer(no_args_is_help=True, help="Data sets: fetch, list, verify, add your own.")
+
+Name = Annotated[str, typer.Argument(metavar="DATASET", help="A data set of `rc2l-bench data status`.")]
+
+
+@app.command()
+@guarded
+def fetch(dataset: Name) -> None:
+    """Download, generate or find a data set; continues what was cut off."""
+    from rc2l_bench.data.datasets.registry import load_dataset
+
+    load_dataset(dataset).prepare(RAW / dataset)
+    console.print(f"{dataset}: ready in {RAW / dataset}", markup=False)
+
+
+@app.command()
+@guarded
+def verify(dataset: Name) -> None:
+    """Read all files and shards of a data set again and compare every byte with its checksum."""
+    from rc2l_bench.data import shards
+    from rc2l_bench.data.datasets.registry import load_dataset
+
+    load_dataset(dataset).verify(RAW / dataset)
+    packed = sorted(index.parent for index in (SHARDS / dataset).rglob("index.json"))
+    for folder in packed:
+        shards.verify(folder)
+    console.print(f"{dataset}: every file is as expected, and so are {len(packed)} folders of shards", markup=False)
+
+
+@app.command()
+@guarded
+def status() -> None:
+    """List the data sets: what is here, its size, licence and address."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from rc2l_bench.data.datasets.registry import names
+
+    table = Table("dataset", "here", "size", "licence", "address", box=None, pad_edge=False)
+    for name in names():
+        table.add_row(*map(escape, _status(name)))
+    console.print(table)
+
+
+@app.command()
+@guarded
+def add(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
+    images: Annotated[
+        list[str], typer.Option(help="Folder or glob of images; the last * stands for the id. Repeatable.")
+    ],
+    masks: Annotated[list[str], typer.Option(help="Folder or glob of PNG masks. Repeatable.")],
+    classes: Annotated[str, typer.Option(help="Names of the classes 0, 1, 2, … with commas between.")],
+    colours: Annotated[str, typer.Option(help="One #rrggbb for each class, with commas between.")] = "",
+    colour_masks: Annotated[bool, typer.Option(help="Masks hold these colours instead of class indices.")] = False,
+    ignore: Annotated[str, typer.Option(help="Mask values or #rrggbb that are ignored like 255.")] = "",
+    val: Annotated[float, typer.Option(help="Share of the images with a mask for validation.")] = 0.2,
+    test: Annotated[float, typer.Option(help="Share for the final test.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the draw of these shares.")] = 0,
+    val_list: Annotated[str, typer.Option(help="File of validation ids, instead of shares.")] = "",
+    test_list: Annotated[str, typer.Option(help="File of test ids.")] = "",
+    train_list: Annotated[str, typer.Option(help="File of training ids; without it, all the rest.")] = "",
+    unlabelled: Annotated[bool, typer.Option(help="Allow images without a mask, as training images.")] = False,
+) -> None:
+    """Describe your own images in datasets/NAME.yaml; nothing is copied."""
+    from rc2l_bench.data.datasets.folder_add import add_folder, colours_of, indices_of, listed
+
+    parts: dict[str, Any] = {"shares": {"val": val, "test": test, "seed": seed}}
+    if val_list or test_list or train_list:
+        lists = {"val": val_list, "test": test_list, "train": train_list}
+        parts = {"lists": {part: file for part, file in lists.items() if file}}
+    description = {
+        "images": images,
+        "masks": masks,
+        "classes": listed(classes),
+        **parts,
+        "colours": colours_of(colours),
+        "masks_hold": "colours" if colour_masks else "",
+        "ignore": [] if colour_masks else indices_of(ignore),
+        "ignore_colours": colours_of(ignore) if colour_masks else [],
+        "unlabelled": unlabelled,
+    }
+    path, counts = add_folder(name, {key: value for key, value in description.items() if value or key == "classes"})
+    found = ", ".join(f"{count} {part}" for part, count in counts.items())
+    console.print(f"{path}: {found}; next: rc2l-bench run --dataset {name}", markup=False)
+
+
+def _status(name: str) -> tuple[str, str, str, str, str]:
+    """Name, whether it is here, size, licence and address; or what is wrong with it."""
+    from rc2l_bench.data.datasets.registry import load_dataset
+    from rc2l_bench.errors import BenchError
+
+    try:
+        dataset = load_dataset(name)
+    except BenchError as error:
+        return name, "wrong", "", "", str(error)
+    raw = RAW / name
+    here = dataset.present(raw)
+    sizes = [path.stat().st_size for path in raw.rglob("*") if path.is_file()] if here else []
+    expected = [source.size for source in dataset.sources if source.size]
+    size = sum(sizes) or sum(expected)
+    address = " ".join(source.url for source in dataset.sources) or "-"
+    return name, "yes" if here else "no", f"{size / 1e6:,.0f} MB" if size else "-", dataset.licence or "-", address

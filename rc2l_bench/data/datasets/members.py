@@ -1,0 +1,140 @@
+"""Files inside archives, read where they lie: nothing is unpacked to the disk."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rc2l_bench.errors import BenchError
+
+
+class Members(ABC):
+    """The regular files of an archive by name. To be closed, or used in a `with` statement.
+
+    Attributes:
+        path: of the archive.
+        names: of the members; never starting with `./`.
+    """
+
+    path: Path
+    names: Collection[str]
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a member.
+
+        Raises:
+            BenchError: there is no such member, or it is damaged.
+        """
+        if name not in self.names:
+            raise BenchError(f"{self.path}: has no member {name}: it is not the whole archive: fetch it again")
+        return self._read(name)
+
+    def require(self, names: Iterable[str]) -> None:
+        """Makes sure that members are there.
+
+        Raises:
+            BenchError: one is not.
+        """
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if missing[1:] else ""
+            raise BenchError(f"{self.path}: has no member {missing[0]}{more}: it is not the whole archive")
+
+    @abstractmethod
+    def _read(self, name: str) -> bytes: ...
+
+    @abstractmethod
+    def close(self) -> None:
+        """Closes the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class TarMembers(Members):
+    """Of a tar without compression, by offset, after one pass over its headers."""
+
+    def __init__(self, path: Path, wanted: Callable[[str], bool], hint: str) -> None:
+        """Finds the members whose names are wanted.
+
+        Raises:
+            BenchError: the archive is missing (then the hint is given) or damaged.
+        """
+        self.path = path
+        try:
+            with tarfile.open(path, "r:") as tar:
+                self.names = self._members = _find_members(tar, wanted)
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise BenchError(f"{path}: missing: {hint}") from None
+        except tarfile.TarError as error:
+            raise _damaged(path, error) from None
+
+    def _read(self, name: str) -> bytes:
+        offset, size = self._members[name]
+        data = os.pread(self._file, size, offset)
+        if len(data) != size:
+            raise _damaged(self.path, f"{name} is cut off")
+        return data
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._file)
+
+
+class ZipMembers(Members):
+    """Of a zip; every member is checked against its CRC when it is read."""
+
+    def __init__(self, path: Path, hint: str) -> None:
+        """Reads the directory of the archive.
+
+        Raises:
+            BenchError: the archive is missing (then the hint is given) or damaged.
+        """
+        self.path = path
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except FileNotFoundError:
+            raise BenchError(f"{path}: missing: {hint}") from None
+        except zipfile.BadZipFile as error:
+            raise _damaged(path, error) from None
+        self.names = {info.filename: None for info in self._zip.infolist() if not info.is_dir()}
+
+    def _read(self, name: str) -> bytes:
+        try:
+            return self._zip.read(name)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise _damaged(self.path, f"{name}: {error}") from None
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._zip.close()
+
+
+def plain(name: str) -> str:
+    """A member's name without the `./` that some tars put in front."""
+    return name.removeprefix("./")
+
+
+def _find_members(tar: tarfile.TarFile, wanted: Callable[[str], bool]) -> dict[str, tuple[int, int]]:
+    """Offset and size of the wanted regular files."""
+    found = {}
+    for member in tar:
+        if member.isreg() and wanted(plain(member.name)):
+            found[plain(member.name)] = member.offset_data, member.size
+        tar.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
+    return found
+
+
+def _damaged(path: Path, error: object) -> BenchError:
+    return BenchError(f"{path}: damaged archive ({' '.join(str(error).split())[:160]}): fetch it again")

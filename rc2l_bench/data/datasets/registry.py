@@ -1,0 +1,41 @@
+"""The data sets: built in, or described by the user's own `datasets/<name>.yaml`."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from pathlib import Path
+
+from rc2l_bench.data.datasets.base import Dataset
+from rc2l_bench.errors import UsageError, suggest
+
+BUILT_IN = {"shapes": "Shapes", "camvid": "CamVid", "voc": "Voc", "cityscapes": "Cityscapes"}
+"""Module of rc2l_bench.data.datasets -> its class."""
+FOLDER = Path("datasets")
+"""Where the checkout keeps the user's own data sets."""
+
+
+def names() -> list[str]:
+    """The data sets that can be asked for here, built-in ones first."""
+    return [*BUILT_IN, *sorted(path.stem for path in FOLDER.glob("*.yaml"))]
+
+
+def load_dataset(name: str) -> Dataset:
+    """Finds a data set by its name.
+
+    Args:
+        name: a built-in data set, or the stem of a file in the checkout's folder `datasets`.
+
+    Raises:
+        UsageError: there is none of that name, or its yaml is wrong.
+    """
+    if name in BUILT_IN:
+        found = getattr(import_module(f"rc2l_bench.data.datasets.{name}"), BUILT_IN[name])()
+        assert isinstance(found, Dataset)
+        return found
+    path = FOLDER / f"{name}.yaml"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or not path.is_file():
+        raise UsageError(f"unknown dataset '{name}': {suggest(name, names())} (your own: rc2l-bench data add)")
+    from rc2l_bench.data.datasets.folder import Folder
+
+    return Folder(path)

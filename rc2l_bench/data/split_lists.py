@@ -1,0 +1,210 @@
+"""Published lists of labelled images: what is known of them, their formats, and pinned ids.
+
+`splits/<dataset>.yaml` says which lists there are and where; `splits/<dataset>/<name>.txt` holds the ids of one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from rc2l_bench.config import Count, Name
+from rc2l_bench.data.splits import split_id
+from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.files import write_atomically
+from rc2l_bench.schema import Model, load
+
+SPLITS = Path("splits")
+"""Where the checkout keeps definitions and pinned lists."""
+
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+
+
+class Repository(Model):
+    """A public repository on GitHub."""
+
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+    commit: Commit
+    """At which its files are read."""
+
+
+class ListFile(Model):
+    """A released file."""
+
+    source: str
+    """A key of `sources`."""
+    path: str
+    """Inside the repository."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")] | None = None
+    """Of the file, at least the first 16 digits; None = not known."""
+    unlabelled: str | None = None
+    """Path of the list of unlabelled images; None = all other training images."""
+    commit: Commit | None = None
+    """Where it differs from that of the source."""
+
+
+class ListEntry(Model):
+    """A published list."""
+
+    labelled: Count
+    """Images in it."""
+    note: str = ""
+    files: Annotated[list[ListFile], Field(min_length=1)]
+    """The same list, as different authors released it."""
+
+
+class Published(Model):
+    """splits/<dataset>.yaml."""
+
+    example: str = ""
+    """An id of the data set, for messages."""
+    ids: str = ".+"
+    """Regular expression of the ids."""
+    clean: Name | None = None
+    """The list of the images whose masks are the original ones."""
+    sources: dict[str, Repository] = Field(default_factory=dict)
+    aliases: dict[Name, Name] = Field(default_factory=dict)
+    lists: dict[Name, ListEntry] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pinned:
+    """The ids of an imported list, and where they come from."""
+
+    labelled: tuple[str, ...]
+    unlabelled: tuple[str, ...] | None
+    provenance: Mapping[str, str]
+
+
+def published(dataset: str) -> Published:
+    """The published lists of a data set; none where nobody wrote them down."""
+    path = SPLITS / f"{dataset}.yaml"
+    return load(Published, path) if path.is_file() else Published()
+
+
+def parse(data: bytes, origin: str, known: Published, ids: Mapping[str, bool], dataset: str) -> list[str]:
+    """Reads a list in any of the released formats.
+
+    A line is an id, or the path of an image with or without a leading slash, and perhaps after a blank or a TAB the
+    path of its mask. The id is the name of the image without folder, suffix and `_leftImg8bit`. Windows line ends, a
+    byte order mark and empty lines do not matter.
+
+    Args:
+        data: the bytes of the file.
+        origin: its name, for messages.
+        known: what the ids of the data set look like.
+        ids: id of each training image -> whether it may be in this list.
+        dataset: its name.
+
+    Returns:
+        Ids in the order of the file.
+
+    Raises:
+        BenchError: not text, empty, an unknown id, an id twice, an image that may not be in the list, or a list of
+            another data set.
+    """
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise BenchError(f"{origin}: not a text file in UTF-8: expected one image per line") from None
+    seen: dict[str, int] = {}
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if not line:
+            continue
+        identity = line if line in ids else _canonical(line)
+        where = f"{origin}, line {number}: '{identity}'"
+        if not re.fullmatch(known.ids, identity):
+            raise BenchError(
+                f"{where} is no id of {dataset} (like {known.example}): is this a list of another dataset?"
+            )
+        if identity not in ids:
+            raise BenchError(
+                f"{where} is not a training image of {dataset}: the list and the data do not belong together"
+            )
+        if not ids[identity]:
+            raise BenchError(f"{where} has no mask in {dataset}, so it cannot be labelled")
+        if identity in seen:
+            raise BenchError(f"{where} is there twice, first in line {seen[identity]}: every image once")
+        seen[identity] = number
+    if not seen:
+        raise BenchError(f"{origin}: empty: expected one image per line")
+    return list(seen)
+
+
+def _canonical(line: str) -> str:
+    """Id of the image that a line of a released list names."""
+    name = line.split()[0].rpartition("/")[2]
+    return re.sub(r"(_leftImg8bit)?\.(jpe?g|png)$", "", name)
+
+
+def list_path(dataset: str, name: str) -> Path:
+    """The pinned file of a list.
+
+    Raises:
+        UsageError: the name cannot be that of a file.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name.endswith(".unlabelled"):
+        raise UsageError(
+            f"split '{name}': a name has letters, digits, '_', '-' and '.', and begins with a letter or digit"
+        )
+    return SPLITS / dataset / f"{name}.txt"
+
+
+def pin(target: Path, labelled: Sequence[str], unlabelled: Sequence[str] | None, provenance: Mapping[str, str]) -> None:
+    """Writes sorted ids to `target`, and beside it those of the unlabelled images, under a head with the provenance."""
+    rest = target.with_suffix(".unlabelled.txt")
+    head = "".join(f"# {key}: {value}\n" for key, value in provenance.items())
+    for path, ids in ((rest, unlabelled), (target, labelled)):
+        if ids is None:
+            path.unlink(missing_ok=True)
+        else:
+            text = f"{head}# id: {split_id(ids)}\n\n" + "".join(f"{identity}\n" for identity in sorted(ids))
+            write_atomically(path, text.encode())
+
+
+def pinned(dataset: str, name: str) -> Pinned | None:
+    """A list that was imported before.
+
+    Raises:
+        BenchError: its file was changed since.
+    """
+    name = published(dataset).aliases.get(name, name)
+    target = list_path(dataset, name)
+    if not target.is_file():
+        return None
+    rest = target.with_suffix(".unlabelled.txt")
+    head, labelled = _read_pinned(target)
+    return Pinned(
+        labelled=tuple(labelled),
+        unlabelled=tuple(_read_pinned(rest)[1]) if rest.is_file() else None,
+        provenance={key: value for key, value in head.items() if key != "id"},
+    )
+
+
+def _read_pinned(path: Path) -> tuple[dict[str, str], list[str]]:
+    head, _, body = path.read_text(encoding="utf-8").partition("\n\n")
+    facts = {key: value for key, _, value in (line.removeprefix("# ").partition(": ") for line in head.splitlines())}
+    ids = body.splitlines()
+    if facts.get("id") != split_id(ids):
+        raise BenchError(
+            f"{path}: was changed after the import, its ids do not have the hash in its head: import it again"
+        )
+    return facts, ids
+
+
+def names(dataset: str) -> list[str]:
+    """Published and imported lists of a data set."""
+    known = published(dataset)
+    own = {path.stem for path in (SPLITS / dataset).glob("*.txt") if not path.stem.endswith(".unlabelled")}
+    return sorted({*known.lists, *known.aliases, *own})
+
+
+def nearest(dataset: str, count: int) -> str | None:
+    """The published list whose number of labelled images comes nearest; None where there are none."""
+    lists = published(dataset).lists
+    return min(lists, key=lambda name: abs(lists[name].labelled - count), default=None)

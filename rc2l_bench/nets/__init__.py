@@ -1,0 +1,4 @@
+"""Networks over one timm backbone: PixelNet, RegionNet, their weights, a memory bank.
+
+Imports the ground floor only.
+"""

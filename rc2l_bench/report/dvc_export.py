@@ -1,0 +1,61 @@
+"""Runs as DVC's own commands show them: `dvc metrics show`, `dvc plots show`, and the editor extension.
+
+DVC cannot look for files by a pattern, and a run's folder is one output of its stage, so the numbers are gathered here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from rc2l_bench.files import replace_folder
+from rc2l_bench.report.results import FinishedRun, number, read_history
+
+CURVES = ["step", "miou", "run"]
+"""Columns of a file of learning curves."""
+
+
+def write(runs: Iterable[FinishedRun], out: Path) -> None:
+    """Writes `metrics/<dataset>/<split>/<method>/seed<k>.json` and `curves/<dataset>-<split>.csv` into a folder."""
+    found = list(runs)
+    replace_folder(out / "metrics", lambda folder: _write_metrics(found, folder))
+    replace_folder(out / "curves", lambda folder: _write_curves(found, folder))
+
+
+def _write_metrics(runs: list[FinishedRun], folder: Path) -> None:
+    for run in runs:
+        cell = run.cell
+        file = folder / cell.dataset / cell.split / cell.method / f"seed{cell.seed}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(summarise(run), indent=2) + "\n")
+
+
+def summarise(run: FinishedRun) -> dict[str, float]:
+    """The few numbers of a run that fit into one row; what is not known is left out."""
+    every = {
+        "miou": run.miou,
+        "miou_best_on_val": run.miou_best,
+        "miou_test": run.miou_test,
+        "step_seconds": number(run.cost, "step_seconds", "median"),
+        "seconds": number(run.cost, "seconds"),
+        "allocated_mb": number(run.cost, "peak_memory", "allocated_mb"),
+        "resident_mb": number(run.cost, "peak_memory", "resident_mb"),
+    }
+    return {name: value for name, value in every.items() if math.isfinite(value)}
+
+
+def _write_curves(runs: list[FinishedRun], folder: Path) -> None:
+    curves: dict[str, list[pd.DataFrame]] = {}
+    for run in runs:
+        name = f"{run.cell.dataset}-{run.cell.split}"
+        try:
+            curve = read_history(run)[["step", "miou"]].dropna()
+        except (ValueError, KeyError):
+            continue  # the report says so
+        curves.setdefault(name, []).append(curve.assign(run=f"{run.cell.method.split('/')[-1]} {run.cell.seed}"))
+    for name, parts in curves.items():
+        pd.concat(parts).to_csv(folder / f"{name}.csv", index=False, columns=CURVES, lineterminator="\n")

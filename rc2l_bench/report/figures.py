@@ -1,0 +1,275 @@
+"""The figures of a report, each as PDF, SVG and PNG, with the same bytes for the same results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rc2l_bench.report.ablation_figure import draw_variants
+from rc2l_bench.report.comparison import Key, Section
+from rc2l_bench.report.formatting import percent, short_names
+from rc2l_bench.report.results import FinishedRun, Remark, read_history
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
+"""Okabe and Ito's colours without the yellow, which is too light for a line; told apart by the colour-blind."""
+MARKERS = "osD^vPX*"
+LINES = ("-", "--", ":", "-.")
+MOST_METHODS = 24
+SUFFIXES = ("svg", "pdf", "png")
+
+_STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False, "text.usetex": False,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#8a8a8a", "axes.labelcolor": "#333333",
+    "axes.titlesize": 9, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.grid": True,
+    "grid.color": "#e6e6e6", "grid.linewidth": 0.7, "xtick.color": "#555555", "ytick.color": "#555555",
+    "lines.linewidth": 1.6, "lines.markersize": 5, "legend.frameon": False, "legend.fontsize": 8,
+    "figure.dpi": 100, "savefig.dpi": 160, "svg.hashsalt": "rc2l-bench", "svg.fonttype": "path", "pdf.fonttype": 42,
+}  # fmt: skip
+_METADATA: Mapping[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "png": {"Software": None},
+}
+
+
+Drawing = Callable[[Section, list[Remark]], tuple[Figure, str] | None]
+"""Draws a section and says what it shows; None where the numbers for it are missing."""
+
+
+class FigureFile(NamedTuple):
+    """A figure that was saved.
+
+    Attributes:
+        stem: file name without suffix.
+        title: what it is, in a few words.
+        caption: what it shows, one or two sentences.
+        suffix: the file that the page shows, `svg` or `png`.
+    """
+
+    stem: str
+    title: str
+    caption: str
+    suffix: str
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all figures."""
+    with mpl.rc_context(_STYLE):
+        yield
+
+
+def save(figure: Figure, folder: Path, stem: str, suffixes: Sequence[str] = SUFFIXES) -> None:
+    """Writes a figure in several formats, without dates and names of programs."""
+    for suffix in suffixes:
+        figure.savefig(folder / f"{stem}.{suffix}", metadata=_METADATA[suffix], bbox_inches="tight", facecolor="white")
+
+
+def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], list[Remark]]:
+    """Draws what a section has the numbers for.
+
+    Args:
+        section: the results.
+        folder: where the files go; it exists.
+        stem: start of the file names.
+
+    Returns:
+        The pictures, and what could not be drawn.
+    """
+    remarks: list[Remark] = []
+    if len(section.methods) > MOST_METHODS:
+        text = f"figures show the first {MOST_METHODS} of {len(section.methods)} methods; the tables show all"
+        remarks.append(Remark(section.dataset, text))
+        section = replace(section, methods=section.methods[:MOST_METHODS])
+    pictures = []
+    with style():
+        for name, function in (_OF_VARIANTS if section.family else _OF_METHODS).items():
+            made = function(section, remarks)
+            if made:
+                save(made[0], folder, f"{stem}-{name}")
+                pictures.append(FigureFile(f"{stem}-{name}", name, made[1], "svg"))
+    return pictures, remarks
+
+
+def _look(section: Section, method: str) -> dict[str, Any]:
+    """Colour, marker and line of a method, the same in every figure of a section."""
+    index = section.methods.index(method)
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": LINES[index // len(COLOURS) % len(LINES)],
+        "label": short_names(section.methods)[method],
+    }
+
+
+def _labels(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
+    """MIoU against the number of labelled images."""
+    columns = [c for c in section.columns if c.labelled]
+    if len({c.labelled for c in columns}) < 2:
+        return None
+    figure = Figure(figsize=(5.4, 3.4), layout="constrained")
+    axes = figure.subplots()
+    drawn = [_line(axes, section, method) for method in section.methods]
+    if not any(drawn):
+        return None
+    ticks = sorted({int(c.labelled or 0): c.split for c in columns}.items())
+    axes.set_xscale("log")
+    axes.set_xticks([n for n, _ in ticks], [f"{split}\n{n}" for n, split in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="labelled images (log scale)", ylabel="mIoU on val, %")
+    axes.margins(x=0.08)
+    _legend(figure, axes)
+    bands = "bars: one seed, so over images only" if section.one_seed else "bands: 95 % intervals over seeds and images"
+    return figure, f"mIoU against the number of labelled images, mean over seeds; {bands}."
+
+
+def _line(axes: Axes, section: Section, method: str) -> bool:
+    found = [(c.labelled, group.final) for c in section.columns if (group := section.groups[Key(method, c.split)])]
+    points = sorted((n, final) for n, final in found if n and final)
+    if not points:
+        return False
+    x = np.array([n for n, _ in points])
+    mean, low, high = (100 * np.array([getattr(e, name) for _, e in points]) for name in ("mean", "low", "high"))
+    look = _look(section, method)
+    axes.plot(x, mean, **look)
+    if len(x) > 1:
+        axes.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
+    elif math.isfinite(low[0]):
+        axes.errorbar(x, mean, [mean - low, high - mean], color=look["color"], capsize=3)
+    return True
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, loc="outside right upper")
+
+
+def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
+    """MIoU against memory and step time, at the split with the fewest labels that has most methods."""
+    counts = {
+        c.split: sum(section.groups[Key(m, c.split)].final is not None for m in section.methods)
+        for c in section.columns
+    }
+    split = max(counts, key=lambda s: counts[s])
+    points = [
+        (m, cost, final.mean)
+        for m in section.methods
+        if (final := section.groups[Key(m, split)].final) and (cost := section.costs.get(m))
+    ]
+    points = [p for p in points if math.isfinite(p[1].memory_mb) and math.isfinite(p[1].step_ms)]
+    if len(points) < 2:
+        return None
+    figure = Figure(figsize=(6.4, 3.1), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for method, cost, mean in points:
+        look = _look(section, method) | {"linestyle": "none", "markersize": 8}
+        left.plot([cost.memory_mb], [100 * mean], **look)
+        right.plot([cost.step_ms], [100 * mean], **look)
+    left.set(xlabel=f"peak memory ({section.memory_kind}), MiB", ylabel=f"mIoU on val, %, at {split}")
+    right.set(xlabel="time of a step, ms")
+    for axes in (left, right):
+        axes.margins(0.15)
+    _legend(figure, left)
+    return (
+        figure,
+        f"mIoU at {split} against peak memory ({section.memory_kind}) and the median time of a training step.",
+    )
+
+
+def class_table(section: Section) -> dict[Key, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Mean IoU over seeds of every class, (K,), for every group with a result; nan where no seed has the class."""
+    table = {}
+    for key, group in section.groups.items():
+        rows = [[run.iou().get(name, math.nan) for name in section.classes] for run in group.runs]
+        if rows and section.classes:
+            values = np.array(rows)
+            known = np.isfinite(values)
+            total = np.where(known, values, 0).sum(0)
+            table[key] = np.divide(total, known.sum(0), out=np.full(total.shape, np.nan), where=known.any(0))
+    return table
+
+
+def _classes(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
+    """Heat map of IoU by class."""
+    table = class_table(section)
+    keys = [Key(m, c.split) for c in section.columns for m in section.methods if Key(m, c.split) in table]
+    if not keys:
+        return None
+    values = 100 * np.stack([table[key] for key in keys])
+    rows, columns = values.shape
+    figure = Figure(figsize=(2.0 + 0.62 * columns, 0.9 + 0.27 * rows), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(visible=False)
+    axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+    names = short_names(section.methods)
+    axes.set_xticks(range(columns), section.classes, rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(rows), [f"{names[key.method]}  {key.split}" for key in keys])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    if values.size <= 1500:
+        _write_values(axes, values)
+    return figure, "IoU by class on val, %, mean over seeds; an empty field means that the class does not occur."
+
+
+def _write_values(axes: Axes, values: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    for (row, column), value in np.ndenumerate(values):
+        ink = "white" if value < 55 else "black"
+        axes.text(column, row, percent(value / 100, 0), ha="center", va="center", color=ink, fontsize=7.5)
+
+
+def _curves(section: Section, remarks: list[Remark]) -> tuple[Figure, str] | None:
+    """MIoU at the evaluations during training, a field for each split."""
+    curves = {key: curve for key, group in section.groups.items() if (curve := _curve(group.runs, remarks)) is not None}
+    splits = [c.split for c in section.columns if any(key.split == c.split for key in curves)]
+    if not splits:
+        return None
+    across = min(3, len(splits))
+    down = math.ceil(len(splits) / across)
+    figure = Figure(figsize=(1.2 + 2.6 * across, 0.5 + 2.3 * down), layout="constrained")
+    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes, split in zip(grid.flat, splits, strict=False):
+        axes.set_title(split)
+        for method in section.methods:
+            if (curve := curves.get(Key(method, split))) is not None:
+                look = _look(section, method)
+                axes.plot(curve.index, 100 * curve["mean"], **look)
+                axes.fill_between(
+                    curve.index, 100 * curve["min"], 100 * curve["max"], color=look["color"], alpha=0.15, lw=0
+                )
+    for axes in grid.flat[len(splits) :]:
+        axes.set_visible(False)
+    figure.supxlabel("training step", fontsize=9, color="#333333")
+    figure.supylabel("mIoU on val, %", fontsize=9, color="#333333")
+    _legend(figure, grid.flat[0])
+    return (
+        figure,
+        "Learning curves: mIoU on val during training, mean over seeds; bands from the lowest to the highest seed.",
+    )
+
+
+def _curve(runs: Sequence[FinishedRun], remarks: list[Remark]) -> pd.DataFrame | None:
+    """Mean, min and max over seeds by step; None without evaluations."""
+    tables = []
+    for run in runs:
+        try:
+            history = read_history(run)
+            tables.append(history[["step", "miou"]].apply(pd.to_numeric, errors="coerce").dropna())
+        except (ValueError, KeyError) as error:
+            remarks.append(Remark(str(run.cell), f"no learning curve: {error}"))
+    joined = pd.concat(tables) if tables else pd.DataFrame()
+    return joined.groupby("step")["miou"].agg(["mean", "min", "max"]) if len(joined) else None
+
+
+_OF_METHODS: Mapping[str, Drawing] = {"labels": _labels, "cost": _cost, "classes": _classes, "curves": _curves}
+_OF_VARIANTS: Mapping[str, Drawing] = {"variants": lambda section, _: draw_variants(section), "curves": _curves}

@@ -1,0 +1,173 @@
+"""How the report writes names, numbers and findings. Plain text: escaping is the templates' business."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
+from rc2l_bench.report.stats import MOST_SEEDS, Estimate
+
+NOTHING = ""
+
+
+def short_names(methods: Sequence[str]) -> dict[str, str]:
+    """The shortest tail of every method id that no other method shares: `baselines/cps` becomes `cps`."""
+    return {method: next((t for t in _tails(method) if _owners(t, methods) == {method}), method) for method in methods}
+
+
+def _tails(method: str) -> Iterable[str]:
+    parts = method.split("/")
+    return ("/".join(parts[i:]) for i in range(len(parts) - 1, -1, -1))
+
+
+def _owners(tail: str, methods: Iterable[str]) -> set[str]:
+    return {m for m in methods if f"/{m}".endswith(f"/{tail}")}
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share as per cent, without the sign: 0.4131 becomes 41.3."""
+    return f"{100 * value:.{digits}f}" if math.isfinite(value) else NOTHING
+
+
+def signed(value: float) -> str:
+    """A difference of shares in points, with a real minus: −1.2."""
+    if not math.isfinite(value):
+        return NOTHING
+    text = f"{100 * value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+def p_value(value: float) -> str:
+    """A p-value to three digits."""
+    if not math.isfinite(value):
+        return NOTHING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def amount(value: float, digits: int = 0) -> str:
+    """A number in groups of three, set apart by narrow blanks that do not break."""
+    return f"{value:,.{digits}f}".replace(",", "\u202f") if math.isfinite(value) else NOTHING
+
+
+def duration(seconds: float) -> str:
+    """Seconds as the two largest units: 1 h 05 min, 3 min 20 s, 12 s."""
+    if not math.isfinite(seconds):
+        return NOTHING
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {whole % 60:02d} s" if minutes else f"{whole} s"
+
+
+def ratio(value: float) -> str:
+    """A multiple: ×1.84."""
+    return f"×{value:.2f}" if math.isfinite(value) else NOTHING
+
+
+def score(value: Estimate | None) -> str:
+    """Mean ± standard deviation in per cent; the mean alone for one seed, nothing without a result."""
+    if value is None:
+        return NOTHING
+    return f"{percent(value.mean)} ± {percent(value.sd)}" if value.n > 1 else percent(value.mean)
+
+
+def tex_score(value: Estimate) -> str:
+    """The same for a siunitx column: 41.3(4) is 41.3 ± 0.4."""
+    return f"{percent(value.mean)}({round(1000 * value.sd)})" if value.n > 1 else percent(value.mean)
+
+
+def tex_format(section: Section, split: str) -> str:
+    """The shape of a siunitx column: digits before and after the point, digits of the deviation if there is one."""
+    found = [final.sd for m in section.methods if (final := section.groups[Key(m, split)].final) and final.n > 1]
+    return f"2.1({len(str(round(1000 * max(found))))})" if found else "2.1"
+
+
+def code(text: str) -> str:
+    """The first 12 characters of a hash."""
+    return text[:12]
+
+
+def weights_note(section: Section, method: str) -> str:
+    """Says so where the scored weights are not simply those that were trained: teacher scored."""
+    scored = section.scored(method)
+    return f"{scored} scored" if scored not in ("", "student") else NOTHING
+
+
+def seeds_needed(group: SeedGroup) -> str:
+    """How many seeds would show a gap as large as the one that was found."""
+    if group.gap is None or not math.isfinite(group.gap.sd):
+        return "unknown"
+    return f"{group.seeds_needed}" if group.seeds_needed else f"> {MOST_SEEDS}"
+
+
+def title(section: Section) -> str:
+    """The heading of a section."""
+    if section.family:
+        return f"{section.dataset}, variants of {short_names([section.family])[section.family]}"
+    return section.dataset if section.declared else f"{section.dataset}, outside the declared grid"
+
+
+def heading(column: Column) -> str:
+    """The second line of a column's head: 62 labels, 6.2 %."""
+    if column.labelled is None:
+        return NOTHING
+    return f"{column.labelled:,} labels".replace(",", "\u202f") + (
+        f", {100 * column.share:.3g} %" if math.isfinite(column.share) else ""
+    )
+
+
+def seeds_of(group: SeedGroup) -> str:
+    """How many seeds a group has: n = 2 of 3."""
+    n, declared = len(group.runs), len(group.runs) + len(group.missing)
+    return f"n = {n}" if n == declared else f"n = {n} of {declared}"
+
+
+def findings(section: Section) -> list[str]:
+    """What the tables say, in sentences."""
+    names = short_names(list(dict.fromkeys([*section.methods, section.reference])))
+    lines = [line for column in section.columns if (line := _column(section, column, names))]
+    if section.one_seed:
+        lines.append(
+            "Every group has one seed. No interval over seeds exists: intervals and tests cover the images only, and "
+            "another seed may well turn the order round."
+        )
+    missing = sum(len(group.missing) for group in section.groups.values())
+    if missing:
+        lines.append(
+            f"{missing} of {missing + len(section.runs)} declared runs have no result; their groups are empty."
+        )
+    return lines
+
+
+def _column(section: Section, column: Column, names: dict[str, str]) -> str:
+    """Who is best at a split, against whom, and what cannot be told; empty if there is nothing to compare."""
+    groups = {m: group for m in section.methods if (group := section.groups[Key(m, column.split)]).final}
+    if len(groups) < 2:
+        return NOTHING
+    best = max(groups, key=lambda m: groups[m].final.mean)  # type: ignore[union-attr]
+    tied = [names[m] for m, group in groups.items() if m != best and group.tied]
+    text = f"{column.split}: {names[best]} scores highest, {score(groups[best].final)} mIoU"
+    test = "the test over images alone" if section.one_seed else "the test"
+    text += f"; {test} cannot tell {_listed(tied)} from it." if tied else f", and {test} tells it from all others."
+    return text + _against(groups[best], names[section.reference]) + _floor(section, column)
+
+
+def _against(group: SeedGroup, reference: str) -> str:
+    if group.gap is None:
+        return NOTHING
+    return (
+        f" Against {reference}: {signed(group.gap.mean)} points ({signed(group.gap.low)} to {signed(group.gap.high)})."
+    )
+
+
+def _floor(section: Section, column: Column) -> str:
+    if not math.isfinite(column.floor):
+        return NOTHING
+    more = ", even before seeds are counted in" if section.one_seed else ""
+    return f" With these runs, differences under {percent(column.floor)} points cannot be told apart{more}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,120 @@
+"""Published figures beside our own: only where everything that the table of figures says of a protocol is the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from rc2l_bench.config import EvalConfig, Protocol, Sliding
+from rc2l_bench.errors import UsageError
+from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
+
+FILE = "published.csv"
+_BACKBONES = {
+    **dict.fromkeys(("resnet50", "resnet50c", "resnet50s"), "ResNet-50"),
+    **dict.fromkeys(("resnet101", "resnet101c", "resnet101s"), "ResNet-101"),
+}
+"""timm's names, with and without the deep stem: publications say ResNet-101 for all of them."""
+_CLASSIC = ("92", "183", "366", "732", "1464")
+_FAMILIES = ("cps", "u2pl")
+
+
+class Figure(NamedTuple):
+    """One row of the table of figures; empty = its source does not say, which matches nothing."""
+
+    method: str
+    backbone: str
+    dataset: str
+    split_family: str
+    labels: str
+    crop: str
+    output_stride: str
+    evaluation: str
+    miou: str
+    """In per cent, with the digits of the source."""
+    source: str
+
+    @property
+    def protocol(self) -> tuple[str, ...]:
+        """What must be the same: all columns between the method and the number."""
+        return tuple(self[1:8])
+
+
+class Comparison(NamedTuple):
+    """One split of a section: methods that were run here, and figures of the same protocol in the file's order."""
+
+    split: str
+    ours: tuple[tuple[str, SeedGroup], ...]
+    figures: tuple[Figure, ...]
+
+
+def read_figures(path: Path) -> tuple[Figure, ...]:
+    """Reads the table of figures; none if there is no such file.
+
+    Raises:
+        UsageError: a row has other columns than a `Figure`, no source, or an mIoU that is no number of per cent.
+    """
+    if not path.is_file():
+        return ()
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        if tuple(next(rows, ())) != Figure._fields:
+            raise UsageError(f"{path}: line 1: expected the columns {','.join(Figure._fields)}")
+        return tuple(_figure(path, rows.line_num, row) for row in rows)
+
+
+def _figure(path: Path, line: int, row: Sequence[str]) -> Figure:
+    if len(row) != len(Figure._fields):
+        raise UsageError(f"{path}: line {line}: {len(row)} columns, expected {len(Figure._fields)}")
+    figure = Figure(*row)
+    if not figure.source or not re.fullmatch(r"[0-9]{1,2}(\.[0-9]+)?", figure.miou):
+        raise UsageError(f"{path}: line {line}: expected an mIoU in per cent and its source, got {','.join(row[8:])}")
+    return figure
+
+
+def match(section: Section, figures: Sequence[Figure]) -> tuple[Comparison, ...]:
+    """The splits of a section that have results here and published figures of the same protocol."""
+    found = []
+    for column in section.columns:
+        ours = tuple((m, group) for m in section.methods if (group := section.groups[Key(m, column.split)]).final)
+        wanted = _protocol(section.dataset, column, ours[0][1].runs[0].record["protocol"]) if ours else None
+        same = tuple(figure for figure in figures if figure.protocol == wanted)
+        if same:
+            found.append(Comparison(column.split, ours, same))
+    return tuple(found)
+
+
+def _protocol(dataset: str, column: Column, stored: object) -> tuple[str, ...] | None:
+    """A run's protocol in the words of the table of figures; None if it has no words for it."""
+    try:
+        protocol = Protocol.model_validate_json(json.dumps(stored))
+    except ValidationError:
+        return None
+    net, (height, width) = protocol.net, protocol.crop
+    family, evaluation = _family(dataset, column.split), _evaluation(protocol.eval, protocol.crop)
+    backbone = _BACKBONES.get(net.backbone) if net.weights == "imagenet" else None
+    if not (family and evaluation and backbone) or protocol.image_scale != 1 or height != width:
+        return None
+    return backbone, dataset, family, str(column.labelled), str(height), str(net.output_stride), evaluation
+
+
+def _family(dataset: str, split: str) -> str | None:
+    if dataset == "voc" and split in _CLASSIC:
+        return "classic"
+    family, _, share = split.partition("_")
+    return family if share and family in _FAMILIES else None
+
+
+def _evaluation(config: EvalConfig, crop: tuple[int, int]) -> str | None:
+    """Single scale without flip, over whole images or windows of the size of a crop."""
+    if config.flip or config.scales != [1.0] or config.protocol.mode == "center_crop":
+        return None
+    if isinstance(config.protocol, Sliding) and config.protocol.window != crop:
+        return None
+    return config.protocol.mode

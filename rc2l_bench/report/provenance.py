@@ -1,0 +1,108 @@
+"""Where every number of a report comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from rc2l_bench.report.comparison import Key, Section
+from rc2l_bench.report.report import Report
+from rc2l_bench.report.results import Cell, FinishedRun
+
+
+class Trace(NamedTuple):
+    """One run: where to find it in the page, and the numbers of the protocol and the machine that it was made with."""
+
+    anchor: str
+    run: FinishedRun
+    status: str
+    group: str
+    protocol: int
+    environment: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the run."""
+        return str(self.run.record["fingerprint"])
+
+    @property
+    def split_id(self) -> str:
+        """Of the labelled images."""
+        return str(self.run.record["split"]["id"])
+
+    @property
+    def source(self) -> str:
+        """Digest of the modules that made the numbers; empty if unknown."""
+        return str(self.run.record.get("source") or "")
+
+    @property
+    def commit(self) -> str:
+        """Of the checkout; empty if unknown."""
+        return str(self.run.record.get("commit") or "")
+
+
+class Provenance(NamedTuple):
+    """All runs of a report, with what many of them share written once.
+
+    Attributes:
+        traces: one for every run that could be read.
+        groups: the anchor of the first run of every group, by section and group.
+        protocols: the different protocols, as lines of `name: value`.
+        environments: the different versions, hardware and runtime settings, likewise.
+    """
+
+    traces: tuple[Trace, ...]
+    groups: Mapping[tuple[int, Key], str]
+    protocols: tuple[Sequence[tuple[str, str]], ...]
+    environments: tuple[Sequence[tuple[str, str]], ...]
+
+    def group(self, section: int, method: str, split: str) -> str:
+        """The anchor of a group's first run."""
+        return self.groups[section, Key(method, split)]
+
+
+def trace(report: Report) -> Provenance:
+    """Numbers the runs and collects what they share."""
+    groups = {run.cell: f"g{i}-{j}" for i, s in enumerate(report.sections) for j, run in _numbered(s)}
+    protocols: dict[str, int] = {}
+    environments: dict[str, int] = {}
+    traces = []
+    for index, run in enumerate(report.runs, start=1):
+        protocol = protocols.setdefault(_text(run.record["protocol"]), len(protocols) + 1)
+        environment = environments.setdefault(_text(_environment(run)), len(environments) + 1)
+        status = report.status(run.cell)
+        traces.append(Trace(f"r{index}", run, status, groups.get(run.cell, ""), protocol, environment))
+    anchors = {t.run.cell: t.anchor for t in traces}
+    return Provenance(tuple(traces), _groups(report.sections, anchors), _lines(protocols), _lines(environments))
+
+
+def _numbered(section: Section) -> list[tuple[int, FinishedRun]]:
+    return [(j, run) for j, group in enumerate(section.groups.values()) for run in group.runs]
+
+
+def _groups(sections: Sequence[Section], anchors: Mapping[Cell, str]) -> dict[tuple[int, Key], str]:
+    return {
+        (i, key): anchors[group.runs[0].cell]
+        for i, section in enumerate(sections)
+        for key, group in section.groups.items()
+        if group.runs
+    }
+
+
+def _environment(run: FinishedRun) -> dict[str, Any]:
+    return {name: run.record.get(name) for name in ("versions", "hardware", "runtime")}
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _lines(texts: Mapping[str, int]) -> tuple[list[tuple[str, str]], ...]:
+    return tuple(list(_flatten(json.loads(text), "")) for text in texts)
+
+
+def _flatten(value: object, path: str) -> list[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        return [line for key, inner in value.items() for line in _flatten(inner, f"{path}.{key}" if path else str(key))]
+    return [(path or "all", value if isinstance(value, str) else json.dumps(value))]

@@ -1,0 +1,171 @@
+"""Pictures that compare methods on the same validation images, with maps of their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from PIL import Image
+
+from rc2l_bench.report.comparison import Key, Section
+from rc2l_bench.report.figures import FigureFile, save, style
+from rc2l_bench.report.formatting import percent, short_names
+from rc2l_bench.report.results import FinishedRun, PanelFiles, Remark, panels_of
+from rc2l_bench.types import IGNORE
+
+IMAGES = 3
+METHODS = 8
+BESIDE = 2
+_IGNORED = (255, 255, 255)
+_RIGHT = (222, 226, 230)
+_WRONG = (213, 94, 0)
+
+Bytes = NDArray[np.uint8]
+
+
+def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], list[Remark]]:
+    """One figure for each split with panels: image, truth, and every method's prediction over its errors.
+
+    Returns:
+        The pictures, and which panels could not be read.
+    """
+    pictures, remarks = [], []
+    for column in section.columns:
+        runs = {m: run for m in section.methods if (run := _first(section.groups[Key(m, column.split)].runs))}
+        panels = {m: {panel.id: panel for panel in panels_of(run)} for m, run in runs.items()}
+        panels = dict([(m, table) for m, table in panels.items() if table][:METHODS])
+        if not panels:
+            continue
+        try:
+            with style():
+                figure = _figure(section, panels)
+                save(figure, folder, f"{stem}-{column.split}-panels", ("png", "pdf"))
+        except (OSError, ValueError, IndexError) as error:
+            remarks.append(Remark(f"{section.dataset}/{column.split}", f"no pictures: {error}"))
+            continue
+        seeds = ", ".join(sorted({str(run.cell.seed) for run in runs.values()}))
+        more = f" of the first {METHODS} of {len(runs)} methods" if len(runs) > METHODS else ""
+        errors = "errors: orange wrong, grey right, white ignored"
+        caption = f"Predictions{more} at {column.split} (seed {seeds}); {errors}."
+        pictures.append(FigureFile(f"{stem}-{column.split}-panels", f"Pictures at {column.split}", caption, "png"))
+    return pictures, remarks
+
+
+def _first(runs: Sequence[FinishedRun]) -> FinishedRun | None:
+    return runs[0] if runs else None
+
+
+def _figure(section: Section, panels: Mapping[str, Mapping[str, PanelFiles]]) -> Figure:
+    """A line for each image with errors beside predictions, or two lines with errors below when methods are many."""
+    ids = _common(panels)
+    beside = len(panels) <= BESIDE
+    across, lines = (2 + 2 * len(panels), 1) if beside else (2 + len(panels), 2)
+    one = next(table[ids[0]] for table in panels.values() if ids[0] in table)
+    height, width = _read(one.image).shape[:2]
+    size = (1.75 * across, 1.75 * height / width * lines * len(ids) + 0.7)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02))
+    grid: NDArray[Any] = figure.subplots(lines * len(ids), across, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    names = short_names(section.methods)
+    heads = [head for m in panels for head in ([names[m], "errors"] if beside else [names[m]])]
+    for axes, head in zip(grid[0], ["image", "truth", *heads], strict=True):
+        axes.set_title(head, fontsize=8, loc="center")
+    for row, panel_id in enumerate(ids):
+        found = [table.get(panel_id) for table in panels.values()]
+        upper, lower = (grid[row, 2::2], grid[row, 3::2]) if beside else (grid[2 * row, 2:], grid[2 * row + 1, 2:])
+        _fill(grid[lines * row, :2], upper, lower, found, section)
+    _legend(figure, section)
+    return figure
+
+
+def _common(panels: Mapping[str, Mapping[str, PanelFiles]]) -> list[str]:
+    """The images that most methods have."""
+    counts = {i: sum(i in table for table in panels.values()) for table in panels.values() for i in table}
+    return sorted(sorted(counts, key=lambda i: (-counts[i], i))[:IMAGES])
+
+
+def _fill(
+    seen: Iterable[Axes],
+    said: Iterable[Axes],
+    wrong: Iterable[Axes],
+    panels: Sequence[PanelFiles | None],
+    section: Section,
+) -> None:
+    """Draws one image: picture and truth, then every prediction with its errors."""
+    known = next(panel for panel in panels if panel)
+    truth = _read(known.truth)
+    image, labels = seen
+    image.imshow(_read(known.image))
+    labels.imshow(paint(truth, section.palette), interpolation="nearest")
+    for upper, lower, panel in zip(said, wrong, panels, strict=True):
+        if panel is None:
+            continue
+        prediction = _read(panel.prediction)
+        share, errors = errors_of(truth, prediction)
+        upper.imshow(paint(prediction, section.palette), interpolation="nearest")
+        lower.imshow(errors, interpolation="nearest")
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
+        lower.text(0.03, 0.04, f"{percent(share)} % wrong", transform=lower.transAxes, fontsize=6.5, bbox=box)
+
+
+def _legend(figure: Figure, section: Section) -> None:
+    patches = [
+        Patch(facecolor="#{:02x}{:02x}{:02x}".format(*colour), edgecolor="#8a8a8a", linewidth=0.4, label=name)
+        for name, colour in zip(section.classes, section.palette, strict=False)
+    ]
+    columns = max(1, int(figure.get_figwidth() / 1.1))
+    figure.legend(
+        handles=patches, loc="outside lower left", ncols=columns, fontsize=7, handlelength=1.2, columnspacing=1.2
+    )
+
+
+def _read(path: Path) -> Bytes:
+    """Pixels of an image, or the class indices of a palette PNG."""
+    with Image.open(path) as image:
+        return np.asarray(image if image.mode in ("P", "L") else image.convert("RGB"))
+
+
+def paint(labels: Bytes, palette: Sequence[Sequence[int]]) -> Bytes:
+    """Colours class indices; what has no colour, and what is ignored, becomes white.
+
+    Args:
+        labels: (H, W), class indices or 255.
+        palette: a colour for each class.
+
+    Returns:
+        (H, W, 3).
+    """
+    table = np.full((IGNORE + 1, 3), _IGNORED, np.uint8)
+    table[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
+    return table[labels]
+
+
+def errors_of(truth: Bytes, prediction: Bytes) -> tuple[float, Bytes]:
+    """Where a prediction is wrong.
+
+    Args:
+        truth: (H, W), class indices or 255.
+        prediction: (H, W), class indices.
+
+    Returns:
+        The share of wrong pixels among those that count (0 if none does), and a picture, (H, W, 3).
+
+    Raises:
+        ValueError: the two differ in size.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(f"the truth is {truth.shape}, the prediction {prediction.shape}")
+    counts = truth != IGNORE
+    wrong = counts & (truth != prediction)
+    picture = np.full((*truth.shape, 3), _IGNORED, np.uint8)
+    picture[counts] = _RIGHT
+    picture[wrong] = _WRONG
+    return float(wrong.sum() / max(counts.sum(), 1)), picture

@@ -1,0 +1,189 @@
+"""Writes a report: results.csv, report.md, table.tex, index.html and the figures."""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+from rc2l_bench.files import replace_folder, write_atomically
+from rc2l_bench.report import figures, qualitative
+from rc2l_bench.report.ablation_table import Settings, settings
+from rc2l_bench.report.comparison import Key, Section
+from rc2l_bench.report.figures import FigureFile, class_table
+from rc2l_bench.report.formatting import short_names
+from rc2l_bench.report.literature import FILE, match, read_figures
+from rc2l_bench.report.provenance import trace
+from rc2l_bench.report.rendering import render
+from rc2l_bench.report.report import Report
+from rc2l_bench.report.results import Cell, FinishedRun, Remark, number
+from rc2l_bench.report.scaling_figure import Scaling, show_scaling
+
+Format = Literal["html", "latex", "markdown", "csv"]
+FILES: Mapping[Format, str] = {
+    "csv": "results.csv",
+    "markdown": "report.md",
+    "latex": "table.tex",
+    "html": "index.html",
+}
+TEMPLATES = Path("reports/templates")
+SCALING = "scaling"
+"""The folder beside the templates where `make scaling` puts what it measured."""
+
+
+class Chapter(NamedTuple):
+    """A section with what was drawn of it.
+
+    Attributes:
+        section: the results.
+        anchor: of its heading in the page.
+        names: short name of every method.
+        pictures: its figures and, where they are embedded, their data.
+        iou: mean IoU by class of every group.
+        settings: what variants are set to.
+    """
+
+    section: Section
+    anchor: str
+    names: Mapping[str, str]
+    pictures: tuple[tuple[FigureFile, str], ...]
+    iou: Mapping[Key, Any]
+    settings: Settings
+
+
+class Drawn(NamedTuple):
+    """All that was drawn of a report, with what could not be.
+
+    Attributes:
+        chapters: one for every section.
+        scaling: of the contrastive terms, and the data of its figure; None if it was not measured.
+        remarks: those of the report, and what could not be drawn.
+    """
+
+    chapters: list[Chapter]
+    scaling: tuple[Scaling, str] | None
+    remarks: list[Remark]
+
+
+def write(report: Report, out: Path, templates: Path = TEMPLATES) -> None:
+    """Writes every format and the figures into a folder; files appear complete or not at all.
+
+    Published figures and the scaling are taken from beside the folder of templates.
+
+    Raises:
+        UsageError: a template is missing, or the published figures cannot be read.
+    """
+    drawn: list[Drawn] = []
+    replace_folder(out / "figures", lambda folder: drawn.append(_draw(report, folder, templates)))
+    for kind, file in FILES.items():
+        write_atomically(out / file, _render(report, kind, templates, drawn[0]).encode())
+
+
+def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
+    """One format as text."""
+    if kind != "html":
+        chapters = [_chapter(section, index, ()) for index, section in enumerate(report.sections)]
+        return _render(report, kind, templates, Drawn(chapters, None, list(report.remarks)))
+    with tempfile.TemporaryDirectory() as name:
+        return _render(report, kind, templates, _draw(report, Path(name), templates))
+
+
+def _render(report: Report, kind: Format, templates: Path, drawn: Drawn) -> str:
+    if kind == "csv":
+        return frame(report).to_csv(index=False, lineterminator="\n")
+    values: dict[str, Any] = {"report": report, "Key": Key, **drawn._asdict()}
+    known = read_figures(templates.parent / FILE)
+    values |= {"published": [match(section, known) for section in report.sections]}
+    values |= {"provenance": trace(report), "resamples": report.resamples}
+    return render(templates, f"{FILES[kind]}.j2", **values).rstrip() + "\n"
+
+
+def _draw(report: Report, folder: Path, templates: Path) -> Drawn:
+    """Draws all figures into a folder."""
+    remarks = list(report.remarks)
+    chapters = []
+    for index, section in enumerate(report.sections):
+        stem = _stem(section)
+        drawn, undrawn = figures.draw(section, folder, stem)
+        pictures, unread = ([], []) if section.family else qualitative.draw(section, folder, stem)
+        remarks += undrawn + unread
+        chapters.append(_chapter(section, index, tuple((p, embed(folder, p)) for p in drawn + pictures)))
+    scaling, unread = show_scaling(templates.parent / SCALING, folder)
+    shown = (scaling, embed(folder, scaling.picture)) if scaling else None
+    return Drawn(chapters, shown, list(dict.fromkeys(remarks + unread)))
+
+
+def _chapter(section: Section, index: int, pictures: tuple[tuple[FigureFile, str], ...]) -> Chapter:
+    names = short_names(list(dict.fromkeys([*section.methods, section.reference])))
+    iou = {} if section.family else class_table(section)
+    return Chapter(section, f"s{index}", names, pictures, iou, settings(section))
+
+
+def _stem(section: Section) -> str:
+    """Start of the names of a section's figures, different for every section."""
+    part = "" if section.declared else f"-{section.family or 'outside'}"
+    return slug(f"{section.dataset}{part}")
+
+
+def slug(text: str) -> str:
+    """A name as part of a file name: letters, digits, dot, dash and underscore."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lstrip(".") or "_"
+
+
+def embed(folder: Path, picture: FigureFile) -> str:
+    """A picture of a folder as a data URI."""
+    kind = {"svg": "image/svg+xml", "png": "image/png"}[picture.suffix]
+    content = (folder / f"{picture.stem}.{picture.suffix}").read_bytes()
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def frame(report: Report) -> pd.DataFrame:
+    """One row for every declared or found run: its numbers with full precision, and where they come from."""
+    runs = {run.cell: run for run in report.runs}
+    cells = list(dict.fromkeys([*report.declared, *runs]))
+    declared = set(report.declared)
+    rows = [_row(report, cell, runs.get(cell)) | {"declared": cell in declared} for cell in cells]
+    classes = list(dict.fromkeys(name for run in report.runs for name in run.iou()))
+    for row, cell in zip(rows, cells, strict=True):
+        iou = runs[cell].iou() if cell in runs else {}
+        row |= {f"iou/{name}": iou.get(name, math.nan) for name in classes}
+    return pd.DataFrame(rows)
+
+
+def _row(report: Report, cell: Cell, run: FinishedRun | None) -> dict[str, Any]:
+    metrics, cost, record = (run.metrics, run.cost, run.record) if run else ({}, {}, {})
+    split = record.get("split", {})
+    return {
+        **cell._asdict(),
+        "status": report.status(cell),
+        "scored": record.get("scored", ""),
+        "declared": False,
+        "labelled": number(split, "labelled"),
+        "unlabelled": number(split, "unlabelled"),
+        "miou": run.miou if run else math.nan,
+        "miou_best_on_val": run.miou_best if run else math.nan,
+        "optimism": run.miou_best - run.miou if run else math.nan,
+        "best_step": number(metrics, "best_step"),
+        "pixel_accuracy": number(metrics, "pixel_accuracy"),
+        "test_miou": run.miou_test if run else math.nan,
+        "step_seconds": number(cost, "step_seconds", "median"),
+        "step_seconds_p95": number(cost, "step_seconds", "p95"),
+        "seconds": number(cost, "seconds"),
+        "images_per_second": number(cost, "images_per_second"),
+        "resident_mb": number(cost, "peak_memory", "resident_mb"),
+        "allocated_mb": number(cost, "peak_memory", "allocated_mb"),
+        "reserved_mb": number(cost, "peak_memory", "reserved_mb"),
+        "parameters_trained": number(cost, "parameters", "trained"),
+        "parameters_deployed": number(cost, "parameters", "deployed"),
+        "device": cost.get("device", ""),
+        "fingerprint": record.get("fingerprint", ""),
+        "split_id": split.get("id", ""),
+        "source": record.get("source", ""),
+        "commit": record.get("commit", ""),
+    }

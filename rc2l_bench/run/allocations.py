@@ -1,0 +1,96 @@
+"""The peak of what torch allocates on the CPU, which resident memory hides behind caches and libraries."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from rc2l_bench.types import Batch
+
+if TYPE_CHECKING:
+    from rc2l_bench.run.train import Trainer
+
+QUIET_PROFILER = {"KINETO_LOG_LEVEL": "99"}
+"""Keeps torch's profiler from reporting on the terminal that there is no GPU; read when it is first used."""
+
+
+def peak_of(function: Callable[[], object]) -> int:
+    """The most bytes that torch's CPU allocator holds at a time while a function runs, beyond what it held before.
+
+    Every allocation counts, also the scratch memory of kernels, in all threads. What was allocated before and is given
+    back meanwhile lowers the count.
+    """
+    os.environ.update(QUIET_PROFILER)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        function()
+    results = recorded.profiler and recorded.profiler.kineto_results
+    assert results is not None
+    found = sorted((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]")
+    peak = held = 0
+    for _, size in found:
+        held += size
+        peak = max(peak, held)
+    return peak
+
+
+def size_of(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the storages of tensors; a storage that several share counts once."""
+    storages = {storage.data_ptr(): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors)}
+    return sum(storages.values())
+
+
+def take_step(
+    method: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, progress: float, clip: float = 0.0
+) -> None:
+    """One training step: forward, backward, optimiser, and what the method does after it."""
+    losses: dict[str, Tensor] = method(batch, progress)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    if clip > 0:
+        nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
+    optimiser.step()
+    optimiser.zero_grad()
+    method.after_step()  # type: ignore[operator]
+
+
+def state_of(method: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch) -> list[Tensor]:
+    """All tensors that are there before a step: networks, optimiser, batch."""
+    moments = [value for state in optimiser.state.values() for value in state.values() if isinstance(value, Tensor)]
+    return [*method.parameters(), *method.buffers(), *moments, *tensors_of(batch)]
+
+
+def tensors_of(batch: Batch) -> list[Tensor]:
+    """The tensors of a batch."""
+    return [batch.image, batch.label, batch.weak, batch.strong, batch.box, batch.valid]
+
+
+def measure_step(trainer: Trainer, batch: Batch) -> dict[str, float]:
+    """The peak of torch's allocations in the last step of a training that is over; neither timed nor learnt from.
+
+    The step is taken by copies of the networks and of the optimiser. All processes have to do this together, because
+    methods talk to one another; the exchange of gradients is left out.
+
+    Args:
+        trainer: at the end of its budget.
+        batch: of its last step.
+
+    Returns:
+        `allocated_mb`, MiB; nothing on CUDA, where torch itself counts during the whole training.
+    """
+    if trainer.fabric.device.type != "cpu":
+        return {}
+    method, optimiser = copy.deepcopy((trainer.method, trainer.optimiser))
+    steps, clip = trainer.protocol.steps, trainer.protocol.optimiser.clip
+
+    def step() -> None:
+        with trainer.fabric.autocast():
+            take_step(method, optimiser, batch, 1 - 1 / steps, clip)
+
+    before = size_of(state_of(method, optimiser, batch))
+    with torch.random.fork_rng(devices=[]):
+        return {"allocated_mb": (before + peak_of(step)) / 2**20}

@@ -1,0 +1,218 @@
+"""Predictions under a named protocol, counted image by image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rc2l_bench.config import CenterCrop, EvalConfig, Sliding
+from rc2l_bench.data.augment import FILL
+from rc2l_bench.nets.backbone import resize
+
+MULTIPLE = 32
+"""Networks get images whose height and width are multiples of this."""
+
+Predict = Callable[[Tensor], Tensor]
+
+
+def count_confusion(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
+    """Counts pairs of true and predicted classes, image by image.
+
+    Args:
+        prediction: (B, H, W) integer, 0..K-1.
+        label: (B, H, W) uint8 or integer, 0..K-1; anything else is ignored.
+        num_classes: K.
+
+    Returns:
+        (B, K, K) int64; rows are true classes, columns predicted ones.
+    """
+    cells = (num_classes + 1) * num_classes
+    # Counting waits for memory: bytes are read faster than integers.
+    kind = torch.uint8 if cells <= 256 else torch.int32
+    total = torch.zeros((len(label), num_classes, num_classes), dtype=torch.int64, device=label.device)
+    for row, guess, truth in zip(total, prediction, label, strict=True):
+        pair = truth.clamp(max=num_classes).to(kind).mul_(num_classes).add_(guess.to(kind))
+        row.copy_(pair.flatten().bincount(minlength=cells)[: num_classes**2].view_as(row))
+    return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Images:
+    """Images of one size, with their masks.
+
+    Attributes:
+        ids: names of the B images.
+        image: (B, 3, H, W) uint8.
+        label: (B, H, W) uint8, 0..K-1 or 255.
+    """
+
+    ids: list[str]
+    image: Tensor
+    label: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+        ids: names of the N images, sorted.
+        confusion: (N, K, K) int32; rows are true classes, columns predicted ones.
+    """
+
+    ids: list[str]
+    confusion: NDArray[np.int32]
+
+
+def pad(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Extends images (B, 3, H, W) in [0, 1] to the right and below by FILL, to at least a height and width."""
+    height, width = image.shape[-2:]
+    whole = (max(size[0], height), max(size[1], width))
+    if whole == (height, width):
+        return image
+    fill = torch.tensor(FILL, device=image.device, dtype=image.dtype).view(1, 3, 1, 1)
+    padded = fill.repeat(len(image), 1, *whole)
+    padded[..., :height, :width] = image
+    return padded
+
+
+def _predict_padded(predict: Predict, image: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    size = (math.ceil(height / MULTIPLE) * MULTIPLE, math.ceil(width / MULTIPLE) * MULTIPLE)
+    return predict(pad(image, size))[..., :height, :width].float()
+
+
+def window_starts(length: int, window: int, stride: float) -> list[int]:
+    """First pixels of windows that cover a length; the last window ends at its end.
+
+    Args:
+        length: pixels to cover.
+        window: pixels of a window.
+        stride: step as a share of the window; rounded up to whole pixels.
+    """
+    step = math.ceil(window * stride)
+    count = max(0, math.ceil((length - window) / step)) + 1
+    return [max(0, min(i * step, length - window)) for i in range(count)]
+
+
+def _slide(predict: Predict, image: Tensor, spec: Sliding) -> Tensor:
+    """Logits, or log-probabilities where windows are combined by softmax."""
+    height, width = image.shape[-2:]
+    padded = pad(image, spec.window)
+    total: Tensor | None = None
+    count = torch.zeros(1, 1, *padded.shape[-2:], device=image.device)
+    for top in window_starts(padded.shape[-2], spec.window[0], spec.stride):
+        for left in window_starts(padded.shape[-1], spec.window[1], spec.stride):
+            window = (..., slice(top, top + spec.window[0]), slice(left, left + spec.window[1]))
+            scores = _predict_padded(predict, padded[window])
+            scores = scores.softmax(1) if spec.combine == "softmax" else scores
+            if total is None:
+                total = scores.new_zeros(len(image), scores.shape[1], *padded.shape[-2:])
+            total[window] += scores
+            count[window] += 1
+    assert total is not None
+    scores = total if spec.combine == "sum" else total / count
+    scores = scores.clamp(min=1e-12).log() if spec.combine == "softmax" else scores
+    return scores[..., :height, :width]
+
+
+def _predict_scales(predict: Predict, image: Tensor, spec: EvalConfig, image_scale: float) -> Tensor:
+    """Logits at the images' own size; probabilities are averaged over scales and mirror images."""
+    size = image.shape[-2:]
+    views = []
+    for scale in spec.scales:
+        factor = scale * image_scale
+        small = resize(image, (max(1, round(size[0] * factor)), max(1, round(size[1] * factor))))
+        for flip in (False, True)[: 1 + spec.flip]:
+            view = small.flip(-1) if flip else small
+            mode = spec.protocol
+            logits = _slide(predict, view, mode) if isinstance(mode, Sliding) else _predict_padded(predict, view)
+            views.append(resize(logits.flip(-1) if flip else logits, size))
+    if len(views) == 1:
+        return views[0]
+    return torch.stack([view.softmax(1) for view in views]).mean(0).clamp(min=1e-12).log()
+
+
+def crop_center(images: Images, spec: CenterCrop, image_scale: float) -> Images:
+    """Cuts the middle out of images and masks; smaller images stay as they are."""
+    height, width = images.label.shape[-2:]
+    h, w = (min(have, round(want / image_scale)) for have, want in zip((height, width), spec.window, strict=True))
+    top, left = (height - h) // 2, (width - w) // 2
+    window = (..., slice(top, top + h), slice(left, left + w))
+    return Images(ids=images.ids, image=images.image[window], label=images.label[window])
+
+
+def predict_classes(
+    predict: Predict, image: Tensor, spec: EvalConfig, image_scale: float, device: torch.device
+) -> Tensor:
+    """Classes of whole images under a protocol.
+
+    Args:
+        predict: (B, 3, H, W) float in [0, 1] -> logits (B, K, H, W), for H and W multiples of 32.
+        image: (B, 3, H, W) uint8.
+        spec: the protocol.
+        image_scale: network pixels per image pixel.
+        device: where to compute.
+
+    Returns:
+        (B, H, W) int64 on the device, at the images' own size.
+    """
+    with torch.no_grad():
+        logits = _predict_scales(predict, image.to(device).float() / 255, spec, image_scale)
+        return logits.max(1).indices  # several times faster than argmax on the CPU
+
+
+def evaluate(
+    predict: Predict,
+    batches: Iterable[Images],
+    spec: EvalConfig,
+    *,
+    image_scale: float,
+    num_classes: int,
+    device: torch.device,
+) -> Evaluation:
+    """Scores images; see `predict_classes` for the arguments.
+
+    Returns:
+        One confusion matrix per image. Nothing is resized that is counted: masks keep their own pixels.
+    """
+    ids: list[str] = []
+    counts = [np.zeros((0, num_classes, num_classes), np.int32)]
+    for whole in batches:
+        images = crop_center(whole, spec.protocol, image_scale) if isinstance(spec.protocol, CenterCrop) else whole
+        prediction = predict_classes(predict, images.image, spec, image_scale, device)
+        counts.append(count_confusion(prediction, images.label.to(device), num_classes).int().cpu().numpy())
+        ids += images.ids
+    return merge([Evaluation(ids=ids, confusion=np.concatenate(counts))])
+
+
+def merge(parts: list[Evaluation]) -> Evaluation:
+    """Puts together what several processes found, sorted by id; an image that was counted twice counts once."""
+    ids = [name for part in parts for name in part.ids]
+    confusion = np.concatenate([part.confusion for part in parts])
+    first = {name: i for i, name in reversed(list(enumerate(ids)))}
+    names = sorted(first)
+    return Evaluation(ids=names, confusion=confusion[[first[name] for name in names]])
+
+
+def by_size(ids: Sequence[str], image: Tensor, label: Tensor, size: Tensor) -> Iterator[Images]:
+    """Cuts images out of their canvas and groups those of equal size.
+
+    Args:
+        ids: names of the B images.
+        image: (B, 3, h, w) uint8 on the canvas.
+        label: (B, h, w) uint8.
+        size: (B, 2) int64, height and width inside the canvas.
+    """
+    sizes = [(int(h), int(w)) for h, w in size]
+    for height, width in sorted(set(sizes)):
+        rows = [i for i, own in enumerate(sizes) if own == (height, width)]
+        yield Images(
+            ids=[ids[i] for i in rows], image=image[rows, :, :height, :width], label=label[rows, :height, :width]
+        )

@@ -1,0 +1,174 @@
+"""The stages of dvc.yaml, carried out for one cell, whether or not the cell is in the grid of params.yaml."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rc2l_bench.errors import UsageError
+from rc2l_bench.files import write_atomically
+from rc2l_bench.run.process_pool import run_modules
+from rc2l_bench.variants import base_of
+
+CELL_STAGES = ("fetch", "catalog", "split", "pool", "label", "train")
+STAMPS = Path(".rc2l/stages")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage for one cell.
+
+    Attributes:
+        name: as in dvc.yaml.
+        command: program and arguments.
+        deps: files and folders it reads.
+        params: `key` of params.yaml or `file:`.
+        outs: files and folders it writes.
+    """
+
+    name: str
+    command: list[str]
+    deps: list[Path]
+    params: list[str]
+    outs: list[Path]
+
+    def inputs(self) -> str:
+        """Changes when the command, a dependency (by size and time) or a parameter changes."""
+        state = {
+            "command": self.command[1:],
+            "files": {str(path): _state(path) for path in self.deps},
+            "params": {entry: _section(entry) for entry in self.params},
+        }
+        return _digest(state)
+
+    def signature(self, inputs: str) -> str:
+        """Changes when the inputs or an out change."""
+        return _digest({"inputs": inputs, "outs": {str(path): _state(path) for path in self.outs}})
+
+    @property
+    def module(self) -> list[str]:
+        """Name of the module that the command runs, and its arguments."""
+        return self.command[2:]
+
+    @property
+    def stamp(self) -> Path:
+        """Where the signature of the last success is kept."""
+        return STAMPS / self.name / hashlib.sha256(shlex.join(self.command[1:]).encode()).hexdigest()[:16]
+
+    def fresh(self) -> bool:
+        """Whether nothing has changed since the stage last succeeded."""
+        return self.stamp.is_file() and self.stamp.read_text() == self.signature(self.inputs())
+
+    def record(self, inputs: str) -> None:
+        """Notes that the stage has succeeded with the inputs that it had when it began; they may be others by now."""
+        write_atomically(self.stamp, self.signature(inputs).encode())
+
+    def carry_out(self) -> int:
+        """Runs the stage unless it is fresh; returns its exit code."""
+        if self.fresh():
+            return 0
+        inputs = self.inputs()
+        code = subprocess.run(self.command, check=False).returncode
+        if code == 0:
+            self.record(inputs)
+        return code
+
+
+def carry_out_cells(items: list[dict[str, str]], jobs: int) -> list[int]:
+    """Brings cells up to date: the stages of the data one after the other, then several trainings at a time.
+
+    Args:
+        items: the cells.
+        jobs: trainings at a time.
+
+    Returns:
+        The exit code of every training; that of a stage of the data alone, where one fails.
+    """
+    chains = [cell_stages(item) for item in items]
+    for chain in chains:
+        for stage in chain[:-1]:
+            if code := stage.carry_out():
+                return [code]
+    stale = [(chain[-1], chain[-1].inputs()) for chain in chains if not chain[-1].fresh()]
+    codes = [0] * len(stale)
+    for index, codes[index] in run_modules([training.module for training, _ in stale], jobs):
+        if codes[index] == 0:
+            training, inputs = stale[index]
+            training.record(inputs)
+    return codes
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _state(path: Path) -> list[tuple[str, int, int]] | None:
+    """Names, sizes and times of a file, or of all files of a folder; None when it is missing."""
+    if not path.exists():
+        return None
+    files = (
+        sorted(p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts) if path.is_dir() else [path]
+    )
+    return [(str(file.relative_to(path)), (s := file.stat()).st_size, s.st_mtime_ns) for file in files]
+
+
+def _section(entry: str) -> Any:  # noqa: ANN401 - YAML holds anything
+    """What an entry of `params:` stands for; for `a.b` the whole of `a`, because a part of it may be missing."""
+    from rc2l_bench.schema import read_yaml
+
+    if entry.endswith(":"):
+        return read_yaml(Path(entry[:-1]))
+    return read_yaml(Path("params.yaml")).get(entry.split(".")[0])
+
+
+def _fill(text: str, item: Mapping[str, str]) -> str:
+    return re.sub(r"\$\{item\.(\w+)\}", lambda match: item[match[1]], text)
+
+
+def _names(entries: list[Any] | None, item: Mapping[str, str]) -> Iterator[str]:
+    """Filled-in entries of a list whose items are names or `name: options`."""
+    for entry in entries or []:
+        name, options = next(iter(entry.items())) if isinstance(entry, dict) else (entry, "")
+        # A params entry `file.yaml:` is a key without a value.
+        yield _fill(name, item) + (":" if options is None else "")
+
+
+def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
+    """The stages of a cell, in the order in which they have to run.
+
+    Args:
+        item: `dataset`, `split`, `method`, `seed`: what DVC's matrix would put in.
+        root: of the checkout.
+
+    Raises:
+        UsageError: this is not the root of a checkout.
+    """
+    from rc2l_bench.schema import read_yaml
+
+    if not (root / "dvc.yaml").is_file():
+        raise UsageError(
+            f"{root.resolve()}: there is no dvc.yaml here: run this in the root of a checkout of rc2l-bench"
+        )
+    stages = read_yaml(root / "dvc.yaml")["stages"]
+    return [_stage(name, stages[name], item) for name in CELL_STAGES]
+
+
+def _stage(name: str, spec: Mapping[str, Any], item: Mapping[str, str]) -> Stage:
+    # A variant has no file of its own: it depends on those of its method.
+    base = {**item, "method": base_of(item["method"])}
+    command = shlex.split(_fill(spec["cmd"], item))
+    return Stage(
+        name=name,
+        command=[sys.executable, *command[1:]],
+        deps=[Path(path) for path in _names(spec.get("deps"), base)],
+        params=list(_names(spec.get("params"), base)),
+        outs=[Path(path) for path in _names(spec.get("outs"), item)],
+    )

@@ -1,0 +1,245 @@
+"""The one loop. It knows no method and no data set."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from rc2l_bench.config import OptimiserConfig, Protocol, Runtime
+from rc2l_bench.draws import derive
+from rc2l_bench.errors import BenchError
+from rc2l_bench.methods.contract import Method
+from rc2l_bench.metrics import areas_of, mean_iou
+from rc2l_bench.processes import synchronise
+from rc2l_bench.run.evaluate import Evaluation
+from rc2l_bench.run.store import Run
+from rc2l_bench.types import Batch
+
+PARTS = ("data", "augment", "forward", "backward", "optimise")
+
+Row = dict[str, float | int | None]
+
+
+@dataclass
+class Record:
+    """What is known of a run so far; part of every checkpoint.
+
+    Attributes:
+        step: steps that are done.
+        history: rows of history.csv.
+        evaluations: (step, mIoU) of every evaluation.
+        step_seconds: seconds of every step.
+        part_seconds: seconds by part of a step, summed.
+        other_seconds: seconds spent in logging, progress and checkpoints, summed.
+        seconds: seconds of the whole training, evaluations and interrupted sessions included.
+        sums: sums of the losses since the last row.
+    """
+
+    step: int = 0
+    history: list[Row] = field(default_factory=list)
+    evaluations: list[tuple[int, float]] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)
+    part_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    other_seconds: float = 0.0
+    seconds: float = 0.0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """Where batches come from and what is done with the network now and then.
+
+    Attributes:
+        batches: loaded batches from a step on, endless or long enough.
+        augment: makes a `Batch` of a loaded batch and its step.
+        evaluate: scores the method on the validation part.
+        watch: told of every finished step.
+    """
+
+    batches: Callable[[int], Iterator[Any]]
+    augment: Callable[[Any, int], Batch]
+    evaluate: Callable[[Method], Evaluation]
+    watch: Callable[[Record], None]
+
+
+def learning_rate(optimiser: OptimiserConfig, step: int, steps: int) -> float:
+    """Poly schedule in closed form, so that a resumed run sees the same bits."""
+    return float(optimiser.lr * (1 - step / steps) ** optimiser.power)
+
+
+def build_optimiser(method: Method, config: OptimiserConfig) -> torch.optim.Optimizer:
+    """The optimiser of the protocol; `lr_scale` of a parameter group multiplies its learning rate."""
+    groups = [
+        {"params": parameters, "lr_scale": config.head_lr if is_head else 1.0}
+        for parameters, is_head in method.param_groups()
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    betas = (config.momentum, 0.999)
+    return torch.optim.AdamW(groups, config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
+
+
+def evaluation_steps(steps: int, evaluations: int) -> set[int]:
+    """Steps after which the validation part is scored: evenly spaced, the last one always."""
+    return {math.ceil(steps * i / evaluations) for i in range(1, evaluations + 1)}
+
+
+class Trainer:
+    """Trains one method under one protocol, from wherever the run stands to its end."""
+
+    def __init__(self, fabric: Fabric, method: Method, protocol: Protocol, runtime: Runtime, seed: int) -> None:
+        """Sets up networks and optimiser.
+
+        Args:
+            fabric: device, precision, processes.
+            method: freshly initialised.
+            protocol: budget, optimiser, evaluations.
+            runtime: how often to log and to write checkpoints.
+            seed: of the cell; dropout and the like draw from (seed, step).
+        """
+        self.fabric = fabric
+        if fabric.world_size > 1:
+            synchronise(method)
+        # Channels last is the faster layout for convolutions, on the CPU as on CUDA.
+        self.method = method.to(memory_format=torch.channels_last)
+        self.protocol = protocol
+        self.runtime = runtime
+        self.seed = seed
+        self.optimiser = build_optimiser(method, protocol.optimiser)
+        self.model, self.stepper = fabric.setup(method, self.optimiser)
+        self.evaluate_after = evaluation_steps(protocol.steps, protocol.eval.evaluations)
+        self.record = Record()
+
+    def state(self) -> dict[str, Any]:
+        """All that a checkpoint holds."""
+        return {
+            "method": self.method.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "record": dict(vars(self.record)),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from what `state` gave."""
+        self.method.load_state_dict(state["method"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        self.record = Record(**state["record"])
+
+    @contextmanager
+    def _clock(self, part: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        if self.fabric.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.record.part_seconds[part] += time.perf_counter() - begin
+
+    def _step(self, batches: Iterator[Any], feed: Feed) -> None:
+        """One training step."""
+        step, steps = self.record.step, self.protocol.steps
+        with self._clock("data"):
+            loaded = next(batches)
+        with self._clock("augment"):
+            batch = feed.augment(loaded, step)
+        torch.manual_seed(derive(self.seed, f"network/{self.fabric.global_rank}", step))
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.protocol.optimiser, step, steps) * group["lr_scale"]
+        with self._clock("forward"):
+            losses: dict[str, Tensor] = self.model(batch, step / steps)
+            total = torch.stack(list(losses.values())).sum()
+        with self._clock("backward"):
+            self.fabric.backward(total)
+        with self._clock("optimise"):
+            if self.protocol.optimiser.clip > 0:
+                self.fabric.clip_gradients(self.model, self.stepper, max_norm=self.protocol.optimiser.clip)
+            self.stepper.step()
+            self.stepper.zero_grad()
+            self.method.after_step()
+        self._note(losses | {"loss": total})
+
+    def _note(self, losses: dict[str, Tensor]) -> None:
+        for name, value in losses.items():
+            self.record.sums[name] = self.record.sums.get(name, 0) + value.detach().float()
+        self.record.step += 1
+
+    def _log(self, miou: float | None) -> None:
+        """Adds a row to the history: means since the last one."""
+        count = self.record.step - (int(self.record.history[-1]["step"] or 0) if self.record.history else 0)
+        sums: Any = self.fabric.all_reduce(torch.stack(list(self.record.sums.values())), reduce_op="mean")
+        means = {name: total / count for name, total in zip(self.record.sums, sums.tolist(), strict=True)}
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        if bad:
+            raise BenchError(
+                f"loss '{bad[0]}' is {means[bad[0]]} before step {self.record.step}: lower the learning rate"
+            )
+        rate = learning_rate(self.protocol.optimiser, self.record.step - 1, self.protocol.steps)
+        order: Row = {"step": self.record.step, "lr": rate, "loss": means.pop("loss")}
+        self.record.history.append(order | means | {"miou": miou})
+        self.record.sums = {}
+
+    def _look(self, feed: Feed) -> Evaluation | None:
+        """Evaluation and log, where due after this step."""
+        record = self.record
+        evaluation, miou = None, None
+        if record.step in self.evaluate_after:
+            self._share_buffers()
+            evaluation = feed.evaluate(self.method)
+            miou = float(mean_iou(areas_of(evaluation.confusion.sum(0, dtype="int64"))))
+            record.evaluations.append((record.step, miou))
+        begin = time.perf_counter()
+        if record.step % self.runtime.log_every == 0 or evaluation is not None:
+            self._log(miou)
+        feed.watch(record)
+        record.other_seconds += time.perf_counter() - begin
+        return evaluation
+
+    def _share_buffers(self) -> None:
+        """Gives all processes the batch-norm statistics of the first one, so that they score the same network."""
+        if self.fabric.world_size > 1:
+            for buffer in self.method.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
+    def _save(self, run: Run) -> None:
+        begin = time.perf_counter()
+        if self.fabric.is_global_zero:
+            run.save(self.record.step, self.state())
+        self.fabric.barrier()
+        spent = time.perf_counter() - begin
+        self.record.other_seconds += spent
+        self.record.seconds += spent
+
+    def fit(self, feed: Feed, run: Run) -> Evaluation:
+        """Trains to the end of the budget.
+
+        Args:
+            feed: batches and evaluation.
+            run: where checkpoints go.
+
+        Returns:
+            The last evaluation.
+
+        Raises:
+            BenchError: a loss is no longer finite.
+        """
+        last: Evaluation | None = None
+        batches = feed.batches(self.record.step)
+        self.model.train()
+        while self.record.step < self.protocol.steps:
+            begin = time.perf_counter()
+            self._step(batches, feed)
+            self.record.step_seconds.append(time.perf_counter() - begin)
+            last = self._look(feed) or last
+            self.record.seconds += time.perf_counter() - begin
+            due = self.record.step % self.runtime.checkpoint_every == 0
+            if due and self.record.step < self.protocol.steps:
+                self._save(run)
+        assert last is not None
+        return last

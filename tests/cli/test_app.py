@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_data
+from typer.testing import CliRunner
+
+from rc2l_bench import __version__
+from rc2l_bench.cli import app as cli
+from rc2l_bench.console import one_line_errors
+from rc2l_bench.errors import BenchError, UsageError, suggest
+from rc2l_bench.run.pipeline import CELL_STAGES, Stage
+from rc2l_bench.variants import find_methods
+
+CELL = ["run", "--method", "supervised", "--split", "1_4"]
+
+
+def call(*arguments: str) -> tuple[int, str]:
+    """Exit code, and all that was written, on one line where it was wrapped."""
+    found = CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "300", "TERM": "dumb"})
+    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
+    return found.exit_code, found.output
+
+
+def refused(*arguments: str) -> str:
+    """The one line that a wrong use gives."""
+    code, text = call(*arguments)
+    assert code == 2, text
+    lines = [line for line in text.splitlines() if line.strip()]
+    assert len(lines) == 1, text
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A checkout without data."""
+    for name in ("baselines", "pipelines", "splits"):
+        shutil.copytree(tiny_data.ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(tiny_data.ROOT / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Stage, "carry_out", lambda stage: 0 if stage.fresh() else pytest.fail(f"{stage.name} ran"))
+    return tmp_path
+
+
+@pytest.fixture
+def finished(here) -> Path:
+    """A checkout whose stages have all been carried out, as far as their stamps say."""
+    item = {"dataset": "shapes", "split": "1_4", "method": "baselines/supervised", "seed": "0"}
+    train = cli.cell_stages(item)[-1]
+    folder = here / train.outs[0]
+    folder.mkdir(parents=True)
+    content = {
+        "metrics": {"miou": 0.5, "miou_best": 0.625, "test": None},
+        "cost": {"seconds": 12.4, "peak_memory": {"resident_mb": 900.2}},
+        "run": {"split": {"labelled": 256}},
+    }
+    for name, value in content.items():
+        (folder / f"{name}.json").write_text(json.dumps(value))
+    for stage in cli.cell_stages(item):
+        stage.record(stage.inputs())
+    return here
+
+
+def loads_torch(module: str) -> bool:
+    code = f"import sys, {module}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip() == "True"
+
+
+def test_the_command_line_starts_without_torch():
+    assert not loads_torch("rc2l_bench.cli.app")
+
+
+def test_the_loop_does_load_torch():
+    """The twin of the test above: it can tell."""
+    assert loads_torch("rc2l_bench.run.train")
+
+
+def test_the_help_names_every_command():
+    code, text = call("--help")
+    assert code == 0
+    assert set(re.findall(r"\b(run|data|split|methods|report|doctor|version)\b", text)) == {
+        "run", "data", "split", "methods", "report", "doctor", "version",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["run", "data", "split", "methods", "report", "doctor"])
+def test_every_command_has_help(command):
+    code, text = call(command, "--help")
+    assert code == 0
+    assert "Usage" in text
+
+
+def test_no_option_of_run_is_a_number_of_the_protocol():
+    """Numbers live in YAML."""
+    _, text = call("run", "--help")
+    assert set(re.findall(r"--[a-z-]+", text)) == {
+        "--method", "--split", "--dataset", "--seed", "--grid", "--jobs", "--help",
+    }  # fmt: skip
+
+
+def test_the_version_is_printed():
+    assert call("version") == (0, f"{__version__}\n")
+
+
+def test_all_methods_are_listed_with_what_they_do(here):
+    code, text = call("methods")
+    assert code == 0
+    assert all(method in text for method in find_methods())
+    assert "Supervised training on the labelled images alone" in text
+
+
+def test_the_doctor_looks_at_everything(here, monkeypatch):
+    monkeypatch.setenv("RC2L_BENCH_MIRROR", str(here / "nowhere"))
+    code, text = call("doctor")
+    assert code == 0
+    row = next(line for line in text.splitlines() if "RC2L_BENCH_MIRROR" in line)
+    assert "look" in row
+
+
+def test_an_unknown_method_names_the_nearest(here):
+    assert "unknown method 'supervisd': did you mean 'supervised'?" in refused(
+        "run", "--method", "supervisd", *CELL[3:]
+    )
+
+
+def test_an_unknown_dataset_names_the_nearest(here):
+    assert "unknown dataset 'shape': did you mean 'shapes'?" in refused(*CELL, "--dataset", "shape")
+
+
+def test_run_without_cells_asks_for_them(here):
+    assert "give --method and --split" in refused("run")
+    assert "give --method and --split" in refused("run", "--method", "supervised")
+
+
+@pytest.mark.parametrize("wrong", [["--seed", "x"], ["--seed", "-1"], ["--jobs", "-1"], ["--steps", "3"], ["now"]])
+def test_a_wrong_option_is_wrong_use(here, wrong):
+    code, text = call(*CELL, *wrong)
+    assert code == 2, text
+    assert "Traceback" not in text
+
+
+def test_outside_a_checkout_one_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "is this the root of a checkout?" in refused(*CELL)
+
+
+def test_a_mistake_in_params_is_told_before_anything_runs(here):
+    text = re.sub(r"\bsteps: ", "stesp: ", (here / "params.yaml").read_text(), count=1)
+    (here / "params.yaml").write_text(text)
+    assert re.search(r"params\.yaml: \w+\.\w+\.stesp: unknown key; did you mean 'steps'\?", refused(*CELL))
+    assert not (here / "data").exists()
+
+
+def test_an_unquoted_split_in_params_is_told(here):
+    text = (here / "params.yaml").read_text()
+    (here / "params.yaml").write_text(text.replace('"1_16"', "1_16", 1))
+    assert "unquoted 1_16 as 116" in refused("run", "--grid")
+
+
+def test_a_finished_cell_is_shown_at_once(finished):
+    code, text = call(*CELL)
+    assert code == 0
+    row = next(line for line in text.splitlines() if "shapes 1_4 supervised seed 0" in line)
+    assert re.findall(r"[\d.]+|–", row.split("seed 0")[1]) == ["256", "50.00", "62.50", "–", "12", "900"]
+    assert "files: runs/shapes/1_4/baselines/supervised/seed0" in text
+    assert "optimistic" in text
+
+
+@pytest.mark.parametrize(("code", "seen"), [(1, 1), (2, 2), (130, 130), (-9, 137)])
+def test_the_code_of_a_stage_that_fails_is_passed_on(here, monkeypatch, code, seen):
+    monkeypatch.setattr(Stage, "carry_out", lambda _: code)
+    assert call(*CELL) == (seen, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UsageError("a [bold]name[/] is wrong"), 2, "error: a [bold]name[/] is wrong"),
+        (BenchError("it failed " * 40), 1, "error: " + "it failed " * 40),
+        (PermissionError(13, "Permission denied", "/a/b"), 1, "error: /a/b: Permission denied"),
+        (OSError(28, "No space left on device"), 1, "error: No space left on device"),
+        (KeyboardInterrupt(), 130, "interrupted; the same command continues where this one stopped"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(capsys, error, code, line):
+    with pytest.raises(SystemExit) as caught, one_line_errors():
+        raise error
+    assert caught.value.code == code
+    assert capsys.readouterr().err.strip() == line.strip()
+
+
+def test_a_mistake_in_the_program_is_not_hidden():
+    with pytest.raises(ZeroDivisionError), one_line_errors():
+        raise ZeroDivisionError
+
+
+def test_suggestions_name_the_nearest_or_all():
+    assert suggest("shap", ["shapes", "camvid"]) == "did you mean 'shapes'?"
+    assert suggest("zzz", ["b", "a"]) == "valid: a, b"
+    assert suggest("zzz", []) == "valid: none"
+
+
+def test_the_console_script_is_installed():
+    script = Path(sys.executable).parent / "rc2l-bench"
+    done = subprocess.run([script, "version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __version__
+
+
+@pytest.mark.parametrize("stage", CELL_STAGES)
+def test_a_stage_without_arguments_is_wrong_use(here, launch, stage):
+    done = launch(f"pipelines.{stage}", cwd=here)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def stage_error(done: subprocess.CompletedProcess[str], code: int) -> str:
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    return done.stderr
+
+
+def train(launch, root: Path, method: str = "baselines/supervised", split: str = "1_4", out: str = "runs/a"):
+    plan = f"data/splits/tiny/{split}.json"
+    return launch("pipelines.train", "tiny", split, method, "0", "data/shards/tiny", plan, out, cwd=root)
+
+
+def test_training_an_unknown_method_is_told(checkout, launch):
+    assert "unknown method 'baselines/nothing'" in stage_error(train(launch, checkout, "baselines/nothing"), 2)
+
+
+def test_training_without_a_split_is_told(checkout, launch):
+    assert "1_3.json: No such file" in stage_error(train(launch, checkout, split="1_3"), 1)
+
+
+def test_training_with_a_damaged_split_is_told(checkout, launch):
+    (checkout / "data/splits/tiny/1_4.json").write_text('{"dataset": "ti')
+    assert "1_4.json" in stage_error(train(launch, checkout), 1)
+
+
+def test_training_without_shards_is_told(checkout, launch):
+    shutil.rmtree(checkout / "data/shards/tiny/val")
+    assert "val/index.json: is missing" in stage_error(train(launch, checkout), 1)
+
+
+def test_training_with_shards_of_another_split_is_told(checkout, launch):
+    plan = checkout / "data/splits/tiny/1_4.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"id": "0" * 64}))
+    assert "was made for another split" in stage_error(train(launch, checkout), 1)
+
+
+def test_training_with_missing_weights_is_told(checkout, launch):
+    tiny_data.write_yaml(
+        checkout / "params.yaml", tiny_data.params(protocol={"default": {"net": {"weights": "w.safetensors"}}})
+    )
+    assert "net.weights: there is no file w.safetensors" in stage_error(train(launch, checkout), 2)
+
+
+def test_a_read_only_folder_is_told_and_nothing_is_half_written(checkout, launch):
+    checkout.chmod(0o555)
+    try:
+        said = stage_error(train(launch, checkout), 1)
+    finally:
+        checkout.chmod(0o755)
+    assert re.search(r"\.rc2l.*: Permission denied", said)
+    assert not (checkout / ".rc2l").exists()
+
+
+def test_a_read_only_place_for_the_result_is_told(checkout, launch):
+    """The training is not lost: it is in the store."""
+    (checkout / "runs").mkdir(mode=0o555)
+    said = stage_error_after_training(train(launch, checkout), 1)
+    assert re.search(r"runs.*: Permission denied", said)
+    assert list((checkout / "runs").iterdir()) == []
+    (checkout / "runs").chmod(0o755)
+    done = train(launch, checkout)
+    assert done.returncode == 0
+    assert "step" not in done.stdout, "nothing is trained again"
+    assert (checkout / "runs/a/metrics.json").is_file()
+
+
+def stage_error_after_training(done: subprocess.CompletedProcess[str], code: int) -> str:
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+def test_the_environment_of_the_tests_obeys_modes(tmp_path, launch):
+    """Twin of the tests above: they can fail."""
+    (tmp_path / "shut").mkdir(mode=0o555)
+    (tmp_path / "touch.py").write_text("open('shut/x', 'w')")
+    done = launch("touch", cwd=tmp_path)
+    assert "PermissionError" in done.stderr
+    assert list((tmp_path / "shut").iterdir()) == []

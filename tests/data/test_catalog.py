@@ -1,0 +1,281 @@
+"""The door: what is counted, and one line for everything that must not come in."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rc2l_bench.data import catalog
+from rc2l_bench.data.datasets.base import Dataset, Sample
+from rc2l_bench.data.decode import decode_mask, encode_image, encode_mask
+from rc2l_bench.errors import BenchError
+
+ROOT = Path(__file__).parents[2]
+
+
+def sample(identity: str, part: str = "train", height: int = 6, width: int = 8, label: int | None = 1) -> Sample:
+    image = encode_image(np.full((height, width, 3), len(identity), np.uint8))
+    mask = None if label is None else encode_mask(np.full((height, width), label, np.uint8))
+    return Sample(id=identity, part=part, image=image, suffix="png", mask=mask)
+
+
+class Given(Dataset):
+    """Whatever samples a test wants."""
+
+    name = "given"
+    classes = ("sky", 'a, "quoted" one')
+    palette = ((0, 0, 0), (1, 1, 1))
+    canvas = (8, 8)
+
+    def __init__(self, *samples: Sample) -> None:
+        self.given = samples
+
+    def prepare(self, raw):
+        """Nothing to do."""
+
+    def samples(self, raw, part, only=None):  # noqa: ARG002
+        yield from (one for one in self.given if one.part == part)
+
+
+GOOD = (sample("a"), sample("b", label=0), sample("c", label=255), sample("u", label=None), sample("v", "val"))
+
+
+def fault(*samples: Sample) -> str:
+    with pytest.raises(BenchError) as caught:
+        catalog.make(Given(*samples), Path())
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_row_says_what_a_sample_is():
+    made = catalog.make(Given(*GOOD), Path())
+    row = made.of("train")[0]
+    assert (row.id, row.part, row.height, row.width, row.labelled) == ("a", "train", 6, 8, True)
+    assert row.image_sha256 == hashlib.sha256(GOOD[0].image).hexdigest()
+    assert (row.pixels, row.ignored) == ((0, 48), 0)
+
+
+def test_labels_are_counted_by_class_and_ignored_pixels_apart():
+    mask = np.array([[0, 1, 255], [1, 1, 0]], np.uint8)
+    image = encode_image(np.zeros((2, 3, 3), np.uint8))
+    one = Sample(id="a", part="train", image=image, suffix="png", mask=encode_mask(mask))
+    row = catalog.make(Given(one, GOOD[-1]), Path()).of("train")[0]
+    assert (row.pixels, row.ignored) == ((2, 3), 1)
+
+
+def test_rows_are_sorted_by_part_and_id_and_ids_are_found_by_part():
+    made = catalog.make(Given(*GOOD, sample("t", "test")), Path())
+    assert [(row.part, row.id) for row in made.rows] == sorted((row.part, row.id) for row in made.rows)
+    assert made.ids("train") == ("a", "b", "c", "u")
+    assert [row.id for row in made.of("train") if not row.labelled] == ["u"]
+
+
+def test_what_is_written_is_what_is_read(tmp_path):
+    made = catalog.make(Given(*GOOD, sample('x, "y"\'ü')), Path())
+    catalog.write(made, tmp_path / "deep" / "given.csv")
+    assert catalog.read(tmp_path / "deep" / "given.csv") == made
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path):
+    for name in ("1.csv", "2.csv"):
+        catalog.write(catalog.make(Given(*GOOD), Path()), tmp_path / name)
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+
+
+def test_pandas_reads_the_table(tmp_path):
+    catalog.write(catalog.make(Given(*GOOD), Path()), tmp_path / "given.csv")
+    table = pd.read_csv(tmp_path / "given.csv", comment="#")
+    assert list(table.columns) == [*catalog.COLUMNS, *Given.classes, "ignored"]
+    assert len(table) == len(GOOD)
+
+
+@pytest.mark.parametrize("lines", range(7))
+def test_a_table_that_is_cut_off_at_a_line_is_refused(tmp_path, lines):
+    path = tmp_path / "given.csv"
+    catalog.write(catalog.make(Given(*GOOD), Path()), path)
+    kept = path.read_text().splitlines(keepends=True)[:lines]
+    path.write_text("".join(kept))
+    with pytest.raises(BenchError, match=r"given\.csv: "):
+        catalog.read(path)
+
+
+def test_a_table_that_is_cut_off_anywhere_is_refused(tmp_path):
+    path = tmp_path / "given.csv"
+    catalog.write(catalog.make(Given(*GOOD), Path()), path)
+    data = path.read_bytes()
+    for kept in range(len(data) - 1):
+        path.write_bytes(data[:kept])
+        with pytest.raises(BenchError, match=r"given\.csv: "):
+            catalog.read(path)
+
+
+def test_numbers_that_do_not_add_up_are_refused(tmp_path):
+    path = tmp_path / "given.csv"
+    catalog.write(catalog.make(Given(*GOOD), Path()), path)
+    path.write_text(path.read_text().replace(",48,", ",47,", 1))
+    with pytest.raises(BenchError, match="do not add up"):
+        catalog.read(path)
+
+
+def test_a_missing_table_is_named_with_what_to_do(tmp_path):
+    with pytest.raises(BenchError, match=r"given\.csv: missing: make it"):
+        catalog.read(tmp_path / "given.csv")
+
+
+def test_one_id_twice_in_a_part_is_refused():
+    assert "the id 'a' in train is there twice" in fault(sample("a"), sample("a"), GOOD[-1])
+
+
+def test_samples_out_of_order_are_refused():
+    assert "'a' in train comes after 'b'" in fault(sample("b"), sample("a"), GOOD[-1])
+
+
+def test_one_id_in_two_parts_is_left_to_the_gate_of_the_splits():
+    assert len(catalog.make(Given(sample("a"), sample("a", "val")), Path()).rows) == 2
+
+
+@pytest.mark.parametrize("label", [2, 11, 254])
+def test_a_label_out_of_range_is_named_with_its_count(label):
+    found = fault(sample("a", label=label), GOOD[-1])
+    assert f"mask of 'a' in train: label {label} at 48 pixels, but 2 classes allow 0..1 and 255" in found
+
+
+def test_a_mask_of_another_size_is_named_with_both_sizes():
+    wrong = replace(sample("a"), mask=encode_mask(np.zeros((8, 6), np.uint8)))
+    assert "mask of 'a' in train: the mask has 8×6 pixels, its image 6×8" in fault(wrong, GOOD[-1])
+
+
+def test_an_image_larger_than_the_canvas_is_named():
+    assert "image of 'a' in train: 6×9 pixels do not fit the canvas of given, 8×8" in fault(sample("a", width=9))
+
+
+@pytest.mark.parametrize("field", ["image", "mask"])
+def test_a_truncated_png_is_named(field):
+    data = getattr(GOOD[0], field)
+    found = fault(replace(GOOD[0], **{field: data[: len(data) // 2]}), GOOD[-1])
+    assert found.startswith(f"given: {field} of 'a' in train: ")
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ((), "train has no image with a mask"),
+        ((sample("a"),), "val has no image with a mask"),
+        ((sample("a", label=None), sample("v", "val")), "train has no image with a mask"),
+        ((*GOOD, sample("w", "val", label=None)), "image of 'w' in val: is in val and has no mask"),
+        (
+            (*GOOD, sample("t", "test"), sample("w", "test", label=None)),
+            "image of 'w' in test: is in test and has no mask",
+        ),
+    ],
+)
+def test_parts_without_the_masks_they_need_are_refused(samples, message):
+    assert message in fault(*samples)
+
+
+def test_a_test_part_without_any_masks_is_fine():
+    assert len(catalog.make(Given(*GOOD, sample("t", "test", label=None)), Path()).of("test")) == 1
+
+
+def test_a_full_disk_leaves_the_old_table_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "given.csv"
+    path.write_text("old")
+
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    code = """
+import sys
+from pathlib import Path
+from rc2l_bench.data import catalog
+from rc2l_bench.console import guarded
+row = catalog.Row("a", "train", 1, 1, "0" * 64, True, (1,), 0)
+guarded(catalog.write)(catalog.Catalog(("c",), (row,) * 100), Path(sys.argv[1]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, path], cwd=ROOT, preexec_fn=small_files, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert path.read_text() == "old"
+    assert [found.name for found in tmp_path.iterdir()] == ["given.csv"]
+
+
+def stage(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-m", *args], cwd=cwd, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """Eight images of the user."""
+    for folder in ("photos", "masks", "datasets"):
+        (tmp_path / folder).mkdir()
+    for index in range(8):
+        (tmp_path / "photos" / f"p{index}.png").write_bytes(sample(f"p{index}").image)
+        (tmp_path / "masks" / f"p{index}.png").write_bytes(sample(f"p{index}", label=index % 2).mask)
+    yaml = "images: photos\nmasks: masks\nclasses: [sky, road]\nshares: {val: 0.25, test: 0.0, seed: 3}\n"
+    (tmp_path / "datasets" / "mine.yaml").write_text(yaml)
+    return tmp_path
+
+
+def test_the_stages_make_the_table_of_the_users_own_images(checkout):
+    for _ in range(2):
+        assert stage(checkout, "pipelines.fetch", "mine", "data/raw/mine").returncode == 0
+        assert stage(checkout, "pipelines.catalog", "mine", "data/raw/mine", "data/catalog/mine.csv").returncode == 0
+    with (checkout / "data/catalog/mine.csv").open() as file:
+        assert next(csv.reader(file))[-3:] == ["sky", "road", "ignored"]
+    assert len(catalog.read(checkout / "data/catalog/mine.csv").ids("train")) == 6
+
+
+@pytest.mark.parametrize(
+    ("file", "data", "message"),
+    [
+        ("masks/p3.png", sample("p3", label=7).mask, "masks/p3.png: label 7 at 48 pixels"),
+        ("masks/p3.png", sample("p3", height=7).mask, "masks/p3.png: the mask has 7×8 pixels, its image 6×8"),
+        ("photos/p3.png", sample("p3").image[:60], "photos/p3.png: the PNG is cut off"),
+    ],
+    ids=["label", "size", "truncated"],
+)
+def test_a_wrong_file_of_the_user_is_named_in_one_line_and_nothing_is_written(checkout, file, data, message):
+    (checkout / file).write_bytes(data)
+    assert stage(checkout, "pipelines.fetch", "mine", "data/raw/mine").returncode == 0
+    done = stage(checkout, "pipelines.catalog", "mine", "data/raw/mine", "data/catalog/mine.csv")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (checkout / "data/catalog").exists()
+
+
+def test_the_stages_import_no_torch():
+    code = "import pipelines.fetch, pipelines.catalog, rc2l_bench.cli.data, sys; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
+
+
+def test_camvid_has_the_pixels_that_its_masks_have(tmp_path, monkeypatch):
+    from rc2l_bench.data.datasets.registry import load_dataset
+    from rc2l_bench.data.fetch import MIRROR
+    from tests.fetch_data import mirror
+
+    monkeypatch.setenv(MIRROR, str(mirror()))
+    dataset, raw = load_dataset("camvid"), tmp_path / "camvid"
+    dataset.prepare(raw)
+    made = catalog.make(dataset, raw)
+    assert {part: len(made.ids(part)) for part in ("train", "val", "test")} == {"train": 367, "val": 101, "test": 233}
+    masks = [decode_mask(path.read_bytes()) for path in (raw / "valannot").iterdir()]
+    counts = sum(np.bincount(mask.ravel(), minlength=12) for mask in masks)
+    rows = made.of("val")
+    assert [sum(row.pixels[index] for row in rows) for index in range(11)] == counts[:11].tolist()
+    assert sum(row.ignored for row in rows) == counts[11]

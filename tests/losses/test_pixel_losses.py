@@ -1,0 +1,226 @@
+"""Losses and pseudo-labels against values worked out by hand, or pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from rc2l_bench.losses.pixel_losses import (
+    SUPERVISED,
+    contrast,
+    cross_entropy,
+    entropy,
+    ohem_cross_entropy,
+    percentile,
+    pseudo_label,
+    reweighted_cross_entropy,
+    shrink,
+    squared_error,
+)
+from rc2l_bench.nets.memory_bank import MemoryBank, draw, nth
+from rc2l_bench.types import IGNORE
+
+
+def odds(*rows: list[float]) -> Tensor:
+    """Logits (1, K, 1, n) of n pixels whose softmax is given row by row."""
+    return torch.tensor(rows).log().T[None, :, None]
+
+
+def labels(*values: int) -> Tensor:
+    return torch.tensor(values)[None, None]
+
+
+def everywhere(label: Tensor) -> Tensor:
+    return torch.ones_like(label, dtype=torch.bool)
+
+
+def random_case(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    label = torch.randint(0, 4, (2, 6, 5), generator=generator)
+    label[torch.rand(2, 6, 5, generator=generator) < 0.2] = IGNORE
+    return torch.randn(2, 4, 6, 5, generator=generator), label
+
+
+def pixel_losses(logits: Tensor, label: Tensor) -> list[tuple[float, float]]:
+    """Probability of the truth and cross-entropy of every labelled pixel, one at a time."""
+    out = []
+    for b, y, x in (label != IGNORE).nonzero().tolist():
+        values = [math.exp(float(v)) for v in logits[b, :, y, x]]
+        probability = values[int(label[b, y, x])] / sum(values)
+        out.append((probability, -math.log(probability)))
+    return out
+
+
+def test_cross_entropy_is_the_mean_over_labelled_pixels() -> None:
+    logits, label = random_case()
+    found = [loss for _, loss in pixel_losses(logits, label)]
+    assert float(cross_entropy(logits, label)) == pytest.approx(sum(found) / len(found), rel=1e-5)
+
+
+def test_cross_entropy_over_more_pixels_counts_unlabelled_ones_as_zero() -> None:
+    logits = odds([0.5, 0.5], [0.9, 0.1], [0.2, 0.8])
+    label = labels(0, IGNORE, 1)
+    expected = (math.log(2) - math.log(0.8)) / 3
+    assert float(cross_entropy(logits, label, over=everywhere(label))) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(SUPERVISED))
+def test_a_supervised_loss_without_labels_is_zero_with_a_zero_gradient(name: str) -> None:
+    logits, label = random_case()
+    logits.requires_grad_()
+    loss = SUPERVISED[name](logits, torch.full_like(label, IGNORE))
+    loss.backward()
+    assert loss == 0
+    assert not logits.grad.any()
+
+
+def test_ohem_keeps_the_pixels_at_or_below_the_threshold() -> None:
+    logits, label = random_case()
+    kept = [loss for probability, loss in pixel_losses(logits, label) if probability <= 0.3]
+    assert 0 < len(kept) < (label != IGNORE).sum()
+    found = ohem_cross_entropy(logits, label, threshold=0.3, min_kept=1)
+    assert float(found) == pytest.approx(sum(kept) / len(kept), rel=1e-5)
+
+
+def test_ohem_raises_the_threshold_until_enough_pixels_are_kept() -> None:
+    logits, label = random_case()
+    hardest = sorted(pixel_losses(logits, label))[:20]
+    found = ohem_cross_entropy(logits, label, threshold=0.01, min_kept=20)
+    assert float(found) == pytest.approx(sum(loss for _, loss in hardest) / 20, rel=1e-5)
+
+
+def test_ohem_with_fewer_pixels_than_it_should_keep_is_cross_entropy() -> None:
+    logits, label = random_case()
+    assert float(ohem_cross_entropy(logits, label)) == pytest.approx(float(cross_entropy(logits, label)), rel=1e-6)
+
+
+def test_a_pseudo_label_needs_confidence_and_validity() -> None:
+    logits = odds([0.9, 0.1], [0.4, 0.6], [0.05, 0.95], [0.95, 0.05])
+    valid = torch.tensor([[[True, True, True, False]]])
+    assert pseudo_label(logits, valid, 0.8).tolist() == [[[0, IGNORE, 1, IGNORE]]]
+    assert pseudo_label(logits, valid).tolist() == [[[0, 1, 1, IGNORE]]]
+
+
+def test_no_gradient_flows_through_a_pseudo_label() -> None:
+    logits = torch.randn(1, 3, 2, 2, requires_grad=True)
+    assert not pseudo_label(logits, torch.ones(1, 2, 2, dtype=torch.bool), 0.5).requires_grad
+
+
+def test_entropy_is_that_of_the_class_distribution() -> None:
+    found = entropy(odds([0.5, 0.5], [0.9, 0.1], [1 - 1e-30, 1e-30]))[0, 0]
+    expected = [math.log(2), -0.9 * math.log(0.9) - 0.1 * math.log(0.1), 0.0]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1.0), (0.25, 1.0), (0.5, 2.0), (0.51, 3.0), (1.0, 4.0)])
+def test_a_percentile_is_the_nearest_rank_among_valid_values(share: float, expected: float) -> None:
+    values = torch.tensor([[3.0, 1.0, -7.0, 4.0, 2.0]])
+    assert percentile(values, values > 0, share) == expected
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.3, 0.6, 0.7, 0.8, 0.9])
+def test_a_percentile_keeps_exactly_its_share(share: float) -> None:
+    values = torch.rand(1, 100, generator=torch.Generator().manual_seed(0))
+    assert (values <= percentile(values, everywhere(values), share)).sum() == round(share * 100)
+
+
+def test_a_percentile_of_nothing_is_infinite() -> None:
+    assert percentile(torch.rand(2, 3), torch.zeros(2, 3, dtype=torch.bool), 0.5) == torch.inf
+
+
+def test_reweighting_makes_up_for_dropped_pixels() -> None:
+    logits = odds([0.5, 0.5], [0.9, 0.1], [0.2, 0.8], [0.3, 0.7])
+    label, valid = labels(0, IGNORE, IGNORE, 1), torch.tensor([[[True, True, False, True]]])
+    expected = 3 / 2 * (math.log(2) - math.log(0.7)) / 2
+    assert float(reweighted_cross_entropy(logits, label, valid)) == pytest.approx(expected, rel=1e-6)
+    assert reweighted_cross_entropy(logits, torch.full_like(label, IGNORE), valid) == 0
+
+
+def test_squared_error_sums_over_classes_and_averages_over_valid_pixels() -> None:
+    target = odds([1.0, 0.0], [0.5, 0.5], [0.0, 1.0]).exp()
+    valid = torch.tensor([[[True, True, False]]])
+    found = squared_error(odds([0.6, 0.4], [0.5, 0.5], [0.9, 0.1]), target, valid)
+    assert float(found) == pytest.approx((0.4**2 + 0.4**2) / 2, rel=1e-5)
+
+
+def test_contrast_equals_its_formula_anchor_by_anchor() -> None:
+    generator = torch.Generator().manual_seed(0)
+    anchor, positive, negative = (
+        torch.nn.functional.normalize(torch.randn(*size, generator=generator), dim=-1)
+        for size in ((2, 3, 4), (2, 4), (2, 3, 5, 4))
+    )
+    found = contrast(anchor, positive, negative, 0.5)
+    for k in range(2):
+        losses = []
+        for a in range(3):
+            near = math.exp(float(anchor[k, a] @ positive[k]) / 0.5)
+            far = [math.exp(float(anchor[k, a] @ negative[k, a, n]) / 0.5) for n in range(5)]
+            losses.append(-math.log(near / (near + sum(far))))
+        assert float(found[k]) == pytest.approx(sum(losses) / 3, rel=1e-5)
+
+
+def test_shrinking_labels_takes_pixels_and_never_mixes_them() -> None:
+    label = torch.tensor([[[0, 9, 7, 9], [9, 9, 9, 9], [255, 9, 3, 9], [9, 9, 9, 9]]])
+    assert shrink(label, torch.Size((2, 2))).tolist() == [[[0, 7], [255, 3]]]
+
+
+def test_draws_fall_on_true_columns_and_reach_each_of_them() -> None:
+    torch.manual_seed(0)
+    mask = torch.tensor([[False, True, False, True], [True, False, False, False], [False] * 4])
+    found = draw(mask, 100)
+    assert set(found[0].tolist()) == {1, 3}
+    assert set(found[1].tolist()) == {0}
+    assert found.shape == (3, 100)
+    assert ((found >= 0) & (found < 4)).all()
+
+
+def test_draws_from_nothing_at_all_are_harmless() -> None:
+    assert draw(torch.zeros(2, 3, dtype=torch.bool), 4).shape == (2, 4)
+
+
+def test_the_largest_unit_number_stays_inside_even_where_counts_are_not_floats() -> None:
+    count = 2**24 + 3  # float32 rounds it up
+    assert nth(torch.tensor([1 - 2**-24]), torch.tensor([count])) == count - 1
+
+
+def queues(bank: MemoryBank) -> list[list[float]]:
+    """The first component of every vector, oldest first."""
+    out = []
+    for k in range(len(bank.sizes)):
+        size, added = int(bank.sizes[k]), int(bank.added[k])
+        rows = [n % size for n in range(max(0, added - size), added)]
+        out.append([float(bank.vectors[k, row, 0]) for row in rows])
+    return out
+
+
+def test_a_bank_is_a_queue_per_class() -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank, expected = MemoryBank([5, 3, 3], 2), [[], [], []]
+    for _ in range(6):
+        vectors = torch.rand(7, 2, generator=generator)
+        mask = torch.rand(3, 7, generator=generator) < 0.4
+        mask[2] = False
+        bank.add(vectors, mask)
+        for k in range(3):
+            expected[k] = (expected[k] + [float(vectors[p, 0]) for p in range(7) if mask[k, p]])[-int(bank.sizes[k]) :]
+        assert queues(bank) == expected
+        assert bank.filled.tolist() == [len(queue) for queue in expected]
+
+
+def test_more_vectors_than_a_queue_holds_leave_the_last_ones() -> None:
+    bank = MemoryBank([3], 1)
+    bank.add(torch.arange(10.0)[:, None], torch.ones(1, 10, dtype=torch.bool))
+    assert queues(bank) == [[7.0, 8.0, 9.0]]
+
+
+def test_samples_come_from_the_queue_that_was_asked_for_and_reach_all_of_it() -> None:
+    torch.manual_seed(0)
+    bank = MemoryBank([4, 4], 1)
+    bank.add(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[True, True, False], [False, False, True]]))
+    found = bank.sample(torch.tensor([1, 0]), 8, 5)
+    assert found.shape == (2, 8, 5, 1)
+    assert set(found[0].flatten().tolist()) == {3.0}
+    assert set(found[1].flatten().tolist()) == {1.0, 2.0}

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+import region_reference as reference
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+
+from rc2l_bench.losses.matching import SetLossConfig
+from rc2l_bench.losses.region_losses import set_loss
+from rc2l_bench.nets.region_net import Prediction
+
+K = 4
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+WEIGHTS = {"class_weight": 1.0, "focal_weight": 20.0, "dice_weight": 1.0, "no_object": 0.1}
+QUERIES, DIM = 4, 6
+
+
+def student(seed=0, images=3, layers=2, size=(4, 5), dtype=torch.float32):
+    g = torch.Generator().manual_seed(seed)
+    return Prediction(
+        logits=(torch.randn(images, layers, QUERIES, K + 1, generator=g) * 2).to(dtype).requires_grad_(),
+        embedding=torch.randn(images, layers, QUERIES, DIM, generator=g).to(dtype).requires_grad_(),
+        features=torch.randn(images, DIM, *size, generator=g).to(dtype).requires_grad_(),
+    )
+
+
+def labels(seed=0):
+    label = torch.randint(0, 3, (3, 16, 20), generator=torch.Generator().manual_seed(seed))
+    label[0, :5] = 255
+    label[1] = 2
+    return label
+
+
+@pytest.mark.parametrize("ignored", ["background", "excluded"])
+@pytest.mark.parametrize("seed", range(2))
+def test_the_set_loss_equals_maskformers_definition(ignored, seed):
+    seen, label = student(seed), labels(seed)
+    found = set_loss(seen, label, SetLossConfig(**WEIGHTS, ignored=ignored))
+    mask = torch.stack([seen.mask(s) for s in range(2)], 1).detach()
+    expected = reference.set_loss(seen.logits.detach().double().numpy(), mask, label.numpy(), ignored)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_ignored_pixels_change_the_set_loss_only_when_they_are_background():
+    seen, label = student(size=(16, 20)), labels()
+    changed = Prediction(
+        logits=seen.logits,
+        embedding=seen.embedding,
+        features=seen.features + 3 * (label == 255)[:, None],
+    )
+    excluded, background = (SetLossConfig(**WEIGHTS, ignored=name) for name in ("excluded", "background"))
+    assert torch.equal(set_loss(seen, label, excluded), set_loss(changed, label, excluded))
+    assert abs(set_loss(seen, label, background) - set_loss(changed, label, background)) > 0.1
+
+
+def test_labels_of_ignored_pixels_alone_say_nothing():
+    seen = student()
+    loss = set_loss(seen, torch.full((3, 16, 20), 255), SetLossConfig(**WEIGHTS, ignored="excluded"))
+    loss.backward()
+    assert loss == 0
+    assert not any(x.grad.any() for x in (seen.logits, seen.embedding, seen.features))
+
+
+def test_more_classes_than_queries_are_fine():
+    label = torch.arange(6).repeat(8, 1)[None].repeat(3, 1, 1)
+    seen = student()
+    wide = Prediction(logits=F.pad(seen.logits, (0, 3)), embedding=seen.embedding, features=seen.features)
+    assert set_loss(wide, label, SetLossConfig(**WEIGHTS, ignored="excluded")).isfinite()
+
+
+@pytest.mark.parametrize("value", [1e4, -1e4, float("inf"), float("nan")])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_set_loss_is_finite_for_any_logits(value, dtype):
+    seen = student(dtype=dtype)
+    with torch.no_grad():
+        seen.logits[:, :, :2] = value
+        seen.embedding[:, :, 1] = value
+    with torch.autocast("cpu", torch.bfloat16 if dtype == torch.float32 else dtype, enabled=dtype != torch.float32):
+        loss = set_loss(seen, labels(), SetLossConfig(**WEIGHTS, ignored="excluded"))
+    assert loss.dtype == torch.float32
+    assert loss.isfinite()
+
+
+def test_the_set_loss_falls_when_masks_and_classes_are_right():
+    label = labels()
+    label[1] = label[2]  # every query has its class in every image
+    regions = F.one_hot(label.where(label < 255, 3), K).movedim(-1, 1).float()
+    right = Prediction(
+        logits=(F.one_hot(torch.tensor([0, 1, 2, K]), K + 1) * 20.0).expand(3, 2, -1, -1),
+        embedding=(torch.eye(QUERIES) * 20).expand(3, 2, -1, -1),
+        features=regions - 0.5,
+    )
+    config = SetLossConfig(**WEIGHTS, ignored="excluded")
+    assert set_loss(right, label, config) < 0.2 < set_loss(student(), label, config)
+
+
+def test_only_matched_queries_get_a_mask_gradient():
+    seen = student(images=3)
+    label = torch.zeros(3, 16, 20, dtype=torch.int64)
+    set_loss(seen, label, SetLossConfig(**WEIGHTS, ignored="excluded")).backward()
+    assert (seen.embedding.grad.abs().sum(-1) > 0).sum(-1).unique().tolist() == [1]
+
+
+def share_of_the_loss(rank, folder, label, config):
+    """The loss of two of four images, in one of two processes."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    mine = student(images=4).rows(slice(2 * rank, 2 * rank + 2))
+    torch.save(set_loss(mine, label[2 * rank : 2 * rank + 2], config).detach(), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_the_mask_losses_are_the_same_for_any_number_of_processes(tmp_path):
+    label = torch.cat([labels(), labels(1)[:1]])
+    config = SetLossConfig(**WEIGHTS | {"class_weight": 0.0}, ignored="background")
+    mp.spawn(share_of_the_loss, (tmp_path, label, config), nprocs=2)
+    mean = (torch.load(tmp_path / "0.pt") + torch.load(tmp_path / "1.pt")) / 2
+    torch.testing.assert_close(mean, set_loss(student(images=4), label, config).detach())

@@ -1,0 +1,64 @@
+"""The protocols of params.yaml for the large data sets."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from rc2l_bench.config import Params, Sliding, load
+from rc2l_bench.nets.pixel_net import PixelNet
+from rc2l_bench.nets.region_net import RegionNet
+
+ROOT = Path(__file__).parents[2]
+PARAMS = load(Params, ROOT / "params.yaml")
+RECIPES = sorted(PARAMS.recipes)
+
+
+@pytest.fixture(params=RECIPES)
+def recipe(request):
+    return PARAMS.recipes[request.param]
+
+
+@pytest.mark.parametrize("dataset", ["voc", "cityscapes"])
+def test_a_large_data_set_takes_one_of_its_recipes(dataset):
+    assert PARAMS.protocol[dataset] in [PARAMS.recipes[name] for name in RECIPES if name.startswith(dataset)]
+
+
+@pytest.mark.parametrize("depth", [50, 101])
+def test_backbones_have_the_deep_stem_of_the_published_codes_and_weights_exist(depth):
+    with torch.device("meta"):
+        net = timm.create_model(f"resnet{depth}s", features_only=True)
+    stem = [
+        tuple(value.shape) for name, value in net.state_dict().items() if name.startswith("conv1") and value.ndim == 4
+    ]
+    assert stem == [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3)]
+    assert timm.list_pretrained(f"resnet{depth}s*") == [f"resnet{depth}s.gluon_in1k"]
+
+
+@pytest.mark.parametrize("name", ["voc_r50_321", "voc_r101_513_os8", "cityscapes_r50_801"])
+@pytest.mark.parametrize("build", [PixelNet, RegionNet])
+def test_both_networks_take_the_crop(name, build):
+    """On the meta device: shapes are computed, numbers are not."""
+    recipe = PARAMS.recipes[name]
+    with torch.device("meta"):
+        net = build(recipe.net.model_copy(update={"weights": "none"}), 21)
+        features = net.backbone(torch.zeros(2, 3, *recipe.crop))
+    assert features[-1].shape[-1] == math.ceil(recipe.crop[1] / recipe.net.output_stride)
+
+
+def test_windows_step_by_two_thirds_rounded_up(recipe):
+    form = recipe.eval.protocol
+    if isinstance(form, Sliding):
+        assert form.window == recipe.crop
+        assert math.ceil(form.window[0] * form.stride) == math.ceil(form.window[0] * 2 / 3)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_cityscapes_is_scored_in_windows_with_hard_pixels_and_voc_whole(name):
+    recipe = PARAMS.recipes[name]
+    city = name.startswith("cityscapes")
+    assert (recipe.eval.protocol.mode, recipe.supervised_loss) == (("sliding", "ohem") if city else ("whole", "ce"))

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import timm
+import tiny_data
+import torch
+from safetensors.torch import load_file, save_file
+
+from rc2l_bench.config import NetConfig
+from rc2l_bench.errors import UsageError
+from rc2l_bench.nets import weights as places
+from rc2l_bench.nets.backbone import Backbone
+from rc2l_bench.nets.pixel_net import PixelNet
+from rc2l_bench.nets.weights import find_weights
+
+IMAGENET = "imagenet"
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch, tmp_path):
+    """No weights are in reach, wherever the tests run."""
+    monkeypatch.delenv(places.WEIGHTS_VARIABLE, raising=False)
+    monkeypatch.delenv(places.MIRROR_VARIABLE, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def config(**changes) -> NetConfig:
+    return tiny_data.protocol(net=changes).net
+
+
+def drawn_image(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """Weights of test_resnet in timm's layout."""
+    torch.manual_seed(7)
+    path = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
+    save_file({k: v + 1 for k, v in timm.create_model("test_resnet").state_dict().items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+def test_the_deepest_features_have_the_output_stride(stride):
+    image = drawn_image(2, 3, 64, 96)
+    maps = Backbone(config(output_stride=stride)).eval()(image)
+    assert [64 // m.shape[-2] for m in maps] == [4, min(8, stride), min(16, stride), stride]
+    assert [96 // m.shape[-1] for m in maps] == [4, min(8, stride), min(16, stride), stride]
+
+
+def test_the_channels_are_those_that_are_stated():
+    backbone = Backbone(config())
+    maps = backbone.eval()(drawn_image(1, 3, 64, 64))
+    assert [m.shape[1] for m in maps] == backbone.channels
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("size", [(32, 32), (64, 96)])
+def test_logits_have_the_size_of_the_image(stride, size):
+    net = PixelNet(config(output_stride=stride), 5).eval()
+    assert net(drawn_image(2, 3, *size)).shape == (2, 5, *size)
+
+
+def test_one_image_can_be_trained():
+    net = PixelNet(config(output_stride=32), 3).train()
+    net(drawn_image(1, 3, 64, 32)).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("backbone", ["mobilenetv2_100", "resnet18", "convnext_atto"])
+def test_other_backbones_fit(backbone):
+    net = PixelNet(config(backbone=backbone, output_stride=32), 3).eval()
+    assert net(drawn_image(1, 3, 64, 64)).shape == (1, 3, 64, 64)
+
+
+def test_images_are_normalised_as_the_backbone_expects():
+    backbone = Backbone(config()).eval()
+    mean, std = (timm.models.get_pretrained_cfg_value("test_resnet", name) for name in ("mean", "std"))
+    image = drawn_image(1, 3, 32, 32)
+    by_hand = (image - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    assert all(torch.equal(a, b) for a, b in zip(backbone(image), backbone.features(by_hand), strict=True))
+
+
+def test_the_statistics_are_not_part_of_the_weights():
+    assert not {"backbone.mean", "backbone.std"} & set(PixelNet(config(), 3).state_dict())
+
+
+def test_the_same_seed_gives_the_same_net():
+    def state() -> list[torch.Tensor]:
+        torch.manual_seed(5)
+        return list(PixelNet(config(), 3).state_dict().values())
+
+    assert all(torch.equal(a, b) for a, b in zip(state(), state(), strict=True))
+
+
+def test_decoding_the_encoded_is_the_forward_pass():
+    net = PixelNet(config(), 3).eval()
+    image = drawn_image(2, 3, 32, 64)
+    features = net.decode(*net.encode(image))
+    assert features.shape == (2, net.width, 8, 16)
+    assert torch.equal(net.classify(features, (32, 64)), net(image))
+
+
+def test_weights_of_a_file_are_loaded(weights):
+    backbone = Backbone(config(weights=str(weights)))
+    stored = load_file(weights)
+    mine = backbone.features.state_dict()
+    assert all(torch.equal(value, stored[name]) for name, value in mine.items())
+    assert len(mine) > 10
+
+
+def test_imagenet_weights_are_found_by_variable(weights, monkeypatch):
+    monkeypatch.setenv(places.WEIGHTS_VARIABLE, str(weights.parent))
+    assert find_weights(config(weights=IMAGENET)) == weights
+
+
+def test_imagenet_weights_are_found_in_the_data_folder(weights, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/weights").symlink_to(weights.parent)
+    assert find_weights(config(weights=IMAGENET)) == Path("data/weights/test_resnet.safetensors")
+
+
+@pytest.mark.parametrize("place", [".", "../weights"])
+def test_imagenet_weights_are_found_in_or_beside_the_mirror(weights, tmp_path, monkeypatch, place):
+    mirror = tmp_path / "shared/mirror"
+    mirror.mkdir(parents=True)
+    (mirror / place).resolve().mkdir(exist_ok=True)
+    (mirror / place / "test_resnet.safetensors").resolve().write_bytes(weights.read_bytes())
+    monkeypatch.setenv(places.MIRROR_VARIABLE, str(mirror))
+    found = find_weights(config(weights=IMAGENET))
+    assert found is not None
+    assert found.read_bytes() == weights.read_bytes()
+
+
+def test_a_mirror_on_the_web_is_no_folder(monkeypatch):
+    monkeypatch.setenv(places.MIRROR_VARIABLE, "https://example.org/mirror")
+    assert find_weights(config(weights=IMAGENET)) is None
+
+
+def test_no_weights_need_no_file():
+    assert find_weights(config(weights="none")) is None
+
+
+def test_a_missing_file_is_told():
+    with pytest.raises(UsageError, match=r"net\.weights: there is no file nowhere\.safetensors"):
+        Backbone(config(weights="nowhere.safetensors"))
+
+
+def test_weights_out_of_reach_are_told_with_the_places_that_were_searched():
+    with pytest.raises(UsageError, match=r"test_resnet\.safetensors is in none of data/weights.*RC2L_BENCH_WEIGHTS"):
+        Backbone(config(weights=IMAGENET))
+
+
+def test_weights_of_another_network_are_told(weights):
+    with pytest.raises(UsageError, match=r"^net\.weights: .*test_resnet\.safetensors"):
+        Backbone(config(backbone="resnet18", weights=str(weights)))
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x08\0\0\0\0\0\0\0{}      "])
+def test_a_damaged_file_of_weights_is_told(tmp_path, content):
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(UsageError, match=r"^net\.weights: .*x\.safetensors"):
+        Backbone(config(weights="x.safetensors"))
+
+
+def test_a_pickle_is_not_taken_for_weights(tmp_path):
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "x.pth")
+    with pytest.raises(UsageError, match=r"^net\.weights: .*x\.pth"):
+        Backbone(config(weights="x.pth"))
+
+
+def test_an_unknown_backbone_names_the_nearest():
+    with pytest.raises(UsageError, match="timm has no model 'resnet5'; did you mean 'resnet50'"):
+        Backbone(config(backbone="resnet5"))
+
+
+@pytest.mark.parametrize(("backbone", "stride"), [("vit_tiny_patch16_224", 16), ("swin_tiny_patch4_window7_224", 8)])
+def test_a_backbone_that_cannot_do_the_stride_is_told(backbone, stride):
+    with pytest.raises(UsageError, match=f"net.backbone: {backbone} at output stride {stride}"):
+        PixelNet(config(backbone=backbone, output_stride=stride), 3)
+
+
+def test_the_imagenet_weights_of_the_camvid_recipe_load():
+    file = tiny_data.ROOT.parent / "shared/weights/mobilenetv2_100.safetensors"
+    if not file.is_file():
+        pytest.skip(f"{file} is not here: ImageNet weights are not part of the repository")
+    backbone = Backbone(config(backbone="mobilenetv2_100", weights=str(file)))
+    stored = load_file(file)
+    assert torch.equal(backbone.features.state_dict()["conv_stem.weight"], stored["conv_stem.weight"])
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv2_100", "convnext_atto", "efficientnet_b0"])
+def test_the_names_in_the_weights_of_other_backbones_are_understood(tmp_path, backbone):
+    stored = timm.create_model(backbone).state_dict()
+    save_file({name: value for name, value in stored.items() if "num_batches" not in name}, tmp_path / "x.safetensors")
+    features = Backbone(config(backbone=backbone, output_stride=32, weights="x.safetensors")).features
+    first = next(iter(stored))
+    assert any(torch.equal(value, stored[first]) for value in features.state_dict().values())

@@ -1,0 +1,55 @@
+"""The form of reports/published.csv; the numbers themselves are quoted from the sources that it names."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+
+COLUMNS = [
+    "method", "backbone", "dataset", "split_family", "labels", "crop", "output_stride", "evaluation", "miou", "source",
+]  # fmt: skip
+POOL = {"voc": 10582, "cityscapes": 2975}
+FILE = Path(__file__).parents[2] / "reports" / "published.csv"
+
+with FILE.open(encoding="utf-8", newline="") as opened:
+    HEADER, *ROWS = list(csv.reader(opened))
+ENTRIES = [dict(zip(HEADER, row, strict=True)) for row in ROWS]
+
+
+def test_the_columns_are_the_protocol_and_the_number() -> None:
+    assert HEADER == COLUMNS
+    assert len(ENTRIES) > 400
+
+
+@pytest.mark.parametrize("column", ["method", "dataset", "labels", "miou", "source"])
+def test_no_row_lacks_what_makes_a_number_citable(column: str) -> None:
+    assert [row for row in ENTRIES if not row[column].strip()] == []
+
+
+def test_numbers_are_percent_and_counts_fit_the_data_set() -> None:
+    for row in ENTRIES:
+        assert re.fullmatch(r"\d{2}\.\d{1,2}", row["miou"]), row
+        assert 30 < float(row["miou"]) < 95, row
+        assert 1 <= int(row["labels"]) <= POOL[row["dataset"]], row
+
+
+def test_fields_of_the_protocol_have_known_values_or_are_empty() -> None:
+    families = {"classic", "cps", "u2pl", "cac", "reco", "full", ""}
+    for row in ENTRIES:
+        assert re.fullmatch(r"(\d{3}(x\d{3,4})?)?", row["crop"]), row
+        assert row["output_stride"] in {"8", "16", "32", ""}, row
+        assert row["evaluation"] in {"whole", "sliding", "multi-scale + flip", ""}, row
+        assert row["split_family"] in families, row
+
+
+def test_nothing_that_was_only_recalled_is_quoted() -> None:
+    assert "[R]" not in FILE.read_text(encoding="utf-8")
+    assert not any(row["method"].upper() in ("RC2L", "RC²L") for row in ENTRIES)
+
+
+def test_no_number_stands_twice() -> None:
+    keys = [tuple(value for column, value in row.items() if column != "miou") for row in ENTRIES]
+    assert len(set(keys)) == len(keys)

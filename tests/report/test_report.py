@@ -1,0 +1,236 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_data import CLASSES, ROOT, confusions, declared_protocol, params, write_grid, write_run
+
+from rc2l_bench.errors import UsageError
+from rc2l_bench.report import report as reports
+from rc2l_bench.report.comparison import Key
+from rc2l_bench.report.formatting import findings
+from rc2l_bench.report.writer import frame
+
+SUPERVISED, CPS, RC2L = "baselines/supervised", "baselines/cps", "rc2l_bench/methods/rc2l"
+GRID = params(method=[SUPERVISED, CPS, RC2L], split=["1_16", "1_4"], seed=[0, 1, 2])
+
+
+def build(root, grid=GRID, **more):
+    return reports.build(Path(root), grid, resamples=400, **more)
+
+
+def said(report):
+    return "\n".join(f"{remark.where}: {remark.text}" for remark in report.remarks)
+
+
+def test_the_table_is_the_declared_grid_also_without_runs(tmp_path):
+    report = build(tmp_path / "runs")
+    (section,) = report.sections
+    assert (section.methods, tuple(c.split for c in section.columns)) == ((SUPERVISED, CPS, RC2L), ("1_16", "1_4"))
+    assert all(place.final is None and place.missing == (0, 1, 2) for place in section.groups.values())
+    assert report.missing == 18
+
+
+def test_a_missing_cell_is_an_empty_place_and_its_neighbours_stay(tmp_path):
+    write_grid(tmp_path, GRID.grid, skip={("shapes", "1_16", CPS, s) for s in range(3)} | {("shapes", "1_4", CPS, 1)})
+    report = build(tmp_path)
+    (section,) = report.sections
+    assert f"shapes/1_16/{CPS}: no result for seeds 0, 1, 2" in said(report)
+    assert f"shapes/1_4/{CPS}: no result for seed 1" in said(report)
+    assert section.groups[Key(CPS, "1_16")].final is None
+    assert section.groups[Key(CPS, "1_4")].missing == (1,)
+    assert section.groups[Key(CPS, "1_4")].final.n == 2
+    assert section.groups[Key(RC2L, "1_16")].final.n == 3
+
+
+def test_the_mean_is_that_of_the_final_scores(tmp_path):
+    folders = [write_run(tmp_path, seed=seed) for seed in range(3)]
+    scores = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    place = build(tmp_path).sections[0].groups[Key(SUPERVISED, "1_16")]
+    assert place.final.mean == pytest.approx(np.mean([s["miou"] for s in scores]))
+    assert place.final.sd == pytest.approx(np.std([s["miou"] for s in scores], ddof=1))
+    assert place.best.mean == pytest.approx(np.mean([s["miou_best"] for s in scores]))
+    assert place.optimism == pytest.approx(place.best.mean - place.final.mean)
+    assert place.final.low < place.final.mean < place.final.high
+
+
+def test_a_clear_winner_stands_alone_and_twins_share_the_place(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, split="1_16", seed=seed)
+        write_run(tmp_path, split="1_16", method=CPS, seed=seed, quality=0.9)
+        write_run(tmp_path, split="1_4", method=RC2L, seed=seed, quality=0.9)
+        write_run(tmp_path, split="1_4", method=CPS, seed=seed, quality=0.9)
+        write_run(tmp_path, split="1_4", seed=seed)
+    (section,) = build(tmp_path).sections
+    tied = {key for key, place in section.groups.items() if place.tied}
+    assert tied == {Key(CPS, "1_16"), Key(CPS, "1_4"), Key(RC2L, "1_4")}
+    assert section.groups[Key(CPS, "1_16")].p < 0.05
+    assert section.groups[Key(CPS, "1_16")].gap.mean > 0.1
+
+
+def test_the_floor_is_finite_only_where_methods_can_be_compared(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, split="1_16", seed=seed)
+        write_run(tmp_path, split="1_16", method=CPS, seed=seed)
+        write_run(tmp_path, split="1_4", seed=seed)
+    first, second = build(tmp_path).sections[0].columns
+    assert 0 < first.floor < 0.2
+    assert math.isnan(second.floor)
+
+
+def test_one_seed_is_said_to_have_no_interval_over_seeds(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, method=CPS)
+    (section,) = build(tmp_path).sections
+    assert section.one_seed
+    assert "No interval over seeds exists" in "\n".join(findings(section))
+    assert "cannot be told apart, even before seeds are counted in" in "\n".join(findings(section))
+    assert section.groups[Key(CPS, "1_16")].final.over == "images"
+    assert section.groups[Key(CPS, "1_16")].gap.over == "images"
+
+
+def test_runs_outside_the_grid_get_their_own_section(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, dataset="camvid", split="1_30", test=True)
+    write_run(tmp_path, split="full")
+    write_run(tmp_path, split="1_30")
+    declared, camvid, shapes = build(tmp_path).sections
+    assert declared.declared
+    assert (camvid.dataset, camvid.declared, shapes.dataset, shapes.declared) == ("camvid", False, "shapes", False)
+    assert [c.split for c in shapes.columns] == ["1_30", "full"]
+    assert camvid.groups[Key(SUPERVISED, "1_30")].test.mean > 0
+    assert all(not place.missing for place in camvid.groups.values())
+
+
+def test_runs_of_another_protocol_are_set_aside_with_what_differs(tmp_path):
+    other = declared_protocol(params(), "shapes") | {"steps": 77}
+    write_run(tmp_path, seed=0)
+    write_run(tmp_path, seed=1, protocol=other)
+    write_run(tmp_path, seed=2, protocol=other)
+    report = build(tmp_path)
+    assert report.sections[0].groups[Key(SUPERVISED, "1_16")].final.n == 1
+    assert "seed1: set aside, not comparable: protocol.steps is 77 instead of" in said(report)
+    assert report.status(report.runs[1].cell) == "set aside"
+
+
+def test_runs_of_an_older_protocol_are_shown_and_said_to_be_so(tmp_path):
+    other = declared_protocol(params(), "shapes") | {"steps": 77}
+    write_run(tmp_path, protocol=other)
+    report = build(tmp_path)
+    assert report.sections[0].groups[Key(SUPERVISED, "1_16")].final.n == 1
+    assert "not made with the protocol of params.yaml: steps is 77" in said(report)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"split_id": "ff"}, "split id is ff instead of"),
+        ({"method_config": {"weight": 2.0}}, "method.weight is 2.0 instead of 1.0"),
+        ({"record": {"shards": {"val": "dd", "labelled": "bb1_16"}}}, "validation shards is dd instead of cc"),
+        ({"classes": CLASSES[:4]}, "classes is"),
+    ],
+)
+def test_what_is_not_comparable_is_set_aside(tmp_path, change, text):
+    write_run(tmp_path, seed=0)
+    write_run(tmp_path, seed=1)
+    write_run(tmp_path, seed=2, **change)
+    report = build(tmp_path)
+    assert report.sections[0].groups[Key(SUPERVISED, "1_16")].final.n == 2
+    assert text in said(report)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("run.json", None, "left out: run.json is missing; the run has not finished"),
+        ("run.json", '{"cell": {"data', "left out: run.json is not valid JSON; half-written?"),
+        ("run.json", "{}", "left out: run.json: fingerprint: Field required"),
+        ("metrics.json", None, "left out: metrics.json is missing"),
+        ("metrics.json", "[1]", "left out: metrics.json holds list"),
+        ("metrics.json", '{"miou": NaN}', "metrics.json holds no mIoU (it says nan)"),
+        ("metrics.json", '{"miou": null}', "metrics.json holds no mIoU (it says None)"),
+        ("metrics.json", '{"miou": 41.3}', "metrics.json holds no mIoU (it says 41.3)"),
+        ("cost.json", None, "no time and memory: cost.json is missing"),
+        ("confusion.npz", None, "no interval over images: confusion.npz is missing"),
+        ("confusion.npz", "PK", "no interval over images: confusion.npz cannot be read"),
+    ],
+)
+def test_a_broken_file_becomes_a_remark_and_the_rest_is_shown(tmp_path, name, content, text):
+    write_run(tmp_path, seed=0)
+    folder = write_run(tmp_path, seed=1)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_text(content)
+    report = build(tmp_path)
+    assert f"shapes/1_16/{SUPERVISED}/seed1: {text}" in said(report)
+    assert report.sections[0].groups[Key(SUPERVISED, "1_16")].final.n >= 1
+
+
+def test_counts_that_contradict_the_metrics_are_not_used(tmp_path):
+    folder = write_run(tmp_path)
+    np.savez_compressed(folder / "confusion.npz", val=confusions(0.9), val_ids=np.array([str(i) for i in range(40)]))
+    report = build(tmp_path)
+    assert "metrics.json says" in said(report)
+    assert report.sections[0].groups[Key(SUPERVISED, "1_16")].final.over == "nothing"
+
+
+def test_a_folder_that_was_renamed_is_left_out(tmp_path):
+    folder = write_run(tmp_path, method=CPS)
+    folder.parent.rename(folder.parents[1] / "better")
+    report = build(tmp_path)
+    assert "was it renamed?" in said(report)
+    assert not report.runs
+
+
+def test_times_of_different_machines_are_said_not_to_be_comparable(tmp_path):
+    write_run(tmp_path, seed=0)
+    write_run(tmp_path, seed=1, record={"hardware": {"cpu": "another"}})
+    assert "2 kinds of machine" in said(build(tmp_path))
+
+
+def test_costs_are_multiples_of_the_reference(tmp_path):
+    write_run(tmp_path)
+    write_run(tmp_path, method=CPS)
+    costs = build(tmp_path).sections[0].costs
+    assert costs[SUPERVISED].time_ratio == 1
+    assert costs[CPS].time_ratio == pytest.approx(1.6)
+    assert costs[CPS].memory_mb == pytest.approx(940)
+
+
+@pytest.mark.parametrize(("name", "chosen"), [(None, SUPERVISED), ("rc2l", RC2L), ("cps", CPS), ("baselines/cps", CPS)])
+def test_a_reference_is_found_by_its_tail(name, chosen):
+    assert reports.choose_reference(name, [CPS, SUPERVISED, RC2L]) == chosen
+
+
+@pytest.mark.parametrize(("name", "text"), [("suprvised", "no such method"), ("x", "could be a/x or b/x")])
+def test_a_reference_that_is_none_is_refused(name, text):
+    with pytest.raises(UsageError, match=text):
+        reports.choose_reference(name, ["a/x", "b/x", SUPERVISED])
+
+
+def test_the_rows_of_the_csv_are_the_declared_and_the_found_cells(tmp_path):
+    write_run(tmp_path, seed=0)
+    write_run(tmp_path, split="full", seed=0)
+    table = frame(build(tmp_path))
+    assert len(table) == 19
+    assert table["status"].value_counts().to_dict() == {"missing": 17, "ok": 2}
+    row = table[table["split"] == "full"].iloc[0]
+    assert not row["declared"]
+    metrics = json.loads((tmp_path / f"shapes/full/{SUPERVISED}/seed0/metrics.json").read_text())
+    assert row["miou"] == metrics["miou"]
+    assert row["iou/ring"] == metrics["iou"]["ring"]
+    assert pd.isna(table["miou"].iloc[1])
+
+
+def test_the_report_needs_no_torch():
+    code = "import sys, rc2l_bench.report.writer, pipelines.report; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_the_command_imports_nothing_slow():
+    code = "import sys, rc2l_bench.cli.report; sys.exit(bool({'torch', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

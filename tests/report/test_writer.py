@@ -1,0 +1,295 @@
+import csv
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from report_data import PALETTE, ROOT, params, write_grid, write_run
+from typer.testing import CliRunner
+
+from rc2l_bench.cli.report import report as command
+from rc2l_bench.config import Params, load
+from rc2l_bench.errors import UsageError
+from rc2l_bench.report import report as reports
+from rc2l_bench.report.formatting import duration, p_value, ratio, short_names, signed
+from rc2l_bench.report.qualitative import errors_of, paint
+from rc2l_bench.report.rendering import escape_markdown, escape_tex
+from rc2l_bench.report.writer import FILES, compose, slug, write
+
+TEMPLATES = ROOT / "reports" / "templates"
+HOSTILE = "bad/<img src=x onerror=alert(1)>&\"'_%$#{}~^\\|[é]😀--`*"
+GRID = params(method=["baselines/supervised", "rc2l_bench/methods/rc2l"], split=["1_16", "1_4"], seed=[0, 1])
+
+
+def build(root, grid=GRID):
+    return reports.build(Path(root), grid, resamples=200)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A report with a gap, a hostile name, a broken run and a run outside the grid."""
+    root, out = tmp_path_factory.mktemp("runs"), tmp_path_factory.mktemp("reports")
+    write_grid(
+        root,
+        GRID.grid,
+        skip={("shapes", "1_4", "rc2l_bench/methods/rc2l", 0), ("shapes", "1_4", "rc2l_bench/methods/rc2l", 1)},
+    )
+    for split in ("1_16", "1_4"):
+        write_run(
+            root, split=split, method=HOSTILE, classes=("<b>a", "b&", "$c_d", "{e}", "%", "\\f"), dataset="x$y_<i>"
+        )
+    (write_run(root, split="1_2") / "metrics.json").unlink()
+    write(build(root), out, TEMPLATES)
+    return root, out
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.ids, self.links, self.text = [], set(), [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        named = dict(attrs)
+        self.tags.append((tag, named))
+        self.ids |= {named["id"]} if "id" in named else set()
+        self.links += [named[a] for a in ("href", "src") if a in named]
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return Page((written[1] / "index.html").read_text())
+
+
+def test_all_files_are_there_and_nothing_half_written(written):
+    names = {path.name for path in written[1].iterdir()}
+    assert names == {*FILES.values(), "figures"}
+    figures = {path.name for path in (written[1] / "figures").iterdir()}
+    for name in ("labels", "cost", "classes", "curves"):
+        assert {f"shapes-{name}.{suffix}" for suffix in ("svg", "pdf", "png")} <= figures
+    assert "shapes-1_16-panels.png" in figures
+
+
+def test_the_same_results_give_the_same_bytes(written, tmp_path):
+    root, out = written
+    write(build(root), tmp_path, TEMPLATES)
+    files = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    assert [name for name in files if (out / name).read_bytes() != (tmp_path / name).read_bytes()] == []
+
+
+def test_a_report_over_an_older_one_leaves_no_old_figures(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "old.svg").touch()
+    write(build(tmp_path / "runs"), tmp_path, TEMPLATES)
+    assert not (tmp_path / "figures" / "old.svg").exists()
+
+
+def test_the_page_needs_no_network(page):
+    assert all(link.startswith(("#", "data:")) for link in page.links)
+    assert [tag for tag, _ in page.tags if tag in ("iframe", "object", "embed", "base")] == []
+
+
+def test_every_link_leads_somewhere(page):
+    links = {link[1:] for link in page.links if link.startswith("#")}
+    assert links
+    assert links <= page.ids
+
+
+def test_every_mean_in_the_page_leads_to_its_run(written, page):
+    text = (written[1] / "index.html").read_text()
+    rows = dict(re.findall(r'<tr id="(r\d+)".*?<th scope="row">(.*?)</th>', text))
+    place = build(written[0]).sections[0].groups["baselines/supervised", "1_4"]
+    anchors = re.findall(rf'data-v="{place.final.mean}"[^>]*><?s?t?r?o?n?g?>?<a href="#(r\d+)"', text)
+    assert {rows[anchor] for anchor in anchors} == {"shapes / 1_4 / baselines/supervised / 0"}
+
+
+def test_nothing_from_configuration_becomes_markup_in_the_page(page):
+    assert HOSTILE in "".join(page.text)
+    assert not [named for _, named in page.tags if any(name.startswith("on") for name in named)]
+    assert "i" not in {tag for tag, _ in page.tags}
+    assert "b" not in {tag for tag, _ in page.tags}
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+
+
+def test_every_picture_says_what_it_shows(page):
+    pictures = [named for tag, named in page.tags if tag == "img"]
+    assert pictures
+    assert all(len(named["alt"]) > 20 for named in pictures)
+
+
+def test_the_missing_place_is_empty_and_the_broken_run_is_named(written, page):
+    text = (written[1] / "index.html").read_text()
+    assert text.count('<td class="none" data-v="" aria-label="no result"></td>') == 1
+    assert "metrics.json is missing; the run has not finished" in "".join(page.text)
+
+
+def test_the_markdown_tables_have_the_same_number_of_cells_in_every_row(written):
+    text = (written[1] / "report.md").read_text()
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        counts = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(counts) == 1
+    assert "<img" not in text
+
+
+def test_the_csv_reads_back(written):
+    with (written[1] / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["method"] for row in rows} >= {HOSTILE, "rc2l_bench/methods/rc2l"}
+    assert sum(row["status"] == "missing" for row in rows) == 2
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_latex_tables_compile(written, tmp_path):
+    shutil.copy(written[1] / "table.tex", tmp_path)
+    (tmp_path / "paper.tex").write_text(
+        r"\documentclass{article}\usepackage{booktabs,siunitx}\begin{document}\input{table.tex}\end{document}"
+    )
+    flags = ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
+    done = subprocess.run(["pdflatex", *flags], cwd=tmp_path, capture_output=True, check=False)
+    log = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, log[-3000:]
+    assert "Missing character" not in (tmp_path / "paper.log").read_text(errors="replace")
+
+
+def test_the_latex_table_marks_gaps_and_ties(written):
+    text = (written[1] / "table.tex").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("rc2l"))
+    assert re.search(r"l(S\[table-format=2\.1\(\d\)\]){2}rr", text)
+    assert re.fullmatch(r"rc2l & \\bfseries \d\d\.\d\(\d+\) & \{\} & .*", row)
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [("a_b%", r"a\_b\%"), ("\\input{x}", r"\textbackslash{}input\{x\}"), ("é😀", "e?"), ("$x$\n%", r"\$x\$ \%")],
+)
+def test_latex_is_escaped(text, escaped):
+    assert escape_tex(text) == escaped
+
+
+def test_markdown_is_escaped():
+    assert escape_markdown("a|b_c\n<d>*") == r"a\|b\_c &lt;d&gt;\*"
+
+
+def test_short_names_stay_apart():
+    assert short_names(["a/x", "b/x", "b/y"]) == {"a/x": "a/x", "b/x": "b/x", "b/y": "y"}
+    assert short_names(["x/y", "z/x/y"]) == {"x/y": "x/y", "z/x/y": "z/x/y"}
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (signed(-0.0123), "−1.2"), (signed(0.0004), "0.0"), (signed(float("nan")), ""), (p_value(0.0001), "< 0.001"),
+        (duration(61.6), "1 min 02 s"), (duration(3900), "1 h 05 min"), (duration(59.6), "1 min 00 s"),
+        (ratio(1.5), "×1.50"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_so(made, text):
+    assert made == text
+
+
+def test_errors_are_counted_without_ignored_pixels():
+    truth = np.array([[0, 1], [255, 1]], np.uint8)
+    share, picture = errors_of(truth, np.array([[0, 0], [0, 1]], np.uint8))
+    assert share == pytest.approx(1 / 3)
+    assert [tuple(int(v) for v in pixel) for pixel in picture[[0, 1], [1, 0]]] == [(213, 94, 0), (255, 255, 255)]
+    assert (paint(truth, PALETTE)[0, 1] == PALETTE[1]).all()
+    assert (paint(truth, PALETTE)[1, 0] == 255).all()
+
+
+def test_panels_of_different_sizes_are_a_remark_not_an_end(tmp_path):
+    folder = write_run(tmp_path / "runs")
+    for path in (folder / "panels").glob("*.prediction.png"):
+        Image.new("P", (3, 3)).save(path)
+    write(build(tmp_path / "runs"), tmp_path / "out", TEMPLATES)
+    assert "no pictures: the truth is (64, 96), the prediction (3, 3)" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_file_names_cannot_leave_the_folder():
+    assert slug("../../x y") == "_.._x_y"
+    assert slug("") == "_"
+
+
+def test_an_empty_folder_gives_a_report_that_says_so(tmp_path):
+    write(build(tmp_path / "none"), tmp_path / "out", TEMPLATES)
+    assert "There are no finished runs yet" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_a_missing_template_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"table\.tex\.j2: no such template"):
+        compose(build(tmp_path), "latex", tmp_path)
+
+
+def test_figures_of_many_methods_stay_readable(tmp_path):
+    grid = params(method=[f"baselines/m{i}" for i in range(30)], split=["1_16", "1_4"], seed=[0])
+    write_grid(tmp_path / "runs", grid.grid, images=3, panels=1)
+    write(build(tmp_path / "runs", grid), tmp_path / "out", TEMPLATES)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "figures show the first 24 of 30 methods" in text
+    assert "Predictions of the first 8 of 30 methods" in text
+
+
+@pytest.mark.slow
+def test_two_thousand_runs_are_rendered(tmp_path):
+    grid = params(split=["1_30", "1_16", "1_8", "1_4"], method=["baselines/supervised"], seed=list(range(500)))
+    write_grid(tmp_path / "runs", grid.grid, images=3, panels=0)
+    report = reports.build(tmp_path / "runs", grid, resamples=100)
+    write(report, tmp_path / "out", TEMPLATES)
+    assert len(report.compared) == 2000
+    assert (tmp_path / "out" / "index.html").read_text().count('<tr id="r') == 2000
+
+
+def test_the_stage_writes_the_report(tmp_path):
+    write_run(tmp_path / "runs")
+    call = [sys.executable, "-m", "pipelines.report", str(tmp_path / "runs"), str(tmp_path / "out")]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
+    cells = load(Params, ROOT / "params.yaml").grid
+    total = len(cells.dataset) * len(cells.split) * len(cells.method) * len(cells.seed)
+    assert f"of {total} declared runs" in " ".join(done.stdout.split())
+    assert (tmp_path / "out" / "index.html").is_file()
+
+
+def invoke(*arguments):
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_command_prints_one_format(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    write_run(tmp_path / "runs")
+    done = invoke("--runs", tmp_path / "runs", "--format", "latex", "--reference", "supervised")
+    assert done.exit_code == 0
+    assert done.stdout.startswith(r"% Needs \usepackage{booktabs,siunitx}")
+    done = invoke("--runs", tmp_path / "runs", "--format", "csv", "--out", tmp_path / "deep" / "table.csv")
+    assert done.exit_code == 0
+    assert (tmp_path / "deep" / "table.csv").read_text().startswith("dataset,split,method,seed,status")
+
+
+def test_the_command_refuses_an_unknown_reference_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    done = invoke("--runs", tmp_path, "--reference", "baselines/supervized")
+    assert done.exit_code == 2
+    assert "did you mean 'baselines/supervised'?" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["html", "markdown", "latex"])
+def test_a_method_whose_teacher_was_scored_is_marked(tmp_path, kind):
+    for method in ("baselines/supervised", "baselines/u2pl"):
+        write_run(tmp_path, method=method, panels=0)
+    grid = params(method=["baselines/supervised", "baselines/u2pl"], split=["1_16"], seed=[0])
+    text = compose(build(tmp_path, grid), kind, TEMPLATES)
+    assert text.count("teacher scored") == 1
+    assert "student scored" not in text

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from rc2l_bench.errors import BenchError
+from rc2l_bench.run.store import Run
+
+CPU = torch.device("cpu")
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from rc2l_bench.run.store import Run
+with Run(Path(sys.argv[1]), "f").lock():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def state(step: int) -> dict:
+    tensor = torch.randn(50, 50, generator=torch.Generator().manual_seed(step))
+    return {
+        "step": step,
+        "method": {"a": tensor, "b": torch.tensor(step)},
+        "record": {"list": [(1, 0.5)], "none": None},
+    }
+
+
+def newest(run: Run) -> Path:
+    return sorted(run.folder.glob("*.ckpt"))[-1]
+
+
+def step_of(run: Run) -> int | None:
+    found = run.load(CPU)
+    return found["step"] if found else None
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run(tmp_path / "runs", "f")
+
+
+@pytest.fixture
+def saved(run) -> Run:
+    for step in (10, 20, 30):
+        run.save(step, state(step))
+    return run
+
+
+def test_a_run_that_has_not_begun_has_no_checkpoint(run):
+    assert run.load(CPU) is None
+    assert not run.complete
+    assert not run.folder.exists()
+
+
+def test_the_newest_checkpoint_is_loaded_as_it_was_saved(saved):
+    found, wanted = saved.load(CPU), state(30)
+    assert torch.equal(found["method"]["a"], wanted["method"]["a"])
+    assert found["method"]["b"] == 30
+    assert found["record"] == wanted["record"]
+
+
+def test_two_checkpoints_are_kept(saved):
+    assert sorted(file.name for file in saved.folder.iterdir()) == ["step-00000020.ckpt", "step-00000030.ckpt"]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(saved, share):
+    path = newest(saved)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    assert step_of(saved) == 20
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("place", [0, 31, 32, 100, -1])
+def test_a_flipped_bit_falls_back_to_the_checkpoint_before(saved, place):
+    path = newest(saved)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert step_of(saved) == 20
+
+
+def test_when_all_checkpoints_are_damaged_the_run_begins_again(saved):
+    for path in saved.folder.glob("*.ckpt"):
+        path.write_bytes(b"x" * 100)
+    assert step_of(saved) is None
+    assert not list(saved.folder.glob("*.ckpt"))
+
+
+def test_a_foreign_pickle_is_not_executed(run, tmp_path):
+    import hashlib
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "evil"),)
+
+    content = pickle.dumps(Evil(), protocol=2)
+    run.folder.mkdir(parents=True)
+    (run.folder / "step-00000001.ckpt").write_bytes(hashlib.sha256(content).digest() + content)
+    with pytest.raises(BenchError, match="not a checkpoint of this suite"):
+        run.load(CPU)
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_others_alone(saved, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        saved.save(40, state(40))
+    monkeypatch.undo()
+    assert step_of(saved) == 30
+    assert len(list(saved.folder.iterdir())) == 2
+
+
+def test_what_a_killed_process_left_is_not_taken_for_a_checkpoint(saved):
+    (saved.folder / "step-00000040.ckpt.123.tmp").write_bytes(b"half")
+    assert step_of(saved) == 30
+
+
+def test_what_a_killed_process_left_is_swept_away(saved):
+    (saved.folder / "step-00000040.ckpt.123.tmp").write_bytes(b"half")
+    (saved.folder / ".result.abc").mkdir()
+    (saved.folder / ".result.abc/metrics.json").touch()
+    with saved.lock():
+        names = sorted(path.name for path in saved.folder.iterdir())
+    assert names == ["lock", "step-00000020.ckpt", "step-00000030.ckpt"]
+
+
+@contextmanager
+def held(run: Run) -> Iterator[subprocess.Popen[str]]:
+    """Another process is on the run."""
+    root = str(run.folder.parent)
+    with subprocess.Popen([sys.executable, "-c", HOLD, root], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory) -> Iterator[Run]:
+    """A run that another process is on."""
+    run = Run(tmp_path_factory.mktemp("taken"), "f")
+    with held(run):
+        yield run
+
+
+def test_a_second_process_is_told_that_the_run_is_taken(taken):
+    with pytest.raises(BenchError, match="another process is on this run"), taken.lock():
+        pytest.fail("entered")
+
+
+def test_the_other_processes_of_the_same_training_pass_the_lock(taken):
+    with taken.lock(owner=False), pytest.raises(BenchError, match="another process"), taken.lock():
+        pass
+
+
+def test_other_runs_are_not_locked(taken):
+    other = Run(taken.folder.parent, "g")
+    with other.lock():
+        assert (other.folder / "lock").is_file()
+
+
+def test_a_killed_process_does_not_hold_its_lock(run):
+    with held(run) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        with run.lock():
+            assert process.returncode == -signal.SIGKILL
+
+
+def test_the_lock_is_released_after_an_error(run):
+    with pytest.raises(ValueError, match="x"), run.lock():
+        raise ValueError("x")
+    with run.lock():
+        pass
+
+
+def write_result(folder: Path) -> None:
+    (folder / "metrics.json").write_text("{}")
+    (folder / "panels").mkdir()
+    (folder / "panels/0.png").write_bytes(b"png")
+
+
+def test_a_finished_run_is_complete_and_has_no_checkpoints(saved):
+    saved.finish(write_result)
+    assert saved.complete
+    assert [path.name for path in saved.folder.iterdir()] == ["result"]
+
+
+def test_a_result_that_cannot_be_written_leaves_the_checkpoints(saved):
+    def fail(folder: Path) -> None:
+        write_result(folder)
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        saved.finish(fail)
+    assert not saved.complete
+    assert step_of(saved) == 30
+    assert not list(saved.folder.glob(".result*"))
+
+
+def test_materialising_copies_the_result(saved, tmp_path):
+    saved.finish(write_result)
+    saved.materialise(tmp_path / "a/b/out")
+    assert (tmp_path / "a/b/out/panels/0.png").read_bytes() == b"png"
+    assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["out"]
+
+
+def test_materialising_replaces_what_was_there(saved, tmp_path):
+    (tmp_path / "out/old").mkdir(parents=True)
+    saved.finish(write_result)
+    saved.materialise(tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "panels"]
+
+
+def test_changing_the_copy_leaves_the_result_alone(saved, tmp_path):
+    saved.finish(write_result)
+    saved.materialise(tmp_path / "out")
+    (tmp_path / "out/metrics.json").write_text("changed")
+    assert (saved.result / "metrics.json").read_text() == "{}"
+
+
+def test_materialising_that_fails_leaves_the_old_files(saved, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/old").touch()
+    saved.finish(write_result)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        saved.materialise(tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "runs"]

@@ -1,0 +1,291 @@
+"""The loop, in one process. What happens to it when it is killed: see test_resume."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import tiny_data
+import torch
+from lightning_fabric import Fabric
+
+from rc2l_bench.config import Runtime
+from rc2l_bench.errors import BenchError
+from rc2l_bench.methods.contract import Method, MethodConfig, build, load_config
+from rc2l_bench.metrics import areas_of, mean_iou
+from rc2l_bench.run.evaluate import Evaluation
+from rc2l_bench.run.hardware import open_fabric
+from rc2l_bench.run.store import Run
+from rc2l_bench.run.train import PARTS, Feed, Record, Trainer, build_optimiser, evaluation_steps, learning_rate
+from rc2l_bench.types import Batch
+
+METHODS = ("baselines/supervised", "baselines/mean_teacher")
+STEPS = 7
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """Stands for a power cut."""
+
+
+def runtime(**changes) -> Runtime:
+    return Runtime.model_validate_json(json.dumps(tiny_data.RUNTIME | changes))
+
+
+@pytest.fixture(scope="module")
+def fabric() -> Iterator[Fabric]:
+    yield open_fabric(runtime())
+    torch.use_deterministic_algorithms(False)
+
+
+def batch_of(step: int) -> Batch:
+    generator = torch.Generator().manual_seed(step)
+    image = torch.rand(2, 3, 32, 32, generator=generator)
+    label = (image.mean(1) > 0.5).long() + (image[:, 0] > 0.9).long()
+    return Batch(
+        image=image, label=label, weak=image.flip(0), strong=image.flip(-1)[None], box=torch.zeros(1, 2, 32, 32).bool(),
+        valid=torch.ones(2, 32, 32).bool(),
+    )  # fmt: skip
+
+
+def score(method: Method) -> Evaluation:
+    assert not torch.is_inference_mode_enabled()
+    with torch.no_grad():
+        method.eval()
+        prediction = method.predict(batch_of(1000).image).argmax(1)
+        method.train()
+    counts = torch.stack([torch.bincount(3 * batch_of(1000).label[i].flatten() + prediction[i].flatten(), minlength=9)
+                          for i in range(2)])  # fmt: skip
+    return Evaluation(ids=["a", "b"], confusion=counts.view(2, 3, 3).int().numpy())
+
+
+def feed(stop: int | None = None, seen: list[int] | None = None, augment=lambda step, _: batch_of(step)) -> Feed:
+    def batches(start: int) -> Iterator[int]:
+        yield from range(start, 10**6)
+
+    def watch(record: Record) -> None:
+        if seen is not None:
+            seen.append(record.step)
+
+    def evaluate(method: Method) -> Evaluation:
+        return score(method)
+
+    def augmented(step: int, number: int) -> Batch:
+        assert step == number, "the loader and the loop count alike"
+        if step == stop:
+            raise Stopped
+        return augment(step, number)
+
+    return Feed(batches=batches, augment=augmented, evaluate=evaluate, watch=watch)
+
+
+def trainer(fabric: Fabric, method: str = METHODS[0], run: Run | None = None, every: int = 1, **changes) -> Trainer:
+    protocol = tiny_data.protocol(**{"steps": STEPS, **changes})
+    torch.manual_seed(1)
+    made = build(method, load_config(method), protocol, 3)
+    found = Trainer(fabric, made, protocol, runtime(checkpoint_every=every, log_every=3), seed=5)
+    state = run.load(torch.device("cpu")) if run else None
+    if state is not None:
+        found.restore(state)
+    return found
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    run = Run(tmp_path, "f")
+    run.folder.mkdir()
+    return run
+
+
+def timeless(record: Record) -> dict:
+    return {name: value for name, value in vars(record).items() if "seconds" not in name}
+
+
+def test_the_learning_rate_falls_by_the_poly_rule():
+    optimiser = tiny_data.protocol(optimiser={"lr": 0.5, "power": 0.9}).optimiser
+    assert learning_rate(optimiser, 0, 10) == 0.5
+    assert learning_rate(optimiser, 4, 10) == pytest.approx(0.5 * 0.6**0.9)
+    assert learning_rate(optimiser, 9, 10) > 0
+
+
+def test_power_zero_keeps_the_learning_rate():
+    optimiser = tiny_data.protocol(optimiser={"lr": 0.5, "power": 0.0}).optimiser
+    assert {learning_rate(optimiser, step, 10) for step in range(10)} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("steps", "evaluations", "after"),
+    [(100, 4, {25, 50, 75, 100}), (10, 3, {4, 7, 10}), (5, 1, {5}), (3, 10, {1, 2, 3}), (1, 1, {1})],
+)
+def test_evaluations_are_evenly_spaced_and_the_last_is_at_the_end(steps, evaluations, after):
+    assert evaluation_steps(steps, evaluations) == after
+
+
+def test_heads_learn_faster_than_backbones(fabric):
+    method = trainer(fabric).method
+    optimiser = build_optimiser(method, tiny_data.protocol(optimiser={"head_lr": 10.0}).optimiser)
+    assert [group["lr_scale"] for group in optimiser.param_groups] == [1.0, 10.0]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_the_optimiser_is_the_one_of_the_protocol(fabric, name, kind):
+    config = tiny_data.protocol(optimiser={"name": name, "momentum": 0.8, "weight_decay": 0.25}).optimiser
+    optimiser = build_optimiser(trainer(fabric).method, config)
+    assert type(optimiser) is kind
+    group = optimiser.param_groups[0]
+    assert group["weight_decay"] == 0.25
+    assert group.get("momentum", group.get("betas", [0])[0]) == 0.8
+
+
+def test_training_lowers_the_loss(fabric, run):
+    tool = trainer(fabric, steps=25)
+    tool.fit(feed(), run)
+    assert tool.record.history[-1]["loss"] < 0.9 * tool.record.history[0]["loss"]
+
+
+def test_the_learning_rates_in_the_optimiser_are_those_of_the_step(fabric, run):
+    seen = []
+
+    def augment(step: int, _: int) -> Batch:
+        seen.append([group["lr"] for group in tool.optimiser.param_groups])
+        return batch_of(step)
+
+    tool = trainer(fabric)
+    tool.fit(feed(augment=augment), run)
+    for step in range(STEPS - 1):
+        rate = learning_rate(tool.protocol.optimiser, step, STEPS)
+        assert seen[step + 1] == [rate, 2 * rate]
+
+
+def test_a_feed_sees_every_step_once_and_every_number_of_steps_done(fabric, run):
+    seen: list[int] = []
+    trainer(fabric).fit(feed(seen=seen), run)
+    assert seen == list(range(1, STEPS + 1))
+
+
+def test_the_history_has_a_row_at_every_mark_and_evaluation(fabric, run):
+    tool = trainer(fabric)
+    last = tool.fit(feed(), run)
+    assert [(row["step"], row["miou"] is None) for row in tool.record.history] == [
+        (3, False),
+        (5, False),
+        (6, True),
+        (7, False),
+    ]
+    assert list(tool.record.history[0]) == ["step", "lr", "loss", "supervised", "miou"]
+    assert tool.record.history[-1]["miou"] == mean_iou(areas_of(last.confusion.sum(0)))
+    assert [step for step, _ in tool.record.evaluations] == [3, 5, 7]
+
+
+def test_a_row_is_the_mean_of_the_losses_since_the_last_one(fabric, run):
+    losses = []
+
+    class Counting(Method):
+        """Its loss is what it is told."""
+
+        def __init__(self) -> None:
+            super().__init__(MethodConfig(views=tiny_data.views()), tiny_data.protocol(), 3)
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def losses(self, batch: Batch, progress: float) -> dict[str, torch.Tensor]:  # noqa: ARG002
+            losses.append(progress)
+            return {"a": self.weight * 0 + len(losses), "b": self.weight * 0 + 0.5}
+
+        def deployed(self) -> torch.nn.Module:
+            return torch.nn.Identity()
+
+    tool = Trainer(fabric, Counting(), tiny_data.protocol(steps=STEPS), runtime(log_every=2), 0)
+    tool.fit(feed(), run)
+    rows = {row["step"]: (row["a"], row["b"], row["loss"]) for row in tool.record.history}
+    assert rows == {2: (1.5, 0.5, 2.0), 3: (3.0, 0.5, 3.5), 4: (4.0, 0.5, 4.5), 5: (5.0, 0.5, 5.5),
+                    6: (6.0, 0.5, 6.5), 7: (7.0, 0.5, 7.5)}  # fmt: skip
+    assert losses == [step / STEPS for step in range(STEPS)]
+
+
+def test_a_loss_that_is_no_number_ends_the_training_in_one_line(fabric, run):
+    tool = trainer(fabric, optimiser={"lr": 1e30, "clip": 0.0, "name": "sgd"})
+    with pytest.raises(
+        BenchError, match=r"^loss '(loss|supervised)' is (nan|inf) before step \d: lower the learning rate$"
+    ):
+        tool.fit(feed(), run)
+
+
+def test_gradients_are_clipped_to_the_norm(fabric, run):
+    def moved(clip: float) -> float:
+        tool = trainer(fabric, steps=1, optimiser={"name": "sgd", "lr": 1.0, "clip": clip, "head_lr": 1.0,
+                                                   "momentum": 0.0, "weight_decay": 0.0})  # fmt: skip
+        before = torch.cat([p.detach().flatten().clone() for p in tool.method.parameters()])
+        tool.fit(feed(), run)
+        return float((torch.cat([p.detach().flatten() for p in tool.method.parameters()]) - before).norm())
+
+    free = moved(0.0)
+    assert moved(free / 10) == pytest.approx(free / 10, rel=1e-3)
+    assert moved(free * 10) == pytest.approx(free, rel=1e-5)
+
+
+def test_checkpoints_come_as_often_as_asked_and_never_at_the_end(fabric, run):
+    steps = []
+    save = run.save
+
+    def note(step: int, state: dict) -> None:
+        steps.append(step)
+        save(step, state)
+
+    run.save = note
+    trainer(fabric, every=2, steps=8).fit(feed(), run)
+    assert steps == [2, 4, 6]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_cut_off_at_any_step_continues_to_the_bit(fabric, tmp_path, method):
+    whole = Run(tmp_path, "whole")
+    straight = trainer(fabric, method, every=100)
+    wanted = straight.fit(feed(), whole)
+    cut = Run(tmp_path, "cut")
+    for stop in (1, 2, 4, 5, 6):
+        with pytest.raises(Stopped):
+            trainer(fabric, method, cut).fit(feed(stop=stop), cut)
+    last = trainer(fabric, method, cut)
+    assert last.record.step == 6
+    found = last.fit(feed(), cut)
+    assert np.array_equal(found.confusion, wanted.confusion)
+    assert timeless(last.record) == timeless(straight.record)
+    for (name, one), other in zip(straight.method.state_dict().items(), last.method.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_a_checkpoint_that_is_older_continues_to_the_bit_too(fabric, tmp_path):
+    """Steps that were done after the last checkpoint are done again."""
+    straight = trainer(fabric)
+    straight.fit(feed(), Run(tmp_path, "whole"))
+    cut = Run(tmp_path, "cut")
+    with pytest.raises(Stopped):
+        trainer(fabric, run=cut, every=3).fit(feed(stop=5), cut)
+    last = trainer(fabric, run=cut, every=3)
+    assert last.record.step == 3
+    last.fit(feed(), cut)
+    assert timeless(last.record) == timeless(straight.record)
+    assert all(torch.equal(a, b) for a, b in zip(straight.method.parameters(), last.method.parameters(), strict=True))
+
+
+def test_the_seed_of_the_cell_moves_the_dropout(fabric, tmp_path):
+    def final(seed: int) -> torch.Tensor:
+        tool = trainer(fabric)
+        tool.seed = seed
+        tool.fit(feed(), Run(tmp_path, str(seed)))
+        return torch.cat([p.detach().flatten() for p in tool.method.parameters()])
+
+    assert not torch.equal(final(1), final(2))
+
+
+def test_time_is_counted_in_parts(fabric, run):
+    tool = trainer(fabric)
+    tool.fit(feed(), run)
+    record = tool.record
+    assert set(record.part_seconds) == set(PARTS)
+    assert len(record.step_seconds) == STEPS
+    assert sum(record.part_seconds.values()) <= sum(record.step_seconds) <= record.seconds
+    assert 0 < record.other_seconds < record.seconds
+    assert all(math.isfinite(value) and value > 0 for value in record.part_seconds.values())
