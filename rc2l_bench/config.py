@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rc2l_bench.errors import UsageError
+from rc2l_bench.recipes import write_out
 from rc2l_bench.schema import Model as Model
 from rc2l_bench.schema import load as load
 
@@ -35,24 +36,13 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 MethodId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+(@\w+)?$")]
 
 
-class Ablation(Model):
-    """The cells of `rc2l-bench ablate`: the product of four lists."""
+class Grid(Model):
+    """Cells: the product of four lists. A method may be a variant, `baselines/cps@plain`."""
 
     dataset: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
     split: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
     method: Annotated[list[MethodId], Field(min_length=1), AfterValidator(_different)]
     seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_different)]
-
-
-class Grid(Ablation):
-    """The cells that `dvc repro` runs; their stages depend on files, so methods have no variants here."""
-
-    @field_validator("method")
-    @classmethod
-    def _is_plain(cls, methods: list[str]) -> list[str]:
-        if variants := [method for method in methods if "@" in method]:
-            raise ValueError(f"'{variants[0]}' is a variant: run it with `rc2l-bench run`, or put it under ablation")
-        return methods
 
 
 class SplitConfig(Model):
@@ -246,28 +236,37 @@ class Runtime(Model):
 class Params(Model):
     """params.yaml."""
 
+    grid: Grid
     grids: dict[str, Grid]
     """Named grids to choose from."""
-    grid: Grid
-    ablation: Ablation
+    ablation: Grid
     split: SplitConfig
     shard: ShardConfig
     runtime: Runtime
-    recipes: dict[str, Protocol] = Field(default_factory=dict)
-    """Named protocols to choose from."""
     protocol: dict[str, Protocol]
     """By dataset; a dataset without one of its own uses `default`."""
+    recipes: dict[str, Protocol] = Field(default_factory=dict)
+    """Named protocols to choose from."""
+
+    @classmethod
+    def prepare(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Write out the recipes; see `write_out`."""
+        return write_out(data)
 
     def protocol_of(self, dataset: str) -> Protocol:
-        """The protocol of a dataset.
+        """The protocol of a dataset; see `protocol_name`."""
+        return self.protocol[self.protocol_name(dataset)]
+
+    def protocol_name(self, dataset: str) -> str:
+        """The key of `protocol` that a dataset uses: its own name, else `default`.
 
         Raises:
             UsageError: neither the dataset nor `default` is there.
         """
-        found = self.protocol.get(dataset) or self.protocol.get("default")
-        if found is None:
-            raise UsageError(f"params.yaml: protocol has neither '{dataset}' nor 'default': add one of them")
-        return found
+        for name in (dataset, "default"):
+            if name in self.protocol:
+                return name
+        raise UsageError(f"params.yaml: protocol has neither '{dataset}' nor 'default': add one of them")
 
 
 class MixConfig(Model):

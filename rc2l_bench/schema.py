@@ -21,6 +21,15 @@ class Model(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    @classmethod
+    def prepare(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Rewrite what a file holds before it is checked; a ValueError is told like one of the check itself.
+
+        Not a validator of pydantic: what one returns is no longer JSON to it, and strict mode then refuses lists for
+        tuples.
+        """
+        return data
+
 
 M = TypeVar("M", bound=Model)
 
@@ -102,6 +111,10 @@ def check(model: type[M], data: Any, path: Path) -> M:  # noqa: ANN401 - YAML ho
     """
     if not isinstance(data, dict):
         raise UsageError(f"{path}: expected keys and values, got {type(data).__name__}")
+    try:
+        data = model.prepare(data)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
     try:
         # Through JSON, because strict mode takes a list for a tuple there and nowhere else.
         text = json.dumps(data)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
-    "", "config", "console", "errors", "files", "schema", "sources", "variants",
+    "", "config", "console", "errors", "files", "recipes", "schema", "sources", "variants",
     "data", "data.datasets", "data.datasets.base", "data.index", "losses", "methods", "nets", "nets.weights",
     "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.store",
 )}  # fmt: skip
@@ -61,15 +61,34 @@ def sources(*modules: str) -> dict[str, Path]:
 
 
 def digest_sources(method: str) -> str:
-    """sha256 of the source of all modules that make the numbers of a method.
+    """sha256 of what all modules that make the numbers of a method execute.
 
     Args:
         method: id, for instance `baselines/cps`.
     """
     digest = hashlib.sha256()
     for module, file in sources("rc2l_bench.run.runner", method.replace("/", ".")).items():
-        digest.update(f"{module}\n".encode() + file.read_bytes())
+        digest.update(f"{module}\n{executed(file)}\n".encode())
     return digest.hexdigest()
+
+
+def executed(file: Path) -> str:
+    """The syntax tree of a module without docstrings, comments and positions: equal for files that do the same.
+
+    A statement that is only a string does nothing, so docstrings and the strings under constants are left out. A
+    docstring that a program reads (`__doc__`) would be missed; no module that makes numbers reads one.
+    """
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if isinstance(block, list):
+                setattr(node, name, [statement for statement in block if not _is_string(statement)])
+    return ast.unparse(tree)  # unlike `ast.dump`, the same for several versions of Python
+
+
+def _is_string(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def digest_file(path: Path) -> str:

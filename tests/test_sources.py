@@ -68,6 +68,38 @@ def test_what_a_method_imports_is_part_of_its_digest_and_only_of_its(project):
     assert second[1] == first[1]
 
 
+COMMENTED = '''"""Another docstring."""
+
+# A comment.
+a = 1
+"""What a is."""
+
+
+def double(x):
+    """Twice x."""
+    return 2 * x  # two
+'''
+PLAIN = "a = 1\ndef double(x):\n    return (2*x)\n"
+
+
+def test_docstrings_comments_and_layout_do_not_change_a_digest(project):
+    (project / "two.py").write_text(COMMENTED)
+    before = digest_sources("baselines/two")
+    (project / "two.py").write_text(PLAIN)
+    assert digest_sources("baselines/two") == before
+
+
+@pytest.mark.parametrize(
+    "change", [("2*x", "3*x"), ("a = 1", "a = 2"), ("def double", "def twice"), ("return", "x += 1; return"),
+               ("2*x", "'2'*x")],
+)  # fmt: skip
+def test_what_is_executed_changes_a_digest(project, change):
+    (project / "two.py").write_text(PLAIN)
+    before = digest_sources("baselines/two")
+    (project / "two.py").write_text(PLAIN.replace(*change))
+    assert digest_sources("baselines/two") != before
+
+
 def test_the_modules_that_make_numbers_are_part_of_every_digest():
     found = sources("rc2l_bench.run.runner", "baselines.supervised")
     wanted = {

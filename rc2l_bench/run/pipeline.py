@@ -16,7 +16,6 @@ from typing import Any
 from rc2l_bench.errors import UsageError
 from rc2l_bench.files import write_atomically
 from rc2l_bench.run.process_pool import run_modules
-from rc2l_bench.variants import base_of
 
 CELL_STAGES = ("fetch", "catalog", "split", "pool", "label", "train")
 STAMPS = Path(".rc2l/stages")
@@ -162,13 +161,11 @@ def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
 
 
 def _stage(name: str, spec: Mapping[str, Any], item: Mapping[str, str]) -> Stage:
-    # A variant has no file of its own: it depends on those of its method.
-    base = {**item, "method": base_of(item["method"])}
     command = shlex.split(_fill(spec["cmd"], item))
     return Stage(
         name=name,
         command=[sys.executable, *command[1:]],
-        deps=[Path(path) for path in _names(spec.get("deps"), base)],
-        params=list(_names(spec.get("params"), base)),
+        deps=[Path(path) for path in _names(spec.get("deps"), item)],
+        params=list(_names(spec.get("params"), item)),
         outs=[Path(path) for path in _names(spec.get("outs"), item)],
     )

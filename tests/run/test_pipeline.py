@@ -174,9 +174,11 @@ def test_a_stage_runs_the_python_that_runs_now():
     assert {one.command[0] for one in cell_stages(ITEM, tiny_data.ROOT)} == {sys.executable}
 
 
-def test_the_train_stage_names_the_yaml_of_its_method():
-    train = cell_stages(ITEM, tiny_data.ROOT)[-1]
-    assert "baselines/supervised.yaml:" in train.params
+@pytest.mark.parametrize("method", ["baselines/cps", "baselines/cps@plain", "rc2l_bench/methods/rc2l@rmc"])
+def test_the_train_stage_watches_the_files_of_its_method_and_of_a_variant(method):
+    train = cell_stages({**ITEM, "method": method}, tiny_data.ROOT)[-1]
+    assert any(Path(method).is_relative_to(folder) for folder in train.deps)
+    assert train.outs == [Path(f"runs/shapes/1_16/{method}/seed0")]
     assert train.outs == [Path("runs/shapes/1_16/baselines/supervised/seed0")]
 
 
