@@ -93,12 +93,6 @@ def test_variants_that_are_no_changes_by_name_are_refused(cps, text):
         read_config("baselines/cps@plain")
 
 
-def test_a_variant_depends_on_the_files_of_its_method():
-    train = cell_stages(ITEM, tiny_data.ROOT)[-1]
-    assert Path("baselines/cps.py") in train.deps
-    assert "baselines/cps.yaml:" in train.params
-
-
 def test_a_variant_has_a_folder_of_its_own():
     train = cell_stages(ITEM, tiny_data.ROOT)[-1]
     assert train.outs == [Path("runs/shapes/1_16/baselines/cps@plain/seed0")]
