@@ -9,6 +9,7 @@ import typer
 from rc2l_bench.console import guarded
 from rc2l_bench.run.cell import is_first_process, open_cell
 from rc2l_bench.run.store import Run
+from rc2l_bench.variants import method_of
 
 STORE = Path(".rc2l/runs")
 
@@ -20,13 +21,13 @@ def main(dataset: str, split: str, method: str, seed: int, shards: Path, plan: P
     Args:
         dataset: name.
         split: name.
-        method: id, for instance `baselines/cps`.
+        method: id as it is spelled in paths, for instance `baselines/cps` or `baselines/cps+plain`.
         seed: of initialisation, order and augmentation.
         shards: folder with `pool`, `val`, `test` and `labelled/<split>`.
         plan: what the stage `split` wrote.
         out: where the result is wanted.
     """
-    cell = open_cell(dataset, split, method, seed, shards, plan)
+    cell = open_cell(dataset, split, method_of(method), seed, shards, plan)
     provenance = cell.provenance()
     run = Run(STORE, provenance["fingerprint"])
     with run.lock(owner=is_first_process()):

@@ -10,6 +10,7 @@ from rc2l_bench.errors import UsageError
 from rc2l_bench.recipes import write_out
 from rc2l_bench.schema import Model as Model
 from rc2l_bench.schema import load as load
+from rc2l_bench.variants import MARK, file_name_of, method_of
 
 T = TypeVar("T")
 
@@ -33,15 +34,19 @@ Count = Annotated[int, Field(ge=1)]
 Size = Annotated[int, Field(ge=8, le=8192)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-MethodId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+(@\w+)?$")]
+MethodId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+([@+]\w+)?$")]
+
+
+def _by_id(methods: list[str]) -> list[str]:
+    return _different([method_of(method) for method in methods])
 
 
 class Grid(Model):
-    """Cells: the product of four lists. A method may be a variant, `baselines/cps@plain`."""
+    """Cells: the product of four lists. A method may be a variant, `baselines/cps+plain`, see `variants.FILE_MARK`."""
 
     dataset: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
     split: Annotated[list[Name], Field(min_length=1), AfterValidator(_different)]
-    method: Annotated[list[MethodId], Field(min_length=1), AfterValidator(_different)]
+    method: Annotated[list[MethodId], Field(min_length=1), AfterValidator(_by_id)]
     seed: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1), AfterValidator(_different)]
 
 
@@ -245,12 +250,21 @@ class Params(Model):
     runtime: Runtime
     protocol: dict[str, Protocol]
     """By dataset; a dataset without one of its own uses `default`."""
-    recipes: dict[str, Protocol] = Field(default_factory=dict)
+    recipes: dict[str, Protocol]
     """Named protocols to choose from."""
 
     @classmethod
     def prepare(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Write out the recipes; see `write_out`."""
+        """Write out the recipes; see `write_out`.
+
+        Raises:
+            ValueError: a recipe is unknown or circular, or the grid has a name that DVC cannot read.
+        """
+        grid = data.get("grid")
+        methods = grid.get("method") if isinstance(grid, dict) else None
+        for method in methods if isinstance(methods, list) else []:
+            if MARK in str(method):
+                raise ValueError(f"grid.method: write {file_name_of(method)} for {method}: DVC reads @ in its own way")
         return write_out(data)
 
     def protocol_of(self, dataset: str) -> Protocol:

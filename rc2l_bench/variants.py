@@ -15,8 +15,12 @@ from rc2l_bench.sources import module_file
 MARK = "@"
 HOME = "rc2l_bench/methods"
 """Where the methods of the package itself lie; those of the checkout lie in `baselines`."""
+FILE_MARK = "+"
+"""What stands for the mark in params.yaml and in paths: DVC takes an @ in the name of a stage for its own."""
 VARIANTS = "variants"
 """The key of a method's yaml that holds, by name, what a variant changes."""
+TUNE = "tune"
+"""The key of a method's yaml that holds the ranges of the numbers that are tuned."""
 
 
 def base_of(method: str) -> str:
@@ -27,6 +31,16 @@ def base_of(method: str) -> str:
 def variant_of(method: str) -> str:
     """The variant of an id; empty for the method as its yaml has it."""
     return method.partition(MARK)[2]
+
+
+def file_name_of(method: str) -> str:
+    """Spell an id as params.yaml and paths do: `baselines/cps+plain`."""
+    return method.replace(MARK, FILE_MARK)
+
+
+def method_of(file_name: str) -> str:
+    """Give the id that `file_name_of` has spelled."""
+    return file_name.replace(FILE_MARK, MARK)
 
 
 def method_yaml(method: str) -> Path:
@@ -84,7 +98,7 @@ def read_config(method: str) -> Any:  # noqa: ANN401 - YAML holds anything
     content = read_yaml(file)
     if not isinstance(content, dict):
         return content
-    own = {key: value for key, value in content.items() if key != VARIANTS}
+    own = {key: value for key, value in content.items() if key not in (VARIANTS, TUNE)}
     return _changed(own, changes, f"{file}: {VARIANTS}.{variant_of(method)}")
 
 

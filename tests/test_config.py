@@ -87,8 +87,13 @@ def test_an_absurd_grid_is_refused_by_name(tmp_path, key, value):
 
 
 def test_a_variant_may_stand_in_the_grid(tmp_path):
-    tiny_data.write_yaml(tmp_path / "params.yaml", tiny_data.params(grid={"method": ["baselines/cps@plain"]}))
+    tiny_data.write_yaml(tmp_path / "params.yaml", tiny_data.params(grid={"method": ["baselines/cps+plain"]}))
     assert load(Params, tmp_path / "params.yaml").grid.method == ["baselines/cps@plain"]
+
+
+def test_a_variant_that_dvc_cannot_read_is_spelled_for_the_user(tmp_path):
+    message = refused(tmp_path, grid={"method": ["baselines/cps@plain"]})
+    assert message == "grid.method: write baselines/cps+plain for baselines/cps@plain: DVC reads @ in its own way"
 
 
 def test_an_unknown_key_of_a_protocol_names_the_nearest(tmp_path):

@@ -95,8 +95,8 @@ def test_variants_that_are_no_changes_by_name_are_refused(cps, text):
 
 def test_a_variant_has_a_folder_of_its_own():
     train = cell_stages(ITEM, tiny_data.ROOT)[-1]
-    assert train.outs == [Path("runs/shapes/1_16/baselines/cps@plain/seed0")]
-    assert train.command[5] == "baselines/cps@plain"
+    assert train.outs == [Path("runs/shapes/1_16/baselines/cps+plain/seed0")]
+    assert train.command[5] == "baselines/cps+plain"
 
 
 def test_a_variant_is_another_run_of_the_same_source(tmp_path, monkeypatch):

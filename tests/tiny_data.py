@@ -129,7 +129,7 @@ def params(**changes: Any) -> dict[str, Any]:
     base = {
         "grids": {}, "grid": cell, "ablation": cell, "split": {"seed": 0, "policy": "balanced"},
         "shard": {"samples_per_shard": 64},
-        "runtime": RUNTIME, "protocol": {"default": PROTOCOL},
+        "runtime": RUNTIME, "protocol": {"default": PROTOCOL}, "recipes": {},
     }  # fmt: skip
     return merged(base, changes)
 

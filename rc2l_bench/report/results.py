@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from rc2l_bench.metrics import Floats, areas_of, mean_iou
+from rc2l_bench.variants import method_of
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -143,7 +144,7 @@ def _folders(root: Path) -> Iterator[tuple[Cell, Path]]:
         dataset, split, *method, leaf = folder.relative_to(root).parts
         seed = leaf.removeprefix("seed")
         if method and seed.isdecimal() and folder.is_dir():
-            yield Cell(dataset, split, "/".join(method), int(seed)), folder
+            yield Cell(dataset, split, method_of("/".join(method)), int(seed)), folder
 
 
 def _read(cell: Cell, folder: Path, remarks: list[Remark]) -> FinishedRun:

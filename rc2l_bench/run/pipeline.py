@@ -16,6 +16,7 @@ from typing import Any
 from rc2l_bench.errors import UsageError
 from rc2l_bench.files import write_atomically
 from rc2l_bench.run.process_pool import run_modules
+from rc2l_bench.variants import file_name_of
 
 CELL_STAGES = ("fetch", "catalog", "split", "pool", "label", "train")
 STAMPS = Path(".rc2l/stages")
@@ -161,6 +162,7 @@ def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
 
 
 def _stage(name: str, spec: Mapping[str, Any], item: Mapping[str, str]) -> Stage:
+    item = {**item, "method": file_name_of(item["method"])}
     command = shlex.split(_fill(spec["cmd"], item))
     return Stage(
         name=name,

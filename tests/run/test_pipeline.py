@@ -16,7 +16,7 @@ from rc2l_bench.errors import UsageError
 from rc2l_bench.run import pipeline
 from rc2l_bench.run.pipeline import Stage, carry_out_cells, cell_stages
 from rc2l_bench.schema import read_yaml
-from rc2l_bench.variants import find_methods, resolve_method
+from rc2l_bench.variants import file_name_of, find_methods, resolve_method
 
 pytestmark = pytest.mark.usefixtures("own_servers")
 
@@ -178,7 +178,7 @@ def test_a_stage_runs_the_python_that_runs_now():
 def test_the_train_stage_watches_the_files_of_its_method_and_of_a_variant(method):
     train = cell_stages({**ITEM, "method": method}, tiny_data.ROOT)[-1]
     assert any(Path(method).is_relative_to(folder) for folder in train.deps)
-    assert train.outs == [Path(f"runs/shapes/1_16/{method}/seed0")]
+    assert train.outs == [Path(f"runs/shapes/1_16/{file_name_of(method)}/seed0")]
 
 
 def test_every_parameter_of_the_stages_is_there():
