@@ -8,10 +8,8 @@ import typer
 
 from rc2l_bench.console import guarded
 from rc2l_bench.run.cell import is_first_process, open_cell
-from rc2l_bench.run.store import Run
+from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.variants import method_of
-
-STORE = Path(".rc2l/runs")
 
 
 @guarded

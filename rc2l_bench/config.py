@@ -10,7 +10,11 @@ from rc2l_bench.errors import UsageError
 from rc2l_bench.recipes import write_out
 from rc2l_bench.schema import Model as Model
 from rc2l_bench.schema import load as load
+from rc2l_bench.tuning import TuningConfig
 from rc2l_bench.variants import MARK, file_name_of, method_of
+
+TUNING = "tuning-"
+"""What the name of a dataset's tuning images begins with."""
 
 T = TypeVar("T")
 
@@ -55,6 +59,8 @@ class SplitConfig(Model):
 
     seed: Annotated[int, Field(ge=0)]
     """Seed of the one permutation that all generated splits of a dataset share."""
+    held_out: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training images that `tuning-<dataset>` holds out and scores; drawn by hashing (seed, id)."""
     policy: Literal["uniform", "balanced"]
     """`uniform`: the first images of the permutation; `balanced`: every class appears whenever possible."""
 
@@ -246,6 +252,8 @@ class Params(Model):
     """Named grids to choose from."""
     ablation: Grid
     split: SplitConfig
+    tuning: dict[str, TuningConfig]
+    """By dataset; a dataset without an entry of its own uses `default`."""
     shard: ShardConfig
     runtime: Runtime
     protocol: dict[str, Protocol]
@@ -268,8 +276,25 @@ class Params(Model):
         return write_out(data)
 
     def protocol_of(self, dataset: str) -> Protocol:
-        """The protocol of a dataset; see `protocol_name`."""
-        return self.protocol[self.protocol_name(dataset)]
+        """The protocol of a dataset; see `protocol_name`. That of its tuning images is a shorter one, scored once."""
+        base = dataset.removeprefix(TUNING)
+        protocol = self.protocol[self.protocol_name(base)]
+        if base == dataset:
+            return protocol
+        steps = max(1, round(protocol.steps * self.tuning_of(base).budget))
+        evaluation = protocol.eval.model_copy(update={"evaluations": 1})
+        return protocol.model_copy(update={"steps": steps, "eval": evaluation})
+
+    def tuning_of(self, dataset: str) -> TuningConfig:
+        """How a dataset is tuned.
+
+        Raises:
+            UsageError: neither the dataset nor `default` is there.
+        """
+        found = self.tuning.get(dataset) or self.tuning.get("default")
+        if found is None:
+            raise UsageError(f"params.yaml: tuning has neither '{dataset}' nor 'default': add one of them")
+        return found
 
     def protocol_name(self, dataset: str) -> str:
         """The key of `protocol` that a dataset uses: its own name, else `default`.

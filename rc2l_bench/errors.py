@@ -18,6 +18,18 @@ class UsageError(BenchError):
     exit_code = 2
 
 
+class DivergedError(BenchError):
+    """A loss is no longer finite.
+
+    Attributes:
+        seconds: of training that were spent.
+    """
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 def suggest(name: str, options: Iterable[str]) -> str:
     """Names what could have been meant.
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ VARIANTS = "variants"
 """The key of a method's yaml that holds, by name, what a variant changes."""
 TUNE = "tune"
 """The key of a method's yaml that holds the ranges of the numbers that are tuned."""
+UNTUNED = "untuned"
+"""The variant that every method has: its yaml as it is, without what tuning chose."""
 
 
 def base_of(method: str) -> str:
@@ -79,7 +82,7 @@ def changes_of(method: str) -> dict[str, Any]:
     Raises:
         UsageError: there is no such method or variant.
     """
-    if MARK not in method:
+    if variant_of(method) == UNTUNED or MARK not in method:
         return {}
     known, name = variants_of(method), variant_of(method)
     if name not in known:
@@ -88,18 +91,30 @@ def changes_of(method: str) -> dict[str, Any]:
     return changes
 
 
-def read_config(method: str) -> Any:  # noqa: ANN401 - YAML holds anything
-    """A method's yaml with the changes of its variant, as it stands there: not checked yet.
+def read_config(method: str, tuned: Mapping[str, float] | None = None) -> Any:  # noqa: ANN401 - YAML holds anything
+    """A method's yaml with tuned numbers and the changes of its variant, as it stands there: not checked yet.
+
+    Args:
+        method: id, with or without a variant.
+        tuned: numbers by name, `weights.smc`; a variant that changes one of them has the last word.
 
     Raises:
-        UsageError: there is no such method or variant, or a variant changes a key that is not there.
+        UsageError: there is no such method or variant, or a key that is changed is not there.
     """
     file, changes = method_yaml(method), changes_of(method)
     content = read_yaml(file)
     if not isinstance(content, dict):
         return content
     own = {key: value for key, value in content.items() if key not in (VARIANTS, TUNE)}
+    for name, value in (tuned or {}).items():
+        own = _changed(own, _nested(name, value), f"{file}: tuned")
     return _changed(own, changes, f"{file}: {VARIANTS}.{variant_of(method)}")
+
+
+def _nested(name: str, value: float) -> dict[str, Any]:
+    """`a.b` and 1 become {a: {b: 1}}."""
+    first, _, rest = name.partition(".")
+    return {first: _nested(rest, value) if rest else value}
 
 
 def _changed(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:

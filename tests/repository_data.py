@@ -40,7 +40,7 @@ def write_photos(root: Path, count: int = 14) -> None:
 
 def write_checkout(root: Path, **changes: Any) -> None:
     """A checkout whose grid is one cell of `blobs`; everything that dvc.yaml names is there."""
-    for name in ("rc2l_bench", "baselines", "pipelines", "splits", "reports"):
+    for name in ("rc2l_bench", "baselines", "pipelines", "splits", "reports", "tuned"):
         shutil.copytree(tiny_data.ROOT / name, root / name, ignore=IGNORED)
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(tiny_data.ROOT / name, root)

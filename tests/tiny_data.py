@@ -51,6 +51,10 @@ RUNTIME: dict[str, Any] = {
     "device": "cpu", "devices": 1, "precision": "32-true", "threads": 1, "deterministic": True, "workers": 0,
     "cache_mb": 16, "checkpoint_every": 2, "log_every": 5,
 }  # fmt: skip
+TUNING: dict[str, Any] = {
+    "trials": 2, "sampler": "quasi_random", "seed": 0, "lr": {"low": 0.25, "high": 8.0, "log": True}, "own": 3,
+    "split": "1_2", "budget": 0.5,
+}  # fmt: skip
 VIEWS = {
     "strong": 2,
     "recolour": True,
@@ -127,7 +131,8 @@ def params(**changes: Any) -> dict[str, Any]:
     """params.yaml, with changes."""
     cell = {"dataset": ["tiny"], "split": ["1_4"], "method": ["baselines/supervised"], "seed": [0]}
     base = {
-        "grids": {}, "grid": cell, "ablation": cell, "split": {"seed": 0, "policy": "balanced"},
+        "grids": {}, "grid": cell, "ablation": cell,
+        "split": {"seed": 0, "policy": "balanced", "held_out": 0.25}, "tuning": {"default": TUNING},
         "shard": {"samples_per_shard": 64},
         "runtime": RUNTIME, "protocol": {"default": PROTOCOL}, "recipes": {},
     }  # fmt: skip

@@ -17,10 +17,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from rc2l_bench import __version__
-from rc2l_bench.cli import cost, data, report, split
+from rc2l_bench.cli import cost, data, report, split, tune
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
+from rc2l_bench.run.process_pool import count_jobs
 from rc2l_bench.variants import find_methods, method_yaml, resolve_method, variants_of
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ app.add_typer(data.app, name="data", help="Data sets: fetch, status, verify, add
 app.add_typer(split.app, name="split", help="Splits: make, import, describe, compare.")
 app.command()(report.report)
 app.command()(cost.cost)
+app.command()(tune.tune)
 
 
 Jobs = Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many as there are cores for.")]
@@ -75,9 +77,8 @@ def ablate(jobs: Jobs = 1) -> None:
 
 def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:
     """Brings cells up to date and shows their results; ends with the exit code of the first that failed."""
-    trainings = jobs or max(1, (os.cpu_count() or 1) // threads)
     try:
-        codes = carry_out_cells(items, trainings)
+        codes = carry_out_cells(items, count_jobs(jobs, threads))
     except KeyboardInterrupt:  # the stages that were running have said so
         raise typer.Exit(130) from None
     if failed := [code for code in codes if code != 0]:

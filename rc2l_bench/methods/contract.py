@@ -6,7 +6,7 @@ import copy
 import importlib
 import inspect
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -217,8 +217,16 @@ def load_class(method: str) -> type[Method]:
 
 def load_config(method: str) -> MethodConfig:
     """The numbers of a method, or of a variant: read from the yaml beside its module, and checked."""
-    cls = load_class(method)
-    return check(cls.Config, read_config(method), method_yaml(method))
+    return check_config(method, read_config(method))
+
+
+def check_config(method: str, config: Any) -> MethodConfig:  # noqa: ANN401 - YAML holds anything
+    """The typed form of what was read of a method's yaml.
+
+    Raises:
+        UsageError: a key or a value is wrong.
+    """
+    return check(load_class(method).Config, config, method_yaml(method))
 
 
 def build(method: str, config: MethodConfig, protocol: Protocol, num_classes: int) -> Method:

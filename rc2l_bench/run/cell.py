@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,7 @@ from rc2l_bench.data.shards import Shards
 from rc2l_bench.errors import BenchError
 from rc2l_bench.nets.weights import find_weights
 from rc2l_bench.sources import digest_file, digest_sources, fingerprint
+from rc2l_bench.tuning import LEARNING_RATE, chosen_for, own_numbers
 from rc2l_bench.variants import base_of, read_config
 
 NUMERIC = ("torch", "torchvision", "timm", "kornia", "kornia_rs", "numpy", "scipy")
@@ -47,6 +49,11 @@ class RunInputs:
     seed: int
     params: Params
     config: Any
+    """The method's yaml as this run uses it, tuned numbers and the changes of a variant put in; read once."""
+    numbers: dict[str, float]
+    """Tuned numbers; empty for a run that is not tuned. See `rc2l_bench.tuning`."""
+    tuning: dict[str, Any]
+    """Where they come from, for run.json."""
     plan: dict[str, Any]
     pool: Shards
     labelled: Shards
@@ -54,9 +61,17 @@ class RunInputs:
     test: Shards | None
 
     @property
-    def protocol(self) -> Protocol:
-        """The protocol of the cell's data set."""
+    def declared(self) -> Protocol:
+        """The protocol of the cell's data set, equal for every method."""
         return self.params.protocol_of(self.dataset)
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol that is trained with: the declared one with the learning rate that tuning chose."""
+        if LEARNING_RATE not in self.numbers:
+            return self.declared
+        optimiser = self.declared.optimiser.model_copy(update={"lr": self.numbers[LEARNING_RATE]})
+        return self.declared.model_copy(update={"optimiser": optimiser})
 
     def provenance(self) -> dict[str, Any]:
         """run.json: the fingerprint, every part of it, and on what the run was carried out."""
@@ -75,7 +90,8 @@ class RunInputs:
                 "test": self.test.digest if self.test else None,
             },
             "dataset": self.val.index.dataset.model_dump(mode="json"),
-            "protocol": self.protocol.model_dump(mode="json"),
+            "protocol": self.declared.model_dump(mode="json"),
+            "tuning": {"numbers": self.numbers, **self.tuning},
             "weights": digest_file(weights) if weights else self.protocol.net.weights,
             "method_config": self.config,
             "runtime": self.params.runtime.model_dump(mode="json", exclude={"workers", "cache_mb", "checkpoint_every"}),
@@ -85,17 +101,48 @@ class RunInputs:
         return {"fingerprint": fingerprint(parts), **parts}
 
 
-def open_cell(dataset: str, split: str, method: str, seed: int, shards: Path, plan_file: Path) -> RunInputs:
-    """Reads everything that a cell needs."""
+def _tuned_numbers(method: str, dataset: str) -> tuple[dict[str, float], dict[str, Any]]:
+    """What tuning chose for a run, and what run.json says of it."""
+    chosen = chosen_for(method, dataset)
+    if chosen is None:
+        return {}, {"status": "untuned"}
+    return chosen.numbers, {"status": "tuned", "trials": chosen.trials, "study": chosen.study}
+
+
+def open_cell(
+    dataset: str,
+    split: str,
+    method: str,
+    seed: int,
+    shards: Path,
+    plan_file: Path,
+    trial: Mapping[str, float] | None = None,
+) -> RunInputs:
+    """Read everything that a cell needs.
+
+    Args:
+        dataset: name.
+        split: name.
+        method: id.
+        seed: of the cell.
+        shards: folder with `pool`, `val`, `test` and `labelled/<split>`.
+        plan_file: what the stage `split` wrote.
+        trial: numbers of a trial of `rc2l-bench tune`; None = those that tuning chose for the data set, if any.
+
+    Raises:
+        UsageError: a configuration is wrong.
+        BenchError: the stages of the data have to run again.
+    """
     params = load(Params, Path("params.yaml"))
+    numbers, tuning = _tuned_numbers(method, dataset) if trial is None else (dict(trial), {"status": "trial"})
     try:
         plan = json.loads(plan_file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BenchError(f"{plan_file}: not a split ({error}): delete it and run the stages again") from None
     test = Shards(shards / "test")
     cell = RunInputs(
-        dataset=dataset, split=split, method=method, seed=seed, params=params, config=read_config(method),
-        plan=plan,
+        dataset=dataset, split=split, method=method, seed=seed, params=params,
+        config=read_config(method, own_numbers(numbers)), numbers=numbers, tuning=tuning, plan=plan,
         pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split), val=Shards(shards / "val"),
         test=test if test.labelled else None,
     )  # fmt: skip

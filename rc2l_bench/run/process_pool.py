@@ -25,6 +25,11 @@ PRELOADED = ["kornia", "lightning_fabric", "safetensors.torch", "timm"]
 starts, as their digest in run.json does."""
 
 
+def count_jobs(wanted: int, threads: int) -> int:
+    """How many trainings run at a time: as many as wanted, or for 0 as many as there are cores for."""
+    return wanted or max(1, (os.cpu_count() or 1) // threads)
+
+
 def run_modules(calls: Sequence[Sequence[str]], jobs: int) -> Iterator[tuple[int, int]]:
     """Runs modules as `python -m` would, each in a process of its own.
 

@@ -16,7 +16,7 @@ from rc2l_bench.data.augment import Augmenter
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import UsageError
-from rc2l_bench.methods.contract import Method, build, load_class, load_config
+from rc2l_bench.methods.contract import Method, build, check_config, load_class
 from rc2l_bench.run import artifacts
 from rc2l_bench.run.allocations import measure_step
 from rc2l_bench.run.cell import RunInputs
@@ -36,7 +36,7 @@ class Wiring:
 
     def __init__(self, cell: RunInputs, fabric: Fabric) -> None:
         self.cell = cell
-        self.config = load_config(cell.method)
+        self.config = check_config(cell.method, cell.config)
         self.fabric = fabric
         self.share = {"rank": fabric.global_rank, "world": fabric.world_size}
         runtime = cell.params.runtime

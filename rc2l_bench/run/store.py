@@ -22,6 +22,8 @@ from rc2l_bench.files import replace_folder, write_atomically
 if TYPE_CHECKING:
     import torch
 
+STORE = Path(".rc2l/runs")
+"""Where runs are kept."""
 KEPT = 2
 """Checkpoints of a run that are kept: the newest, and one before it."""
 

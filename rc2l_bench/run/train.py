@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rc2l_bench.config import OptimiserConfig, Protocol, Runtime
 from rc2l_bench.draws import derive
-from rc2l_bench.errors import BenchError
+from rc2l_bench.errors import DivergedError
 from rc2l_bench.methods.contract import Method
 from rc2l_bench.metrics import areas_of, mean_iou
 from rc2l_bench.processes import synchronise
@@ -177,9 +177,8 @@ class Trainer:
         means = {name: total / count for name, total in zip(self.record.sums, sums.tolist(), strict=True)}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
-            raise BenchError(
-                f"loss '{bad[0]}' is {means[bad[0]]} before step {self.record.step}: lower the learning rate"
-            )
+            text = f"loss '{bad[0]}' is {means[bad[0]]} before step {self.record.step}: lower the learning rate"
+            raise DivergedError(text, self.record.seconds)
         rate = learning_rate(self.protocol.optimiser, self.record.step - 1, self.protocol.steps)
         order: Row = {"step": self.record.step, "lr": rate, "loss": means.pop("loss")}
         self.record.history.append(order | means | {"miou": miou})
@@ -227,7 +226,7 @@ class Trainer:
             The last evaluation.
 
         Raises:
-            BenchError: a loss is no longer finite.
+            DivergedError: a loss is no longer finite.
         """
         last: Evaluation | None = None
         batches = feed.batches(self.record.step)

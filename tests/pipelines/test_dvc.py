@@ -120,7 +120,7 @@ def seen_by_us(stage: Stage) -> tuple[str, set[str], set[str], set[str]]:
 def checkout(tmp_path_factory) -> Path:
     """A repository with the files of this one, on which nothing has run yet."""
     root = tmp_path_factory.mktemp("checkout")
-    for name in ("baselines", "pipelines", "rc2l_bench", "splits", "datasets"):
+    for name in ("baselines", "pipelines", "rc2l_bench", "splits", "datasets", "tuned"):
         shutil.copytree(ROOT / name, root / name, ignore=repository_data.IGNORED)
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, root)

@@ -6,6 +6,7 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from rc2l_bench.config import TUNING, Params, load
 from rc2l_bench.data.datasets.base import Dataset
 from rc2l_bench.errors import UsageError, suggest
 
@@ -20,15 +21,30 @@ def names() -> list[str]:
     return [*BUILT_IN, *sorted(path.stem for path in FOLDER.glob("*.yaml"))]
 
 
+def _load_tuning(name: str) -> Dataset:
+    """The images on which a data set is tuned: generated ones for `shapes`, else held-out training images."""
+    from rc2l_bench.data.datasets.held_out import HeldOut
+    from rc2l_bench.data.datasets.shapes import Shapes, TuningShapes
+
+    base = load_dataset(name)
+    if isinstance(base, Shapes):
+        return TuningShapes()
+    split = load(Params, Path("params.yaml")).split
+    return HeldOut(base, split.held_out, split.seed)
+
+
 def load_dataset(name: str) -> Dataset:
     """Finds a data set by its name.
 
     Args:
-        name: a built-in data set, or the stem of a file in the checkout's folder `datasets`.
+        name: a built-in data set, or the stem of a file in the checkout's folder `datasets`; `tuning-` before it
+            stands for the images that it is tuned on.
 
     Raises:
         UsageError: there is none of that name, or its yaml is wrong.
     """
+    if name.startswith(TUNING):
+        return _load_tuning(name.removeprefix(TUNING))
     if name in BUILT_IN:
         found = getattr(import_module(f"rc2l_bench.data.datasets.{name}"), BUILT_IN[name])()
         assert isinstance(found, Dataset)

@@ -15,34 +15,23 @@ from rc2l_bench.errors import BenchError
 from rc2l_bench.files import checksum, write_atomically
 
 COUNTS = {"train": 1024, "val": 256}
-SHA256 = "7957c151aa051fb94f9501af8d3b4b215452e3347b2d90590701c8070bbd9b93"
-"""Of all pixels, as `prepare` writes them."""
 
 _FILE = "shapes.bin"
 _CHUNK = 64  # Images at a time: the working set stays in the processor's cache.
 _RECORD = SIZE * SIZE * 4  # Bytes of one image and its mask.
 
 
-def _ids(part: str) -> list[str]:
-    return [f"{part}_{index:04d}" for index in range(COUNTS.get(part, 0))]
-
-
-def _records() -> Iterator[bytes]:
-    """All images in order of part and id: 64 · 64 · 3 bytes of colours, then 64 · 64 bytes of labels."""
-    names = [name for part in COUNTS for name in _ids(part)]
-    for start in range(0, len(names), _CHUNK):
-        for image, label in zip(*generate(names[start : start + _CHUNK]), strict=True):
-            yield image.tobytes() + label.tobytes()
-
-
-def _is_there(path: Path) -> bool:
-    return path.is_file() and checksum(path) == f"sha256:{SHA256}"
-
-
 class Shapes(Dataset):
-    """The generated data set."""
+    """The generated data set.
+
+    Attributes:
+        prefix: of the names of images; an image is drawn from its name, so other names are other images.
+        sha256: of all pixels, as `prepare` writes them.
+    """
 
     name = "shapes"
+    prefix = ""
+    sha256 = "7957c151aa051fb94f9501af8d3b4b215452e3347b2d90590701c8070bbd9b93"
     classes = ("background", "coin", "crate", "tent", "tyre", "star")
     palette = ((40, 40, 40), (214, 69, 65), (232, 196, 66), (76, 168, 92), (66, 122, 204), (170, 92, 190))
     canvas = (SIZE, SIZE)
@@ -55,18 +44,33 @@ class Shapes(Dataset):
             BenchError: this machine computes other pixels than the ones that results are published for.
         """
         target = raw / _FILE
-        if _is_there(target):
+        if self._is_there(target):
             return
-        pixels = b"".join(_records())
-        if (found := hashlib.sha256(pixels).hexdigest()) != SHA256:
-            raise BenchError(f"shapes: this machine computes pixels with sha256 {found}, expected {SHA256}: report it")
+        pixels = b"".join(self._records())
+        if (found := hashlib.sha256(pixels).hexdigest()) != self.sha256:
+            raise BenchError(
+                f"{self.name}: this machine computes pixels with sha256 {found}, expected {self.sha256}: report it"
+            )
         write_atomically(target, pixels)
+
+    def _ids(self, part: str) -> list[str]:
+        return [f"{self.prefix}{part}_{index:04d}" for index in range(COUNTS.get(part, 0))]
+
+    def _records(self) -> Iterator[bytes]:
+        """All images in order of part and id: 64 · 64 · 3 bytes of colours, then 64 · 64 bytes of labels."""
+        names = [name for part in COUNTS for name in self._ids(part)]
+        for start in range(0, len(names), _CHUNK):
+            for image, label in zip(*generate(names[start : start + _CHUNK]), strict=True):
+                yield image.tobytes() + label.tobytes()
+
+    def _is_there(self, path: Path) -> bool:
+        return path.is_file() and checksum(path) == f"sha256:{self.sha256}"
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """The samples of a part as PNGs, one at a time in memory; see `Dataset.samples`."""
         first = 0 if part == "train" else COUNTS["train"]
         with (raw / _FILE).open("rb") as file:
-            for index, name in enumerate(_ids(part)):
+            for index, name in enumerate(self._ids(part)):
                 if only is None or name in only:
                     file.seek((first + index) * _RECORD)
                     yield _sample(name, part, file.read(_RECORD))
@@ -77,8 +81,10 @@ class Shapes(Dataset):
         Raises:
             BenchError: the file is missing or differs.
         """
-        if not _is_there(raw / _FILE):
-            raise BenchError(f"{raw / _FILE}: not the pixels that were generated: run `rc2l-bench data fetch shapes`")
+        if not self._is_there(raw / _FILE):
+            raise BenchError(
+                f"{raw / _FILE}: not the pixels that were generated: run `rc2l-bench data fetch {self.name}`"
+            )
 
 
 def _sample(name: str, part: str, record: bytes) -> Sample:
@@ -93,3 +99,11 @@ def _sample(name: str, part: str, record: bytes) -> Sample:
         suffix="png",
         mask=encode_mask(label, stored=True),
     )
+
+
+class TuningShapes(Shapes):
+    """A second generated set, for `rc2l-bench tune`: as many images of the same kind, none of them shared."""
+
+    name = "tuning-shapes"
+    prefix = "tuning_"
+    sha256 = "7e75147a3f0486eeb63cc4854117e7f1a47d19d878f994197a294c34830691f7"

@@ -1,0 +1,55 @@
+"""One trial of `rc2l-bench tune`, in a process of its own: an ordinary run with numbers that a sampler chose.
+
+`python -m rc2l_bench.run.trial REQUEST.json`
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from rc2l_bench.console import guarded
+from rc2l_bench.errors import DivergedError
+from rc2l_bench.files import write_atomically
+from rc2l_bench.run.cell import is_first_process, open_cell
+from rc2l_bench.run.store import STORE, Run
+
+
+@guarded
+def main(request: Path) -> None:
+    """Carry out a trial, or look it up in the store, and write what came of it.
+
+    Args:
+        request: JSON with `dataset`, `split`, `method`, `seed`, `shards`, `plan`, `numbers`, and `answer`, the file to
+            write: `miou` (0 for a trial that diverged), `diverged`, `seconds`, `fingerprint`.
+    """
+    asked = json.loads(request.read_text(encoding="utf-8"))
+    cell = open_cell(
+        asked["dataset"], asked["split"], asked["method"], asked["seed"], Path(asked["shards"]), Path(asked["plan"]),
+        asked["numbers"],
+    )  # fmt: skip
+    provenance = cell.provenance()
+    run = Run(STORE, provenance["fingerprint"])
+    with run.lock(owner=is_first_process()):
+        answer = {"fingerprint": run.name, **_carry_out(cell, run, provenance)}
+        if is_first_process():
+            write_atomically(Path(asked["answer"]), json.dumps(answer, indent=1).encode())
+
+
+def _carry_out(cell: Any, run: Run, provenance: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - RunInputs
+    if not run.complete:
+        from rc2l_bench.run.runner import carry_out
+
+        try:
+            carry_out(cell, run, provenance)
+        except DivergedError as error:
+            # A trial that diverges has used its share of the budget: it counts, as the worst there is.
+            return {"miou": 0.0, "diverged": True, "seconds": error.seconds}
+    metrics, cost = (json.loads((run.result / f"{name}.json").read_text()) for name in ("metrics", "cost"))
+    return {"miou": metrics["miou"], "diverged": False, "seconds": cost["seconds"]}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
