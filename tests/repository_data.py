@@ -34,7 +34,7 @@ def write_photos(root: Path, count: int = 14) -> None:
         Image.fromarray(image).save(root / f"photos/p{number:02d}.png")
         Image.fromarray(mask).save(root / f"masks/p{number:02d}.png")
     described = {"images": "photos", "masks": "masks", "classes": ["ground", "bright", "dark"],
-                 "shares": {"val": 0.3, "test": 0.0, "seed": 0}}  # fmt: skip
+                 "shares": {"val": 0.3, "test": 0.0, "seed": 0}, "canvas": [40, 48]}  # fmt: skip
     (root / "datasets/blobs.yaml").write_text(json.dumps(described))
 
 

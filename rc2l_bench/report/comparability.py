@@ -58,7 +58,7 @@ def _split(run: FinishedRun) -> Json:
 
 
 def _method(run: FinishedRun) -> Json:
-    return {"method": run.record["method_config"]}
+    return {"method": run.record["method_config"], "tuning": run.record.get("tuning")}
 
 
 def _set_aside(

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 
 from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
+from rc2l_bench.report.results import tuning_by_method
 from rc2l_bench.report.stats import MOST_SEEDS, Estimate
+from rc2l_bench.variants import UNTUNED
 
 NOTHING = ""
 
@@ -90,9 +92,24 @@ def code(text: str) -> str:
 
 
 def weights_note(section: Section, method: str) -> str:
-    """Says so where the scored weights are not simply those that were trained: teacher scored."""
-    scored = section.scored(method)
-    return f"{scored} scored" if scored not in ("", "student") else NOTHING
+    """Say what a reader must know of a row: teacher scored; and, where rows differ in it, how it was tuned."""
+    scored, tuning = section.scored(method), tuning_by_method(section.runs)
+    notes = [f"{scored} scored"] if scored not in ("", "student") else []
+    notes += [tuning[method]] if len(set(tuning.values())) > 1 and method in tuning else []
+    return ", ".join(notes) or NOTHING
+
+
+def tuning_finding(section: Section) -> str:
+    """Say in one sentence how the rows of a section were tuned."""
+    found = tuning_by_method(section.runs)
+    kinds = sorted(set(found.values()))
+    if len(kinds) > 1:
+        names = short_names(section.methods)
+        parts = [f"{kind}: {', '.join(names[m] for m in found if found[m] == kind)}" for kind in kinds]
+        return f"Rows differ in how they were tuned ({'; '.join(parts)}): their differences are not the methods' alone."
+    if kinds == [UNTUNED]:
+        return "Not tuned: every row has the protocol's learning rate and its method's own numbers."
+    return f"Tuned alike, {kinds[0]} for every method on images that no number here has seen." if kinds else NOTHING
 
 
 def seeds_needed(group: SeedGroup) -> str:

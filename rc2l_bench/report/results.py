@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from rc2l_bench.metrics import Floats, areas_of, mean_iou
-from rc2l_bench.variants import method_of
+from rc2l_bench.variants import UNTUNED, method_of
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -249,3 +249,12 @@ def panels_of(run: FinishedRun) -> list[PanelFiles]:
         if truth.is_file() and prediction.is_file():
             found.append(PanelFiles(stem.partition("-")[2] or stem, image, truth, prediction))
     return found
+
+
+def tuning_by_method(runs: Iterable[FinishedRun]) -> dict[str, str]:
+    """How the methods of some runs were tuned, in a few words: `untuned`, or `16 trials`."""
+    parts = {run.cell.method: run.record.get("tuning") or {} for run in runs}
+    return {
+        method: f"{part.get('trials')} trials" if part.get("status") == "tuned" else UNTUNED
+        for method, part in parts.items()
+    }

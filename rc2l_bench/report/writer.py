@@ -24,6 +24,8 @@ from rc2l_bench.report.rendering import render
 from rc2l_bench.report.report import Report
 from rc2l_bench.report.results import Cell, FinishedRun, Remark, number
 from rc2l_bench.report.scaling_figure import Scaling, show_scaling
+from rc2l_bench.report.tuning_figure import draw_tuning
+from rc2l_bench.report.tuning_table import TuningSummary, summarise_tuning
 
 Format = Literal["html", "latex", "markdown", "csv"]
 FILES: Mapping[Format, str] = {
@@ -62,11 +64,13 @@ class Drawn(NamedTuple):
 
     Attributes:
         chapters: one for every section.
+        tuning: of every data set that was tuned, with its figure and the data of that.
         scaling: of the contrastive terms, and the data of its figure; None if it was not measured.
         remarks: those of the report, and what could not be drawn.
     """
 
     chapters: list[Chapter]
+    tuning: list[tuple[TuningSummary, FigureFile, str]]
     scaling: tuple[Scaling, str] | None
     remarks: list[Remark]
 
@@ -89,7 +93,12 @@ def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
     """One format as text."""
     if kind != "html":
         chapters = [_chapter(section, index, ()) for index, section in enumerate(report.sections)]
-        return _render(report, kind, templates, Drawn(chapters, None, list(report.remarks)))
+        return _render(
+            report,
+            kind,
+            templates,
+            Drawn(chapters, _tuning(report, None, remarks := list(report.remarks)), None, remarks),
+        )
     with tempfile.TemporaryDirectory() as name:
         return _render(report, kind, templates, _draw(report, Path(name), templates))
 
@@ -114,9 +123,24 @@ def _draw(report: Report, folder: Path, templates: Path) -> Drawn:
         pictures, unread = ([], []) if section.family else qualitative.draw(section, folder, stem)
         remarks += undrawn + unread
         chapters.append(_chapter(section, index, tuple((p, embed(folder, p)) for p in drawn + pictures)))
+    tuning = _tuning(report, folder, remarks)
     scaling, unread = show_scaling(templates.parent / SCALING, folder)
     shown = (scaling, embed(folder, scaling.picture)) if scaling else None
-    return Drawn(chapters, shown, list(dict.fromkeys(remarks + unread)))
+    return Drawn(chapters, tuning, shown, list(dict.fromkeys(remarks + unread)))
+
+
+def _tuning(report: Report, folder: Path | None, remarks: list[Remark]) -> list[tuple[TuningSummary, FigureFile, str]]:
+    """What tuning did for the data sets of a report; without a folder nothing is drawn."""
+    found = []
+    for dataset in dict.fromkeys(section.dataset for section in report.sections):
+        summary, wrong = summarise_tuning(dataset)
+        remarks += wrong
+        if summary and folder:
+            picture = draw_tuning(summary, folder)
+            found.append((summary, picture, embed(folder, picture)))
+        elif summary:
+            found.append((summary, FigureFile("", "", "", "svg"), ""))
+    return found
 
 
 def _chapter(section: Section, index: int, pictures: tuple[tuple[FigureFile, str], ...]) -> Chapter:
