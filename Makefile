@@ -54,4 +54,4 @@ scaling: $(READY)
 
 clean:
 	rm -rf data runs .rc2l reports/figures reports/metrics reports/curves reports/scaling
-	rm -f reports/index.html reports/report.md reports/results.csv reports/table.tex
+	rm -f reports/index.html reports/report.md reports/results.csv reports/table.tex reports/citations.bib

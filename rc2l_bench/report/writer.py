@@ -13,8 +13,9 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 
 from rc2l_bench.files import replace_folder, write_atomically
-from rc2l_bench.report import figures, qualitative
+from rc2l_bench.report import citations, figures, qualitative
 from rc2l_bench.report.ablation_table import Settings, settings
+from rc2l_bench.report.citations import cite, read_references
 from rc2l_bench.report.comparison import Key, Section
 from rc2l_bench.report.figures import FigureFile, class_table
 from rc2l_bench.report.formatting import short_names
@@ -34,6 +35,7 @@ FILES: Mapping[Format, str] = {
     "latex": "table.tex",
     "html": "index.html",
 }
+CITATIONS = "citations.bib"
 TEMPLATES = Path("reports/templates")
 SCALING = "scaling"
 """The folder beside the templates where `make scaling` puts what it measured."""
@@ -87,6 +89,7 @@ def write(report: Report, out: Path, templates: Path = TEMPLATES) -> None:
     replace_folder(out / "figures", lambda folder: drawn.append(_draw(report, folder, templates)))
     for kind, file in FILES.items():
         write_atomically(out / file, _render(report, kind, templates, drawn[0]).encode())
+    write_atomically(out / CITATIONS, f"{_citations(report, templates)}\n".encode())
 
 
 def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
@@ -108,9 +111,16 @@ def _render(report: Report, kind: Format, templates: Path, drawn: Drawn) -> str:
         return frame(report).to_csv(index=False, lineterminator="\n")
     values: dict[str, Any] = {"report": report, "Key": Key, **drawn._asdict()}
     known = read_figures(templates.parent / FILE)
+    values["citations"] = _citations(report, templates)
     values |= {"published": [match(section, known) for section in report.sections]}
     values |= {"provenance": trace(report), "resamples": report.resamples}
     return render(templates, f"{FILES[kind]}.j2", **values).rstrip() + "\n"
+
+
+def _citations(report: Report, templates: Path) -> str:
+    """BibTeX of the suite and of every method that a report shows."""
+    methods = [method for section in report.sections for method in section.methods]
+    return cite(methods, read_references(templates.parent / citations.FILE))
 
 
 def _draw(report: Report, folder: Path, templates: Path) -> Drawn:
