@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True)
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turns what a user can cause into one line on stderr and an exit code: 1 failed, 2 wrong use, 130 Ctrl-C."""
+    # Read once, when torch is imported, so it has to be there before: without it every process of a training with
+    # several prints a paragraph on parameters without a gradient, which a warm-up makes on purpose.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         yield
     except BenchError as error:

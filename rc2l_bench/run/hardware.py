@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 import resource
@@ -13,6 +14,9 @@ from typing import Any
 import psutil
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from rc2l_bench.config import Runtime
@@ -65,6 +69,14 @@ def keep_memory() -> None:
         return  # Not glibc: slower, nothing else.
 
 
+def choose_launcher() -> ClusterEnvironment:
+    """Who starts the processes of a training: torchrun where it did, else this process.
+
+    Left to itself, Fabric takes any Slurm variable for a launch by srun and waits for processes that nobody starts.
+    """
+    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
+
+
 def open_fabric(runtime: Runtime) -> Fabric:
     """Device, precision and processes.
 
@@ -86,9 +98,13 @@ def open_fabric(runtime: Runtime) -> Fabric:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # A method may leave a branch out for some steps (a warm-up), so that its parameters get no gradient there. Buffers
     # are equal in all processes, because batch norm and memories look at all of them.
-    ddp = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    ddp = DDPStrategy(find_unused_parameters=True, forward_sync_buffers=False)
     strategy = ddp if runtime.devices > 1 else "auto"
-    fabric = Fabric(accelerator=device, devices=runtime.devices, precision=runtime.precision, strategy=strategy)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = Fabric(
+        accelerator=device, devices=runtime.devices, precision=runtime.precision, strategy=strategy,
+        plugins=[choose_launcher()],
+    )  # fmt: skip
     fabric.launch()
     if fabric.world_size != runtime.devices:
         raise BenchError(f"runtime.devices: {runtime.devices} processes wanted, {fabric.world_size} were started")

@@ -20,7 +20,7 @@ from rc2l_bench.report import report as reports
 from rc2l_bench.report.formatting import duration, p_value, ratio, short_names, signed
 from rc2l_bench.report.qualitative import errors_of, paint
 from rc2l_bench.report.rendering import escape_markdown, escape_tex
-from rc2l_bench.report.writer import FILES, compose, slug, write
+from rc2l_bench.report.writer import CITATIONS, FILES, compose, slug, write
 
 TEMPLATES = ROOT / "reports" / "templates"
 HOSTILE = "bad/<img src=x onerror=alert(1)>&\"'_%$#{}~^\\|[é]😀--`*"
@@ -74,7 +74,7 @@ def page(written):
 
 def test_all_files_are_there_and_nothing_half_written(written):
     names = {path.name for path in written[1].iterdir()}
-    assert names == {*FILES.values(), "figures"}
+    assert names == {*FILES.values(), CITATIONS, "figures"}
     figures = {path.name for path in (written[1] / "figures").iterdir()}
     for name in ("labels", "cost", "classes", "curves"):
         assert {f"shapes-{name}.{suffix}" for suffix in ("svg", "pdf", "png")} <= figures
