@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from rc2l_bench.config import Protocol
 from rc2l_bench.losses.matching import SetLossConfig
-from rc2l_bench.losses.region_losses import set_loss
+from rc2l_bench.losses.set_loss import set_loss
 from rc2l_bench.methods.contract import Method, MethodConfig
 from rc2l_bench.nets.region_net import RegionNet
 from rc2l_bench.types import Batch

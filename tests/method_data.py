@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,10 @@ def make(method: str, changes: dict[str, Any] | None = None, seed: int = 0, **pr
 def without_unlabelled_loss(method: str) -> dict[str, Any]:
     """The changes of its config that switch off what a method learns from unlabelled images."""
     fields = load_config(method).model_dump()
-    return {"weight": 0.0} if "weight" in fields else {f"weights.{name}": 0.0 for name in fields["weights"]}
+    for name in ("weight", "alpha"):
+        if name in fields:
+            return {name: 0.0}
+    return {f"weights.{name}": 0.0 for name in fields["weights"]}
 
 
 def make_scenes(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,3 +160,19 @@ def train(method: Method, steps: int, batches: list[Batch], optimiser: str = "sg
     """Steps from the first on; the losses of each."""
     state = optimiser_of(method, optimiser)
     return [step(method, state, batches[i % len(batches)], i, steps) for i in range(steps)]
+
+
+@cache
+def learned_regions() -> dict[str, torch.Tensor]:
+    """Weights of a region network that tells the classes apart."""
+    method = make("baselines/supervised_region")
+    train(method, 60, [make_batch(method, seed) for seed in range(6)], "adamw")
+    return method.student.state_dict()
+
+
+def make_learned(name: str, changes: dict[str, Any]) -> Method:
+    """A method whose student and teacher have learned something."""
+    method = make(name, changes)
+    method.student.load_state_dict(learned_regions())
+    method.teacher.net.load_state_dict(learned_regions())
+    return method

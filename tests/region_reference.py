@@ -1,4 +1,4 @@
-"""Slow, obvious forms of the set loss and of the four losses: loops over images, regions and queries, float64."""
+"""Slow, obvious forms of regions and of the set loss: loops over images, regions and queries, float64."""
 
 from __future__ import annotations
 
@@ -31,26 +31,6 @@ def focal(logits, target):
     return out
 
 
-def mean_over_images(per_image):
-    """Mean over regions, then over the images that have any."""
-    means = [sum(values) / len(values) for values in per_image if values]
-    return sum(means) / len(means) if means else 0.0
-
-
-def matched(match):
-    return [[(j, q) for j, q in enumerate(row) if q >= 0] for row in match]
-
-
-def rmc(mask, target, match, temperature):
-    images = []
-    for b, pairs in enumerate(matched(match)):
-        images.append([])
-        for j, q in pairs:
-            scores = np.array([dice(mask[b, i], target[b, j]) / temperature for i in range(mask.shape[1])])
-            images[-1].append(-math.log(softmax(scores)[q]))
-    return mean_over_images(images)
-
-
 def pool(features, mask):
     """One mask, one image: features (D, h, w), mask (h, w)."""
     total = np.zeros(len(features))
@@ -59,52 +39,6 @@ def pool(features, mask):
             total += mask[y, x] * features[:, y, x]
     mean = total / mask.sum()
     return mean / np.linalg.norm(mean)
-
-
-def rfc(student, teacher, label, present, match, temperature, scope, positives):
-    images = []
-    for b, pairs in enumerate(matched(match)):
-        images.append([])
-        reach = [b] if scope == "image" else range(len(label))
-        others = [(a, n) for a in reach for n in range(label.shape[1]) if present[a, n]]
-        for j, _ in pairs:
-            similar = {n: student[b, j] @ teacher[n] / temperature for n in others}
-            negative = [similar[n] for n in others if label[n] != label[b, j]]
-            chosen = [(b, j)] if positives == "matched" else [n for n in others if label[n] == label[b, j]]
-            values = [-math.log(softmax(np.array([similar[n], *negative]))[0]) for n in chosen]
-            images[-1].append(sum(values) / len(values))
-    return mean_over_images(images)
-
-
-def rcc(logits, target, match, no_object):
-    images = []
-    for b, pairs in enumerate(matched(match)):
-        total, weight, taken = 0.0, 0.0, set()
-        for j, q in pairs:
-            prob = softmax(logits[b, q])
-            total -= sum(target[b, j, k] * math.log(prob[k]) for k in range(target.shape[2]))
-            weight += 1
-            taken.add(q)
-        for q in set(range(logits.shape[1])) - taken:
-            total -= no_object * math.log(softmax(logits[b, q])[-1])
-            weight += no_object
-        images.append([total / weight] if pairs else [])
-    return mean_over_images(images)
-
-
-def smc(student, teacher, classes, valid, form):
-    images = []
-    for b in range(len(student)):
-        images.append([])
-        for k in np.flatnonzero(classes[b]):
-            s, t = student[b, k][valid[b]], teacher[b, k][valid[b]]
-            if form == "dice":
-                images[-1].append(1 - dice(s, t))
-            elif form == "bce":
-                images[-1].append(-(t * np.log(s) + (1 - t) * np.log(1 - s)).mean())
-            else:
-                images[-1].append(((s - t) ** 2).mean())
-    return mean_over_images(images)
 
 
 def semantic(logits, mask):

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
+from rc2l_bench.losses.pseudo_regions import merge_classes
 from rc2l_bench.losses.region_losses import (
-    of_query,
+    add_up,
+    mask_consistency,
+    members,
     region_class_consistency,
     region_feature_contrast,
     region_mask_contrast,
-    semantic_mask_consistency,
+    unite,
 )
-from rc2l_bench.losses.regions import Regions, mask_probability, number_regions, pool, semantic_map
+from rc2l_bench.losses.regions import Regions, bounded, mask_probability, number_regions, of_query
 
 K = 4
+UNIONS = ["max", "any", "sum", "semantic"]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
 
 class Scene:
-    """A student's prediction and a teacher's regions, at random; image 1 has no region."""
+    """A student's prediction and a teacher's regions, at random; image 1 has no region, image 2 one, image 3 two.
 
-    def __init__(self, seed=0, images=4, queries=6, height=7, width=8, dim=5, dtype=torch.float32, regions=3):
+    The first two regions of an image are of one class where `twins` is set.
+    """
+
+    def __init__(self, seed=0, *, images=4, queries=6, side=7, dtype=torch.float32, regions=3, twins=False):
         g = torch.Generator().manual_seed(seed)
         self.logits = (torch.randn(images, queries, K + 1, generator=g) * 2).to(dtype).requires_grad_()
-        self.mask = (torch.randn(images, queries, height, width, generator=g) * 3).to(dtype).requires_grad_()
-        self.features = torch.randn(images, dim, height, width, generator=g).to(dtype).requires_grad_()
-        self.teacher = torch.randn(images, dim, height, width, generator=g)
-        index = torch.randint(-1, regions, (images, height, width), generator=g)
+        self.mask = (torch.randn(images, queries, side, side + 1, generator=g) * 3).to(dtype).requires_grad_()
+        self.features = torch.randn(images, 5, side, side + 1, generator=g).to(dtype).requires_grad_()
+        self.teacher = torch.randn(images, 5, side, side + 1, generator=g)
+        self.semantic = torch.rand(images, K, side, side + 1, generator=g)
+        index = torch.randint(-1, regions, (images, side, side + 1), generator=g)
         index[1:2] = -1
-        probability = torch.rand(images, regions, K, generator=g).softmax(-1)
-        self.semantic = torch.rand(images, K, height, width, generator=g)
-        self.regions: Regions = number_regions(index, probability, index >= 0)
+        index[2:3] = index[2:3].clamp(max=0)
+        index[3:4] = index[3:4].clamp(max=1)
+        order = torch.stack([torch.randperm(K, generator=g)[:regions] for _ in range(images)])
+        if twins:
+            order[:, 1] = order[:, 0]
+        probability = torch.nn.functional.one_hot(order, K).float()
+        self.regions: Regions = number_regions(index, probability, (index >= 0) | (index < 0).flip(2))
         order = torch.rand(images, queries, generator=g).argsort(1)[:, : self.regions.present.shape[1]]
         self.match = order.where(self.regions.present, -1)
 
@@ -37,35 +51,51 @@ class Scene:
         return [self.logits, self.mask, self.features]
 
     def m(self):
-        return mask_probability(self.mask, self.regions.valid)
+        """Masks of the matched queries."""
+        return mask_probability(of_query(self.mask, self.match), self.regions.valid)
 
-    def rmc(self, temperature=0.3):
-        return region_mask_contrast(self.m(), self.regions.mask(), self.match, temperature)
+    def add(self, value, over_regions="sum"):
+        return add_up(value, self.match >= 0, over_regions)
 
-    def rfc(self, temperature=0.3, scope="batch", positives="matched"):
-        student = of_query(pool(self.features, self.m()), self.match)
-        teacher = pool(self.teacher, self.regions.mask())
-        regions = self.regions
-        return region_feature_contrast(
-            student, teacher, regions.label, regions.present, self.match, temperature, scope, positives
-        )
+    def rmc(self, temperature=0.7, overlap="dice", **how):
+        return self.add(region_mask_contrast(self.m(), self.regions.mask(), self.match, temperature, overlap), **how)
 
-    def rcc(self, no_object=0.1):
-        return region_class_consistency(self.logits, self.regions.probability, self.match, no_object)
+    def rfc(self, temperature=0.3, **how):
+        target = self.regions.mask()
+        return self.add(region_feature_contrast(self.features, self.m(), target, self.match, temperature), **how)
 
-    def smc(self, form="dice"):
-        student = semantic_map(self.logits.float(), self.m())
-        return semantic_mask_consistency(student, self.semantic, self.regions.classes(), self.regions.valid, form)
+    def rcc(self, **how):
+        return self.add(region_class_consistency(self.logits, self.regions.label, self.match), **how)
+
+    def smc(self, union="max", focal=20.0, dice=1.0, over_regions="sum"):
+        regions, logits = self.regions, bounded(self.logits)
+        merged, count = merge_classes(regions)
+        member = members(logits, regions.label, merged.label, self.match)
+        united = unite(bounded(self.mask), logits, member, merged.label, union)
+        terms = mask_consistency(united, merged.mask(), regions.valid, focal, dice)
+        return add_up(terms, count, over_regions)
+
+    def consistency(self, focal=20.0, dice=1.0, **how):
+        mine = bounded(of_query(self.mask, self.match))
+        return self.add(mask_consistency(mine, self.regions.mask(), self.regions.valid, focal, dice), **how)
 
     def loss(self, name):
-        return getattr(self, name)()
+        """One of `LOSSES`; `smc any` names a union."""
+        name, _, union = name.partition(" ")
+        return self.smc(union) if union else getattr(self, name)()
 
-    def arrays(self):
-        """What the references take, in float64."""
-        regions = self.regions
-        return (
-            self.logits.detach().double().numpy(),
-            self.m().detach().double().numpy(),
-            regions.mask().double().numpy(),
-            self.match.numpy(),
-        )
+    def images(self):
+        """What `paper_reference` takes, in float64."""
+        regions, arrays = self.regions, [x.detach().double().numpy() for x in self.leaves()]
+        masks, found = regions.mask().numpy(), []
+        for b, (logits, mask, features) in enumerate(zip(*arrays, strict=True)):
+            segments = [
+                (int(regions.label[b, i]), masks[b, i], int(q) if (q := self.match[b, i]) >= 0 else None)
+                for i in np.flatnonzero(regions.present[b].numpy())
+            ]
+            image = {"logits": logits, "mask": mask, "features": features, "segments": segments}
+            found.append(image | {"valid": regions.valid[b].numpy()})
+        return found
+
+
+LOSSES = ["rmc", "rfc", "rcc", "consistency", *(f"smc {how}" for how in UNIONS)]

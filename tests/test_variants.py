@@ -42,7 +42,8 @@ def test_every_variant_of_the_checkout_is_valid_and_differs_from_its_method(meth
 
 def test_a_variant_changes_what_it_names_and_nothing_else():
     base, changed = read_config("rc2l_bench/methods/rc2l"), read_config("rc2l_bench/methods/rc2l@rmc")
-    assert changed["weights"] == {"rmc": base["weights"]["rmc"], "rfc": 0.0, "rcc": 0.0, "smc": 0.0}
+    others = dict.fromkeys(("rfc", "rcc", "smc", "mask"), 0.0)
+    assert changed["weights"] == {"rmc": base["weights"]["rmc"], **others}
     assert {k: v for k, v in changed.items() if k != "weights"} == {k: v for k, v in base.items() if k != "weights"}
 
 

@@ -18,8 +18,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from rc2l_bench.cost.symbolic import track
 from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.losses.matching import SetLossConfig, match_regions
-from rc2l_bench.losses.region_losses import of_query, region_feature_contrast, region_mask_contrast
-from rc2l_bench.losses.regions import Regions, label_regions, mask_probability, pool
+from rc2l_bench.losses.region_losses import region_feature_contrast, region_mask_contrast
+from rc2l_bench.losses.regions import Regions, label_regions, mask_probability, of_query
 from rc2l_bench.nets.region_net import Prediction
 
 CROPS = (65, 97, 129, 193, 257, 385, 513, 769, 1025)
@@ -86,19 +86,17 @@ def region_contrast(crop: int) -> Work:
         embedding=torch.randn(IMAGES, 1, QUERIES, DIM).requires_grad_(),
         features=make_features(side, True),
     )
-    teacher, label = make_features(side, False), make_labels(side)
+    label = make_labels(side)
     weights = SetLossConfig(class_weight=1.0, focal_weight=20.0, dice_weight=1.0, no_object=0.1, ignored="excluded")
 
     def loss() -> Tensor:
         regions: Regions = label_regions(label, CLASSES, "excluded")
         match = match_regions(seen, regions, weights, [-1])[:, 0]
-        mask, target = mask_probability(seen.mask(), regions.valid), regions.mask().float()
-        student = pool(seen.features, of_query(mask, match))
-        given = (regions.label, regions.present, match, TEMPERATURE)
-        features = region_feature_contrast(student, pool(teacher, target), *given, "batch", "matched")
-        return features + region_mask_contrast(mask, target, match, TEMPERATURE)
+        mask, target = mask_probability(of_query(seen.mask(), match), regions.valid), regions.mask()
+        features = region_feature_contrast(seen.features, mask, target, match, TEMPERATURE)
+        return (features + region_mask_contrast(mask, target, match, TEMPERATURE, "dice")).sum()
 
-    return Work(loss, [seen.logits, seen.embedding, seen.features, teacher, label])
+    return Work(loss, [seen.logits, seen.embedding, seen.features, label])
 
 
 def dense_contrast(crop: int) -> Work:

@@ -11,13 +11,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from rc2l_bench.config import Model, NonNegative
+from rc2l_bench.losses.mask_loss import ALPHA, GAMMA, SMOOTH, softplus
 from rc2l_bench.losses.regions import Regions, bounded, in_float32
 from rc2l_bench.nets.region_net import Prediction
 
-ALPHA, GAMMA = 0.25, 2.0
-"""Of the focal loss and cost (MaskFormer)."""
-SMOOTH = 1.0
-"""ε of every dice, in pixels (MaskFormer)."""
 CHUNK = 16
 """Queries whose costs are computed at a time; bounds the memory of matching."""
 
@@ -37,14 +34,8 @@ class SetLossConfig(Model):
     """Pixels without a label take part in no mask term, or count as outside of every mask (MaskFormer's code)."""
 
 
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x) = −log(1 − σ(x)); on a CPU this form is many times faster than torch's, which is not vectorised."""
-    size = x.abs()
-    return (x + size) / 2 - size.sigmoid().log()
-
-
 def _cost(logits: Tensor, mask: Tensor, valid: Tensor, target: Tensor, label: Tensor, weights: SetLossConfig) -> Tensor:
-    """`matching_cost` of some of the queries."""
+    """Compute `matching_cost` for some of the queries."""
     x = bounded(mask).flatten(2)
     inside, loss = x.sigmoid(), softplus(x)
     as_outside = (1 - ALPHA) * inside**GAMMA * loss * valid
@@ -64,7 +55,7 @@ def _cost(logits: Tensor, mask: Tensor, valid: Tensor, target: Tensor, label: Te
 @torch.no_grad()
 @in_float32
 def matching_cost(logits: Tensor, mask: Tensor, regions: Regions, weights: SetLossConfig) -> Tensor:
-    """MaskFormer's cost of giving region j to query i, over the valid pixels V.
+    """Compute MaskFormer's cost of giving region j to query i, over the valid pixels V.
 
     −w_class · softmax(c_i)_{y_j} + w_focal · mean_x focal(p_i, M_j) + w_dice · (1 − dice(σ(p_i), M_j))
 
@@ -75,18 +66,19 @@ def matching_cost(logits: Tensor, mask: Tensor, regions: Regions, weights: SetLo
         weights: of the three terms.
 
     Returns:
-        (B, Q, R) float32, finite for any logits.
+        (B, Q, R) at least float32, finite for any logits.
     """
-    valid, target = regions.valid.flatten(1)[:, None].float(), regions.mask().flatten(2).float()
-    parts = zip(torch.split(bounded(logits), CHUNK, 1), torch.split(mask, CHUNK, 1), strict=True)
+    logits = bounded(logits)
+    valid, target = (x.to(logits.dtype) for x in (regions.valid.flatten(1)[:, None], regions.mask().flatten(2)))
+    parts = zip(torch.split(logits, CHUNK, 1), torch.split(mask, CHUNK, 1), strict=True)
     return torch.cat([_cost(c, p, valid, target, regions.label, weights) for c, p in parts], 1)
 
 
 def assign(cost: Tensor, present: Tensor) -> Tensor:
-    """The cheapest one-to-one assignment of regions to queries, image by image, layer by layer.
+    """Find the cheapest one-to-one assignment of regions to queries, image by image, layer by layer.
 
     Args:
-        cost: (B, S, Q, R) float32, finite.
+        cost: (B, S, Q, R) float, finite.
         present: (B, R) bool.
 
     Returns:
@@ -104,7 +96,7 @@ def assign(cost: Tensor, present: Tensor) -> Tensor:
 
 
 def match_regions(seen: Prediction, regions: Regions, weights: SetLossConfig, layers: list[int]) -> Tensor:
-    """Hungarian matching of regions, on the grid of the masks, to the queries of some decoder layers.
+    """Match regions, on the grid of the masks, to the queries of some decoder layers (Hungarian algorithm).
 
     Returns:
         (B, layers, R) int64, see `assign`.

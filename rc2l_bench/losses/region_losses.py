@@ -1,8 +1,11 @@
-"""Losses on sets of regions: MaskFormer's set loss, and the four losses of RC²L as pure functions.
+"""The four losses of RC²L on unlabelled images (equations 5 to 10 of the paper) as pure functions.
 
-The letters of the four losses, per image: p_i and c_i are the student's mask and class logits, m_i = σ(p_i) restricted
-to the valid pixels V; (y_j, M_j), j = 1..N_t, are the teacher's regions and σ(j) the query matched to region j. A mean
-over regions is a mean over the matched regions of an image, then over the images that have any; 0 if none has.
+The letters, per image: p_q and m_q = σ(x_q) are the class distribution and the mask of student query q, x_q its logits;
+F_s is the student's map of features; (c_i, M_i), i = 1..N_t, are the teacher's regions and V the pixels that take part;
+σ(i) is the query that region i is matched to and ID = {σ(1), …, σ(N_t)}. Outside of V every mask is 0.
+
+Every function returns the term of each region, (B, R), which is 0 for regions without a query; `add_up` makes a number
+of them. No term looks beyond its own image, so batches may be spread over processes as one likes.
 """
 
 from __future__ import annotations
@@ -10,239 +13,200 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor
 
-from rc2l_bench.losses.matching import ALPHA, GAMMA, SMOOTH, SetLossConfig, match_regions, softplus
-from rc2l_bench.losses.regions import Regions, bounded, in_float32, label_regions
-from rc2l_bench.nets.backbone import resize
-from rc2l_bench.nets.region_net import Prediction
+from rc2l_bench.losses.mask_loss import focal_and_dice, softplus
+from rc2l_bench.losses.regions import BOUND, bounded, in_float32, of_query, pool, wide
+
+TINY = 1e-6
+"""Least area, pixels, and least probability that a division or a logarithm sees."""
+
+Overlap = Literal["dice", "union"]
+Union = Literal["max", "any", "sum", "semantic"]
+Reduction = Literal["sum", "mean"]
 
 
-def unmatched(match: Tensor, queries: int) -> Tensor:
-    """Which queries no region was given to.
+def add_up(value: Tensor, counted: Tensor, over_regions: Reduction) -> Tensor:
+    """Sum (as printed) or average the terms of an image's regions, and average over all images.
+
+    Images without regions count as 0, so that the number of images that is divided by does not depend on how a batch is
+    spread over processes.
 
     Args:
-        match: (..., R) int64, the query of every region or -1.
-        queries: Q.
+        value: (B, R).
+        counted: (B, R) bool or integer; which regions there are, or how often each counts.
+        over_regions: what becomes of the regions of an image.
 
     Returns:
-        (..., Q) bool.
+        Scalar.
     """
-    free = torch.ones(*match.shape[:-1], queries + 1, dtype=torch.bool, device=match.device)
-    return free.scatter(-1, match.where(match >= 0, queries), False)[..., :-1]
+    total = (value * counted).sum(1)
+    if over_regions == "mean":
+        total = total / counted.sum(1).clamp(min=1)
+    return total.mean()
 
 
-def of_query(x: Tensor, match: Tensor) -> Tensor:
-    """Picks from values of queries (B, Q, ...) those of the query of every region, (B, R, ...); any for -1."""
-    index = match.clamp(min=0)[(...,) + (None,) * (x.ndim - 2)].expand(-1, -1, *x.shape[2:])
-    return x.gather(1, index)
+def contrast(score: Tensor, matched: Tensor) -> Tensor:
+    """Set every matched pair against the other matched queries of its image.
 
+    −log [ exp(s_ii) / Σ_{j ∈ ID, j ≠ σ(i)} exp(s_ij) ]; the positive is not in the denominator, so that this can be
+    negative. Where there is no other matched query the denominator is empty: the term is 0, with a zero gradient (our
+    choice).
 
-def mean_over_regions(value: Tensor, matched: Tensor) -> Tensor:
-    """Mean over the matched regions of every image, then over the images that have any; (B, R) -> scalar."""
-    count = matched.sum(1)
-    per_image = (value * matched).sum(1) / count.clamp(min=1)
-    return per_image.sum() / (count > 0).sum().clamp(min=1)
+    Args:
+        score: (B, R, R) of region i and the query of region j, divided by the temperature.
+        matched: (B, R) bool.
+
+    Returns:
+        (B, R).
+    """
+    itself = torch.eye(score.shape[1], dtype=torch.bool, device=score.device)
+    other = matched[:, None] & ~itself
+    # Finite instead of −∞: the logarithm of an empty sum would make the gradient of what is left out not a number.
+    rivals = score.masked_fill(~other, torch.finfo(score.dtype).min / 4).logsumexp(2)
+    return (rivals - score.diagonal(dim1=1, dim2=2)).where(matched & other.any(2), 0.0)
 
 
 @in_float32
-def region_mask_contrast(mask: Tensor, target: Tensor, match: Tensor, temperature: float) -> Tensor:
-    """RMC: the matched student mask is the positive, the image's other student masks are the negatives.
+def region_mask_contrast(mask: Tensor, target: Tensor, match: Tensor, temperature: float, overlap: Overlap) -> Tensor:
+    """RMC, equation 5: the mask of a matched query is near its region, those of the other matched queries are far.
 
-    mean_j −log [ exp(d(m_σ(j), M_j)/τ) / Σ_{i=1..N} exp(d(m_i, M_j)/τ) ],  d(a, b) = (2⟨a,b⟩ + ε) / (Σa + Σb + ε)
+    −log [ exp(d(m_σ(i), M_i)/τ_m) / Σ_{j ∈ ID, j ≠ σ(i)} exp(d(m_j, M_i)/τ_m) ]
 
     Args:
-        mask: (B, Q, h, w) m, mask probabilities, 0 outside of V.
+        mask: (B, R, h, w) m_σ(i), 0 outside of V.
         target: (B, R, h, w) M, bool or float.
         match: (B, R) int64, σ; -1 for regions that do not count.
-        temperature: τ.
+        temperature: τ_m.
+        overlap: d is printed as 2·|intersection| over the area of the union; `dice` reads that area as |a| + |b|, which
+            the factor 2 asks for (our choice), `union` as |a| + |b| − |intersection|.
 
     Returns:
-        Scalar float32.
+        (B, R).
     """
-    mask, target = mask.float().flatten(2), target.float().flatten(2)
-    overlap = torch.einsum("brp,bqp->brq", target, mask)
+    mask = wide(mask).flatten(2)
+    target = target.flatten(2).to(mask.dtype)
+    shared = torch.einsum("bip,bjp->bij", target, mask)
     area = target.sum(-1)[:, :, None] + mask.sum(-1)[:, None]
-    score = ((2 * overlap + SMOOTH) / (area + SMOOTH) / temperature).log_softmax(-1)
-    positive = score.gather(2, match.clamp(min=0)[..., None])[..., 0]
-    return mean_over_regions(-positive, match >= 0)
+    if overlap == "union":
+        area = area - shared
+    return contrast(2 * shared / area.clamp(min=TINY) / temperature, match >= 0)
 
 
 @in_float32
 def region_feature_contrast(
-    student: Tensor,
-    teacher: Tensor,
-    label: Tensor,
-    present: Tensor,
-    match: Tensor,
-    temperature: float,
-    scope: Literal["image", "batch"],
-    positives: Literal["matched", "class"],
+    features: Tensor, mask: Tensor, target: Tensor, match: Tensor, temperature: float
 ) -> Tensor:
-    """RFC: the feature of a matched student mask is near its teacher region, far from regions of other classes.
+    """RFC, equations 6 to 8: what a matched query sees is like what its region sees, both in the student's features.
 
-    mean_j mean_{n ∈ P(j)} −log [ exp(⟨s_j, t_n⟩/τ) / (exp(⟨s_j, t_n⟩/τ) + Σ_{n': y_n' ≠ y_j} exp(⟨s_j, t_n'⟩/τ)) ],
-    s_j = MAP(F_s, m_σ(j)), t_n = MAP(F_t, M_n)
+    r^s_σ(i) = GAP(m_σ(i) · F_s), r^t_i = GAP(M_i · F_s)
+    −log [ exp(cos(r^s_σ(i), r^t_i)/τ_f) / Σ_{j ∈ ID, j ≠ σ(i)} exp(cos(r^s_j, r^t_i)/τ_f) ]
+
+    Gradients reach F_s through both.
 
     Args:
-        student: (B, R, D) s, of length 1.
-        teacher: (B, R, D) t, of length 1.
-        label: (B, R) int64, y.
-        present: (B, R) bool; which teacher regions there are.
+        features: (B, D, h, w) F_s.
+        mask: (B, R, h, w) m_σ(i), 0 outside of V.
+        target: (B, R, h, w) M, bool or float.
         match: (B, R) int64, σ; -1 for regions that do not count.
-        temperature: τ.
-        scope: whether n runs over the teacher regions of the image or of the batch of this process.
-        positives: P(j) is {j}, or every teacher region in scope of class y_j.
+        temperature: τ_f.
 
     Returns:
-        Scalar float32.
+        (B, R).
     """
-    shape = (1, -1) if scope == "batch" else label.shape
-    label, present = label.reshape(shape), present.reshape(shape)
-    student, teacher = (x.float().reshape(*label.shape, -1) for x in (student, teacher))
-    similarity = torch.einsum("gjd,gnd->gjn", student, teacher) / temperature
-    same = label[:, :, None] == label[:, None]
-    negatives = similarity.masked_fill(same | ~present[:, None], -1e30).logsumexp(-1, keepdim=True)
-    loss = F.softplus(negatives - similarity)
-    if positives == "matched":
-        return mean_over_regions(loss.diagonal(dim1=1, dim2=2).reshape(match.shape), match >= 0)
-    positive = same & present[:, None]
-    loss = (loss * positive).sum(-1) / positive.sum(-1).clamp(min=1)
-    return mean_over_regions(loss.reshape(match.shape), match >= 0)
+    # A cosine does not see what a vector is divided by: averages over the mask instead of the image lose no digits
+    # where a mask is small.
+    student, teacher = (pool(features, x).nan_to_num(0.0, 0.0, 0.0) for x in (mask, target))
+    return contrast(torch.einsum("bid,bjd->bij", teacher, student) / temperature, match >= 0)
 
 
 @in_float32
-def region_class_consistency(logits: Tensor, target: Tensor, match: Tensor, no_object: float) -> Tensor:
-    """RCC: a matched query has the teacher's class distribution q_j of its region, the others have no object.
-
-    [ Σ_j −⟨q_j, log softmax(c_σ(j))⟩ + w Σ_{i unmatched} −log softmax(c_i)_{K+1} ] / [ N_t + w · (N − N_t) ]
+def region_class_consistency(logits: Tensor, label: Tensor, match: Tensor) -> Tensor:
+    """RCC, equation 9: a matched query has the class of its region, −log p_σ(i)(c_i).
 
     Args:
-        logits: (B, Q, K + 1) c.
-        target: (B, R, K) q, sums to 1.
+        logits: (B, Q, K + 1) class logits of the student.
+        label: (B, R) int64, c.
         match: (B, R) int64, σ; -1 for regions that do not count.
-        no_object: w, weight of an unmatched query.
 
     Returns:
-        Scalar float32; mean over the images that have regions.
+        (B, R).
     """
-    log_prob = bounded(logits).log_softmax(-1)
-    matched, free = match >= 0, unmatched(match, logits.shape[1])
-    agreement = -(target * of_query(log_prob, match)[..., :-1]).sum(-1)
-    total = (agreement * matched).sum(1) - no_object * (log_prob[..., -1] * free).sum(1)
-    weight = matched.sum(1) + no_object * free.sum(1)
-    return mean_over_regions((total / weight.clamp(min=1))[:, None], matched.any(1, keepdim=True))
+    log_prob = of_query(bounded(logits), match).log_softmax(-1)
+    return -log_prob.gather(2, label[..., None])[..., 0].where(match >= 0, 0.0)
+
+
+def members(logits: Tensor, label: Tensor, merged: Tensor, match: Tensor) -> Tensor:
+    """Tell which queries are regions of a class: those whose most probable class it is, and the matched ones.
+
+    Without the matched ones a class that the student misses would have an empty union, which learns nothing (our
+    choice).
+
+    Args:
+        logits: (B, Q, K + 1) class logits.
+        label: (B, R) int64, classes of the teacher's regions.
+        merged: (B, C) int64, the classes to ask for.
+        match: (B, R) int64, σ; -1 for regions that do not count.
+
+    Returns:
+        (B, C, Q) bool.
+    """
+    said = logits.argmax(-1)[:, None] == merged[..., None]
+    one_hot = F.one_hot(match.clamp(min=0), logits.shape[1]).bool() & (match >= 0)[..., None]
+    same = merged[:, :, None] == label[:, None]  # (B, C, R)
+    return said | (same[..., None] & one_hot[:, None]).any(2)
 
 
 @in_float32
-def semantic_mask_consistency(
-    student: Tensor, teacher: Tensor, classes: Tensor, valid: Tensor, form: Literal["dice", "bce", "mse"]
-) -> Tensor:
-    """SMC: the union of the regions of a class agrees, over the classes that the teacher has a region of.
+def unite(mask: Tensor, logits: Tensor, member: Tensor, classes: Tensor, how: Union) -> Tensor:
+    """Merge the student's regions of a class into one: Union({m_q}, c) of equation 10, which the paper leaves open.
 
-    mean_k 1 − d(S̄_s(k), S̄_t(k))  (`dice`), or the mean over V of the binary cross-entropy or of the squared difference
+    max: the largest m_q of the members; any: 1 − Π (1 − m_q), some member has the pixel; sum: Σ m_q of the members;
+    semantic: Σ_q p_q(c) m_q over all queries, which is what MaskFormer's inference scores. Sums are kept 1e-6 away from
+    0 and 1.
 
     Args:
-        student: (B, K, h, w) S̄_s, in [0, 1].
-        teacher: (B, K, h, w) S̄_t, in [0, 1].
-        classes: (B, K) bool; classes of the teacher's regions.
+        mask: (B, Q, h, w) finite mask logits x.
+        logits: (B, Q, K + 1) finite class logits.
+        member: (B, C, Q) bool; which queries are of a class.
+        classes: (B, C) int64.
+        how: one of the four.
+
+    Returns:
+        (B, C, h, w) logits of the union: its sigmoid is the mask.
+    """
+    if how == "max":
+        # One class at a time: what a maximum keeps for the backward pass are its places, not its operands.
+        rows = [mask.masked_fill(~one[..., None, None], -BOUND).max(1).values for one in member.unbind(1)]
+        return torch.stack(rows, 1)
+    if how == "any":
+        none = torch.einsum("bcq,bqhw->bchw", member.to(mask.dtype), softplus(mask))  # −log Π (1 − m_q)
+        return none + (-torch.expm1(-none)).clamp(min=TINY).log()
+    share = member.to(mask.dtype)
+    if how == "semantic":
+        share = logits.softmax(-1).gather(2, classes[:, None].expand(-1, logits.shape[1], -1)).transpose(1, 2)
+    return torch.einsum("bcq,bqhw->bchw", share, mask.sigmoid()).clamp(TINY, 1 - TINY).logit()
+
+
+@in_float32
+def mask_consistency(mask: Tensor, target: Tensor, valid: Tensor, focal_weight: float, dice_weight: float) -> Tensor:
+    """SMC, equation 10: masks of the student agree with masks of the teacher.
+
+    L_mask(Union({m_q}, c_i), M_i), L_mask = w_focal · focal + w_dice · dice as in MaskFormer, over V
+
+    Args:
+        mask: (B, R, h, w) finite logits: of unions, see `unite`, for SMC; of the matched queries for the plain
+            consistency of masks that the paper's ablation starts from.
+        target: (B, R, h, w) bool; M, of a class or of a region.
         valid: (B, h, w) bool, V.
-        form: how two maps are compared.
+        focal_weight: w_focal.
+        dice_weight: w_dice.
 
     Returns:
-        Scalar float32.
+        (B, R).
     """
-    keep = valid.flatten(1)[:, None].float()
-    student, teacher = student.float().flatten(2) * keep, teacher.float().flatten(2) * keep
-    if form == "dice":
-        overlap, area = (student * teacher).sum(-1), student.sum(-1) + teacher.sum(-1)
-        return mean_over_regions(1 - (2 * overlap + SMOOTH) / (area + SMOOTH), classes)
-    if form == "bce":
-        pixels = F.binary_cross_entropy(student.clamp(0, 1), teacher.clamp(0, 1), reduction="none")
-    else:
-        pixels = (student - teacher) ** 2
-    return mean_over_regions((pixels * keep).sum(-1) / keep.sum(-1).clamp(min=1), classes)
-
-
-def mean_over_processes(count: Tensor) -> Tensor:
-    """The average of a number over all processes, at least 1."""
-    count = count.float()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(count)
-        count = count / torch.distributed.get_world_size()
-    return count.clamp(min=1)
-
-
-def class_loss(logits: Tensor, truth: Regions, match: Tensor, config: SetLossConfig) -> Tensor:
-    """Cross-entropy of every query of every layer, "no object" weighted down; summed over layers.
-
-    Args:
-        logits: (B, S, Q, K + 1).
-        truth: R regions.
-        match: (B, S, R).
-        config: weights. Images without a labelled pixel say nothing of objects, unless ignored pixels are background.
-    """
-    layers, queries, last = logits.shape[1], logits.shape[2], logits.shape[3] - 1
-    target = torch.full((*match.shape[:2], queries + 1), last, device=match.device)
-    label = truth.label[:, None].expand_as(match)
-    target = target.scatter(-1, match.where(match >= 0, queries), label)[..., :-1]
-    weight = torch.where(target == last, config.no_object, 1.0) * truth.valid.flatten(1).any(1)[:, None, None]
-    loss = F.cross_entropy(bounded(logits).flatten(0, 2), target.flatten(), reduction="none")
-    return layers * (loss * weight.flatten()).sum() / weight.sum().clamp(min=1e-6)
-
-
-def mask_losses(seen: Prediction, truth: Regions, match: Tensor) -> tuple[Tensor, Tensor]:
-    """Focal and dice loss of matched masks at the labels' resolution, over the valid pixels; summed over layers.
-
-    Args:
-        seen: of the student, S layers.
-        truth: R regions at the labels' resolution.
-        match: (B, S, R).
-
-    Returns:
-        Two scalars: Σ over masks / the number of regions (average over processes).
-    """
-    image, region = truth.present.nonzero(as_tuple=True)  # P regions
-    index = match.clamp(min=0)[..., None].expand(-1, -1, -1, seen.embedding.shape[-1])
-    # Masks of matched queries only: the others need no gradient.
-    mask = torch.einsum("bsrd,bdhw->brshw", seen.embedding.gather(2, index), seen.features)[image, region]
-    x = resize(bounded(mask), truth.index.shape[-2:]).flatten(2)  # (P, S, H·W)
-    target = (truth.index[image] == region[:, None, None]).flatten(1)[:, None]
-    valid = truth.valid[image].flatten(1)[:, None]
-    inside, outside = (target & valid).float(), (~target & valid).float()
-    area, pixels = inside.sum(2), valid.sum(2).clamp(min=1)
-    x = x * (outside - inside)  # now positive where it is wrong
-    wrong = x.sigmoid()
-    focal = (wrong**GAMMA * softplus(x) * (ALPHA * inside + (1 - ALPHA) * outside)).sum(2) / pixels
-    missed, extra = (wrong * inside).sum(2), (wrong * outside).sum(2)
-    dice = 1 - (2 * (area - missed) + SMOOTH) / (2 * area - missed + extra + SMOOTH)
-    taken = match[image, :, region] >= 0
-    count = mean_over_processes(truth.present.sum())
-    return (focal * taken).sum() / count, (dice * taken).sum() / count
-
-
-@in_float32
-def set_loss(seen: Prediction, label: Tensor, config: SetLossConfig) -> Tensor:
-    """MaskFormer's supervised loss: every decoder layer is matched and supervised for itself.
-
-    Σ_layers [ w_class · CE + w_focal · focal + w_dice · dice ]
-
-    Args:
-        seen: of the student, B images.
-        label: (B, H, W) int64, 0..K-1 or 255.
-        config: weights, and what becomes of ignored pixels.
-
-    Returns:
-        Scalar float32, finite for any logits.
-    """
-    truth = label_regions(label, seen.logits.shape[-1] - 1, config.ignored)
-    small = truth.shrink(seen.features.shape[-2:])
-    match = match_regions(seen, small, config, list(range(seen.logits.shape[1])))
-    focal, dice = mask_losses(seen, truth, match)
-    return (
-        config.class_weight * class_loss(seen.logits, truth, match, config)
-        + config.focal_weight * focal
-        + config.dice_weight * dice
-    )
+    valid = valid[:, None]
+    inside, outside = ((x & valid).flatten(2).to(mask.dtype) for x in (target, ~target))
+    focal, dice = focal_and_dice(mask.flatten(2), inside, outside)
+    return focal_weight * focal + dice_weight * dice

@@ -1,4 +1,4 @@
-"""Regions: made of labels or of a teacher's prediction, cut and pasted, averaged over. Batched throughout."""
+"""Regions of a batch of images: their form, what they are made of, and averages over them. Batched throughout."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rc2l_bench.data.augment import paste
-from rc2l_bench.nets.region_net import TINY, Prediction, semantic_scores
 from rc2l_bench.types import IGNORE
 
 BOUND = 1e4
@@ -23,7 +21,7 @@ T = TypeVar("T")
 
 
 def in_float32(function: Callable[P, T]) -> Callable[P, T]:
-    """Switches autocast off inside a function: sums over pixels overflow float16 and lose digits in bfloat16."""
+    """Switch autocast off inside a function: sums over pixels overflow float16 and lose digits in bfloat16."""
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -33,23 +31,28 @@ def in_float32(function: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
+def wide(x: Tensor) -> Tensor:
+    """Return float32 for half precisions and integers; float64 stays, so that gradients can be checked in it."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def bounded(logits: Tensor) -> Tensor:
-    """Any logits -> finite float32 logits in ± `BOUND`; what is not a number becomes 0."""
-    return logits.float().nan_to_num(0.0, BOUND, -BOUND).clamp(-BOUND, BOUND)
+    """Make any logits finite and at least float32: clamp them to ± `BOUND`, and read what is not a number as 0."""
+    return wide(logits).nan_to_num(0.0, BOUND, -BOUND).clamp(-BOUND, BOUND)
 
 
 def mask_probability(mask: Tensor, valid: Tensor) -> Tensor:
-    """Mask probabilities m = σ(p), restricted to V.
+    """Compute mask probabilities m = σ(p), restricted to V.
 
     Args:
         mask: (B, Q, h, w) mask logits p.
         valid: (B, h, w) bool, V.
 
     Returns:
-        (B, Q, h, w) float32 in [0, 1]; 0 outside of V and where p is not a number.
+        (B, Q, h, w) at least float32, in [0, 1]; 0 outside of V and where p is not a number.
     """
     # On the logits, so that one tensor, m itself, is all that the backward pass keeps.
-    return mask.float().masked_fill(mask.isnan() | ~valid[:, None], -torch.inf).sigmoid()
+    return wide(mask).masked_fill(mask.isnan() | ~valid[:, None], -torch.inf).sigmoid()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,41 +74,26 @@ class Regions:
     probability: Tensor
 
     def mask(self) -> Tensor:
-        """The regions as masks M, (B, R, h, w) bool."""
+        """Return the regions as masks M, (B, R, h, w) bool."""
         return self.index[:, None] == torch.arange(self.present.shape[1], device=self.index.device)[:, None, None]
 
     def classes(self) -> Tensor:
-        """Which classes an image has a region of, (B, K) bool."""
+        """Tell which classes an image has a region of, (B, K) bool."""
         one_hot = F.one_hot(self.label, self.probability.shape[-1]).bool()
         return (one_hot & self.present[..., None]).any(1)
 
     def harden(self) -> Regions:
-        """The same regions, sure of their class."""
+        """Return the same regions, sure of their class."""
         one_hot = F.one_hot(self.label, self.probability.shape[-1]).to(self.probability.dtype)
         return replace(self, probability=one_hot * self.present[..., None])
 
     def shrink(self, size: tuple[int, int] | torch.Size) -> Regions:
-        """The same regions on a smaller grid; a region may lose all its pixels and is still present."""
+        """Return the same regions on a smaller grid; a region may lose all its pixels and is still present."""
         return replace(self, index=shrink(self.index, size), valid=shrink(self.valid, size))
 
 
-@in_float32
-def semantic_map(logits: Tensor, mask: Tensor) -> Tensor:
-    """S̄(k, x) = S(k, x) / Σ_k' S(k', x), what a softmax over RegionNet's class logits gives.
-
-    Args:
-        logits: (B, Q, K + 1) class logits.
-        mask: (B, Q, h, w) mask probabilities.
-
-    Returns:
-        (B, K, h, w) in [0, 1]; 0 where no mask is.
-    """
-    scores = semantic_scores(logits, mask)
-    return scores / scores.sum(1, keepdim=True).clamp(min=TINY)
-
-
 def shrink(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Nearest neighbours of labels or masks (..., H, W) of any dtype, (..., h, w)."""
+    """Take nearest neighbours of labels or masks (..., H, W) of any dtype, (..., h, w)."""
     if x.shape[-2:] == tuple(size):
         return x
     flat = x.flatten(0, -3)[:, None].float()
@@ -113,7 +101,7 @@ def shrink(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 
 
 def number_regions(index: Tensor, probability: Tensor, valid: Tensor) -> Regions:
-    """Drops the empty slots, so that R is the largest number of regions that an image has.
+    """Drop the empty slots, so that R is the largest number of regions that an image has.
 
     Args:
         index: (B, h, w) int64; slot 0..n-1 of every pixel, or -1.
@@ -134,7 +122,7 @@ def number_regions(index: Tensor, probability: Tensor, valid: Tensor) -> Regions
 
 
 def label_regions(label: Tensor, num_classes: int, ignored: Literal["excluded", "background"]) -> Regions:
-    """One region per class present.
+    """Make one region per class present.
 
     Args:
         label: (B, H, W) int64, 0..K-1 or 255.
@@ -147,127 +135,24 @@ def label_regions(label: Tensor, num_classes: int, ignored: Literal["excluded", 
     return number_regions(torch.where(known, label, -1), one_hot, valid)
 
 
-def mix(x: Tensor, box: Tensor) -> Tensor:
-    """CutMix of what was seen in the weak view, as every strong view is mixed.
-
-    Args:
-        x: (U, C, h, w) or (U, h, w).
-        box: (V, U, h, w) bool.
-
-    Returns:
-        (V·U, ...) like `x`, the images of the first view first.
-    """
-    return paste(x.expand(len(box), *x.shape).flatten(0, 1), box.flatten(0, 1))
-
-
-def class_regions(semantic: Tensor, valid: Tensor, threshold: float) -> Regions:
-    """One region per class present in the pseudo-label ŷ = argmax_k S̄(k, ·).
-
-    Pixels where S̄(ŷ) is below the threshold are invalid. The class distribution of a region is the mean of S̄ over it.
-
-    Args:
-        semantic: (B, K, h, w) normalised semantic scores S̄.
-        valid: (B, h, w) bool.
-        threshold: of the confidence, in [0, 1].
-    """
-    confidence, label = semantic.max(1)
-    valid = valid & (confidence >= threshold)
-    index = torch.where(valid, label, -1)
-    mask = (index[:, None] == torch.arange(semantic.shape[1], device=index.device)[:, None, None]).to(semantic.dtype)
-    mean = torch.einsum("brhw,bkhw->brk", mask, semantic) / mask.sum((2, 3)).clamp(min=1)[..., None]
-    return number_regions(index, mean, valid)
-
-
-def query_regions(logits: Tensor, mask: Tensor, valid: Tensor, box: Tensor, threshold: float) -> Regions:
-    """One region per confident query of the image, and one per confident query of what was pasted into it.
-
-    A query is confident when its best class is a real one with a probability of at least the threshold. Its region is
-    where its mask probability exceeds 1/2; overlaps go to the more probable query; pixels of no region are invalid.
-    The class distribution of a region is the query's, without "no object" and divided by its sum.
-
-    Args:
-        logits: (U, Q, K + 1) class logits.
-        mask: (U, Q, h, w) mask probabilities.
-        valid: (U, h, w) bool.
-        box: (V, U, h, w) bool; CutMix.
-        threshold: of the class probability, in [0, 1].
-
-    Returns:
-        Regions of V·U images.
-    """
-    probability = logits.softmax(-1)
-    score, best = probability.max(-1)
-    score = score.where((best < logits.shape[-1] - 1) & (score >= threshold), -1.0)
-    score, index = score[..., None, None].where(mask > 0.5, -1.0).max(1)
-    index = mix(index.where(valid & (score >= 0), -1), box)
-    index = index + logits.shape[1] * (box.flatten(0, 1) & (index >= 0))
-    real = F.normalize(probability[..., :-1], p=1.0, dim=-1)
-    both = torch.cat([real, real.view(-1, 2, *real.shape[1:]).flip(1).flatten(0, 1)], 1)
-    return number_regions(index, both.repeat(len(box), 1, 1), index >= 0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What a teacher says of the strong views, mixed as they are.
-
-    Attributes:
-        regions: N_t regions of every image, on the grid of the masks.
-        semantic: (B, K, h, w) normalised semantic scores S̄_t.
-        features: (B, D, h, w) the teacher's F_t.
-    """
-
-    regions: Regions
-    semantic: Tensor
-    features: Tensor
-
-
-@in_float32
-def read_target(
-    seen: Prediction,
-    valid: Tensor,
-    box: Tensor,
-    form: Literal["class", "query"],
-    threshold: float,
-    targets: Literal["soft", "hard"],
-) -> Target:
-    """The teacher's regions, cut and pasted with the images.
-
-    Args:
-        seen: what the teacher sees in the weak views, U images, without gradient.
-        valid: (U, H, W) bool.
-        box: (V, U, H, W) bool.
-        form: see `class_regions` and `query_regions`.
-        threshold: of the confidence, in [0, 1].
-        targets: `hard` replaces distributions by the most probable class, and semantic maps by unions of regions.
-
-    Returns:
-        The target of V·U images.
-    """
-    size = seen.features.shape[-2:]
-    valid, box = shrink(valid, size), shrink(box, size)
-    logits, mask = bounded(seen.logits[:, -1]), mask_probability(seen.mask(), valid)
-    semantic = mix(semantic_map(logits, mask), box)
-    if form == "class":
-        regions = class_regions(semantic, mix(valid, box), threshold)
-    else:
-        regions = query_regions(logits, mask, valid, box, threshold)
-    if targets == "hard":
-        regions = regions.harden()
-        semantic = torch.einsum("brk,brhw->bkhw", regions.probability, regions.mask().float())
-    return Target(regions=regions, semantic=semantic, features=mix(seen.features.float(), box))
+def of_query(x: Tensor, match: Tensor) -> Tensor:
+    """Pick from values of queries (B, Q, ...) those of the query of every region, (B, R, ...); any for -1."""
+    index = match.clamp(min=0)[(...,) + (None,) * (x.ndim - 2)].expand(-1, -1, *x.shape[2:])
+    return x.gather(1, index)
 
 
 @in_float32
 def pool(features: Tensor, mask: Tensor) -> Tensor:
-    """L2-normalised mask average pooling (MAP): Σ_x m_i(x) F(x) / Σ_x m_i(x), then divided by its length.
+    """Average features over masks (MAP): Σ_x m_i(x) F(x) / Σ_x m_i(x), then divided by its length.
 
     Args:
         features: (B, D, h, w).
         mask: (B, R, h, w), [0, 1].
 
     Returns:
-        (B, R, D) float32; 0 for an empty mask.
+        (B, R, D) at least float32; 0 for an empty mask.
     """
-    mask = mask.float()
-    mean = torch.einsum("brhw,bdhw->brd", mask, features.float()) / mask.sum((2, 3))[..., None].clamp(min=1e-6)
+    features = wide(features)
+    mask = mask.to(features.dtype)
+    mean = torch.einsum("brhw,bdhw->brd", mask, features) / mask.sum((2, 3))[..., None].clamp(min=1e-6)
     return F.normalize(mean, dim=-1, eps=1e-6)

@@ -1,6 +1,7 @@
 """RC²L: region-level contrastive and consistency learning (Zhang et al., IJCAI 2022, arXiv 2204.13314).
 
-docs/METHOD.md says, choice by choice, what the paper states and what is our choice.
+Equations 1 to 10 as printed. What the paper leaves open is a field of `RC2LConfig` that says so; docs/METHOD.md has it
+choice by choice.
 """
 
 from __future__ import annotations
@@ -9,63 +10,94 @@ from collections.abc import Callable
 from typing import ClassVar, Literal, cast
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from rc2l_bench.config import Model, NonNegative, Positive, Protocol, Share
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.matching import SetLossConfig, match_regions
+from rc2l_bench.losses.pseudo_regions import merge_classes, teacher_regions
 from rc2l_bench.losses.region_losses import (
-    of_query,
+    Overlap,
+    Reduction,
+    Union,
+    add_up,
+    mask_consistency,
+    members,
     region_class_consistency,
     region_feature_contrast,
     region_mask_contrast,
-    semantic_mask_consistency,
-    set_loss,
+    unite,
 )
-from rc2l_bench.losses.regions import Target, bounded, mask_probability, pool, read_target, semantic_map
+from rc2l_bench.losses.regions import Regions, bounded, in_float32, mask_probability, of_query
+from rc2l_bench.losses.set_loss import set_loss
 from rc2l_bench.methods.contract import MethodConfig, TaughtConfig, TaughtMethod, Teacher
 from rc2l_bench.nets.region_net import Prediction, RegionNet
 from rc2l_bench.types import Batch
 
 
-class Weights(Model):
-    """w₁ to w₄."""
+class LossWeights(Model):
+    """β of equation 1."""
 
-    rmc: NonNegative
-    rfc: NonNegative
     rcc: NonNegative
     smc: NonNegative
+    rmc: NonNegative
+    rfc: NonNegative
+    mask: NonNegative
+    """Of the consistency of the matched queries' own masks, L_mask(m_σ(i), M_i). Not in equation 1: the paper's
+    ablation starts from it, and what it is there is open."""
+
+
+class MaskLossWeights(Model):
+    """L_mask of equation 10, "MaskFormer's linear combination". Which weights it has inside SMC is open."""
+
+    focal: NonNegative
+    dice: NonNegative
 
 
 class RC2LConfig(TaughtConfig):
-    """The numbers of RC²L."""
+    """The numbers of RC²L. Of the fields of `TaughtConfig` the paper says neither the decay nor who is scored."""
 
     set_loss: SetLossConfig
-    warm_up: Share
-    """Share of the budget that is spent on labelled images alone."""
-    ramp: Share
-    """Share of the budget in which w then rises linearly from 0 to 1; 0 = at once."""
-    regions: Literal["class", "query"]
-    """The teacher's regions: one per class present, or one per confident query."""
-    threshold: Share
-    """Confidence below which a pixel (`class`) or a query (`query`) is not used."""
-    weights: Weights
+    """L_label, and the costs of matching σ; MaskFormer's."""
+    alpha: NonNegative
+    """Of all losses on unlabelled images; the paper has 2 on half of VOC Train, 1 on a quarter of VOC Aug. 0 = the run
+    is `baselines/supervised_region`."""
+    weights: LossWeights
     mask_temperature: Positive
     """τ_m of RMC."""
     feature_temperature: Positive
     """τ_f of RFC."""
-    scope: Literal["image", "batch"]
-    """Where RFC looks for negatives, and for positives of the same class."""
-    positives: Literal["matched", "class"]
-    """RFC's positives: the matched region, or every region of its class in scope."""
-    no_object: NonNegative
-    """Weight in RCC of a query that no region was given to; 0 = such queries are left alone."""
-    targets: Literal["soft", "hard"]
-    """RCC and SMC compare with the teacher's distributions, or with its decisions."""
-    smc: Literal["dice", "bce", "mse"]
-    """How SMC compares two semantic maps."""
+    overlap: Overlap
+    """d of RMC; open, see `region_mask_contrast`."""
+    teacher_view: Literal["weak", "same", "other"]
+    """What the teacher sees. The paper's weak view has colours; whether those of the strong view before it is mixed
+    (`same`) or of a draw of their own (`other`, the first of views.strong, which the student then does not see) is
+    open. `weak` has none."""
+    regions: Literal["class", "query"]
+    """How the teacher's output becomes segments, open: one per class of its semantic map, or one per sure query."""
+    threshold: Share
+    """Confidence below which a pixel (`class`) or a query (`query`) is not used; open, 0 = all are."""
+    union: Union
+    """How SMC merges masks that overlap; open, see `unite`."""
+    mask_loss: MaskLossWeights
+    over_regions: Reduction
+    """Terms of an image are summed over its regions, as printed, or averaged. Whether sums are divided by the batch is
+    open; they are."""
+    warm_up: Share
+    """Share of the budget that is spent on labelled images alone; open, 0 = none."""
+    ramp: Share
+    """Share of the budget in which α then rises linearly from 0; open, 0 = at once."""
     buffers: Literal["average", "copy"]
-    """The teacher's batch-norm statistics."""
+    """The teacher's batch-norm statistics; open."""
+
+    @model_validator(mode="after")
+    def _views_suffice(self) -> RC2LConfig:
+        if self.teacher_view == "other" and self.views.strong < 2:
+            raise ValueError("teacher_view: 'other' needs views.strong of at least 2: the first is the teacher's")
+        if self.views.strong < 1:
+            raise ValueError("views.strong: RC2L needs at least 1")
+        return self
 
 
 class RC2L(TaughtMethod):
@@ -81,53 +113,65 @@ class RC2L(TaughtMethod):
         self.teacher = Teacher(self.student, config.decay, config.buffers)
 
     def ramp(self, progress: float) -> float:
-        """W: 0 in the warm-up, then linearly up to 1."""
+        """Give the share of α at a moment: 0 in the warm-up, then linearly up to 1."""
         spent = progress - self.config.warm_up
         return float(min(1.0, spent / self.config.ramp if self.config.ramp else 1.0)) if spent >= 0 else 0.0
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """L = L_sup + w · (w₁ RMC + w₂ RFC + w₃ RCC + w₄ SMC)."""
-        weights = {name: self.ramp(progress) * value for name, value in self.config.weights.model_dump().items()}
-        labelled, mixed = len(batch.image), batch.box.shape[:2].numel()
-        if not (mixed and any(weights.values())):
+        """L = L_label + α · (β₁ RCC + β₂ SMC + β₃ RMC + β₄ RFC), equation 1."""
+        alpha = self.config.alpha * self.ramp(progress)
+        weights = {name: alpha * value for name, value in self.config.weights.model_dump().items()}
+        if not (len(batch.weak) and any(weights.values())):
             supervised = set_loss(self.student.segment(batch.image), batch.label, self.config.set_loss)
             return {"supervised": supervised, **dict.fromkeys(weights, supervised.new_zeros(()))}
+        weak, strong, box = self.views(batch)
         with torch.no_grad():
-            target = self.target(batch)
-            strong = paste(batch.strong.flatten(0, 1), batch.box.flatten(0, 1))
+            regions = self.segments(weak, batch.valid, box)
+        labelled = len(batch.image)
         student = self.student.segment(torch.cat([batch.image, strong]))
         supervised = set_loss(student.rows(slice(labelled)), batch.label, self.config.set_loss)
-        student = student.rows(slice(labelled, None))
-        match = match_regions(student, target.regions, self.config.set_loss, [-1])[:, 0]
-        terms = self.terms(student, target, match)
+        terms = self.terms(student.rows(slice(labelled, None)), regions)
         zero = supervised.new_zeros(())
         return {"supervised": supervised, **{name: w * terms[name]() if w else zero for name, w in weights.items()}}
 
-    def target(self, batch: Batch) -> Target:
-        """The teacher's regions of the weak views, cut and pasted like the strong views."""
-        seen = cast("RegionNet", self.teacher.net).segment(batch.weak)
-        config = self.config
-        return read_target(seen, batch.valid, batch.box, config.regions, config.threshold, config.targets)
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Choose the teacher's images (U, …), the student's mixed images (V·U, …), and their boxes (V, U, …)."""
+        strong, box = batch.strong, batch.box
+        weak = batch.weak if self.config.teacher_view == "weak" else strong[0]
+        if self.config.teacher_view == "other":
+            strong, box = strong[1:], box[1:]
+        return weak, paste(strong.flatten(0, 1), box.flatten(0, 1)), box
 
-    def terms(self, student: Prediction, target: Target, match: Tensor) -> dict[str, Callable[[], Tensor]]:
-        """The four losses of the strong views, each computed when it is called; `match` is σ, (B, R)."""
-        config, regions = self.config, target.regions
-        logits = bounded(student.logits[:, -1])
-        mask, target_mask = mask_probability(student.mask(), regions.valid), regions.mask().float()
+    def segments(self, weak: Tensor, valid: Tensor, box: Tensor) -> Regions:
+        """Segment weak views with the teacher and mix what it finds like the strong views: the pseudo-label z^t."""
+        seen = cast("RegionNet", self.teacher.net).segment(weak)
+        return teacher_regions(seen, valid, box, self.config.regions, self.config.threshold)
+
+    @in_float32
+    def terms(self, student: Prediction, regions: Regions) -> dict[str, Callable[[], Tensor]]:
+        """Prepare the losses of the last decoder layer on strong views, each computed when it is called."""
+        config = self.config
+        match = match_regions(student, regions, config.set_loss, [-1])[:, 0]
+        logits, mask = bounded(student.logits[:, -1]), bounded(student.mask())
+        mine, target = of_query(mask, match), regions.mask()
+        m = mask_probability(mine, regions.valid)
+        both = (config.mask_loss.focal, config.mask_loss.dice)
+
+        def smc() -> Tensor:
+            merged, count = merge_classes(regions)
+            member = members(logits, regions.label, merged.label, match)
+            union = unite(mask, logits, member, merged.label, config.union)
+            return add_up(mask_consistency(union, merged.mask(), regions.valid, *both), count, config.over_regions)
+
+        def each(value: Tensor) -> Tensor:
+            return add_up(value, match >= 0, config.over_regions)
+
         return {
-            "rmc": lambda: region_mask_contrast(mask, target_mask, match, config.mask_temperature),
-            "rfc": lambda: region_feature_contrast(
-                of_query(pool(student.features, mask), match),
-                pool(target.features, target_mask),
-                regions.label,
-                regions.present,
-                match,
-                config.feature_temperature,
-                config.scope,
-                config.positives,
+            "rcc": lambda: each(region_class_consistency(logits, regions.label, match)),
+            "smc": smc,
+            "rmc": lambda: each(region_mask_contrast(m, target, match, config.mask_temperature, config.overlap)),
+            "rfc": lambda: each(
+                region_feature_contrast(student.features, m, target, match, config.feature_temperature)
             ),
-            "rcc": lambda: region_class_consistency(logits, regions.probability, match, config.no_object),
-            "smc": lambda: semantic_mask_consistency(
-                semantic_map(logits, mask), target.semantic, regions.classes(), regions.valid, config.smc
-            ),
+            "mask": lambda: each(mask_consistency(mine, target, regions.valid, *both)),
         }

@@ -8,7 +8,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 
 from rc2l_bench.losses.matching import SetLossConfig
-from rc2l_bench.losses.region_losses import set_loss
+from rc2l_bench.losses.set_loss import set_loss
 from rc2l_bench.nets.region_net import Prediction
 
 K = 4
@@ -112,9 +112,9 @@ def share_of_the_loss(rank, folder, label, config):
 
 
 @pytest.mark.slow
-def test_the_mask_losses_are_the_same_for_any_number_of_processes(tmp_path):
+def test_the_set_loss_is_the_same_for_any_number_of_processes(tmp_path):
     label = torch.cat([labels(), labels(1)[:1]])
-    config = SetLossConfig(**WEIGHTS | {"class_weight": 0.0}, ignored="background")
+    config = SetLossConfig(**WEIGHTS, ignored="background")
     mp.spawn(share_of_the_loss, (tmp_path, label, config), nprocs=2)
     mean = (torch.load(tmp_path / "0.pt") + torch.load(tmp_path / "1.pt")) / 2
     torch.testing.assert_close(mean, set_loss(student(images=4), label, config).detach())

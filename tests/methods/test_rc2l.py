@@ -2,15 +2,26 @@ from __future__ import annotations
 
 import pytest
 import torch
-from method_data import drop_unlabelled, make, make_batch, optimiser_of, step, train, without_unlabelled_loss
+from method_data import (
+    drop_unlabelled,
+    make,
+    make_batch,
+    make_config,
+    make_learned,
+    optimiser_of,
+    step,
+    train,
+    without_unlabelled_loss,
+)
 
-from rc2l_bench.losses.matching import match_regions
+from rc2l_bench.data.augment import paste
 from rc2l_bench.nets.region_net import Prediction
+from rc2l_bench.variants import variants_of
 
 RC2L = "rc2l_bench/methods/rc2l"
 SUPERVISED = "baselines/supervised_region"
-NAMES = ["rmc", "rfc", "rcc", "smc"]
-ANYTHING = {"threshold": 0.0}
+NAMES = ["rcc", "smc", "rmc", "rfc", "mask"]
+ANYTHING = {"threshold": 0.0, "weights.mask": 1.0}
 """An untrained teacher is sure of nothing."""
 
 
@@ -18,34 +29,14 @@ def only(*names, weight=1.0):
     return ANYTHING | {f"weights.{name}": weight if name in names else 0.0 for name in NAMES}
 
 
-@pytest.fixture(scope="module")
-def learned():
-    """Weights of a region network that tells the classes apart."""
-    method = make(SUPERVISED)
-    train(method, 60, [make_batch(method, seed) for seed in range(6)], "adamw")
-    return method.student.state_dict()
-
-
-@pytest.fixture
-def make_learned(learned):
-    """Makes a method whose student and teacher have learned something."""
-
-    def make_it(changes):
-        method = make(RC2L, changes)
-        method.student.load_state_dict(learned)
-        method.teacher.net.load_state_dict(learned)
-        return method
-
-    return make_it
-
-
 def total(losses):
     return torch.stack(list(losses.values())).sum()
 
 
-@pytest.mark.parametrize("predict", ["student", "teacher"])
-def test_with_all_weights_at_zero_it_is_the_supervised_region_baseline_to_the_bit(predict):
-    ours, theirs = make(RC2L, without_unlabelled_loss(RC2L) | {"predict": predict}), make(SUPERVISED)
+@pytest.mark.parametrize("off", [without_unlabelled_loss(RC2L), {f"weights.{name}": 0.0 for name in NAMES}])
+@pytest.mark.parametrize("more", [{"predict": "teacher"}, {"teacher_view": "same"}])
+def test_with_alpha_or_all_weights_at_zero_it_is_the_supervised_region_baseline_to_the_bit(off, more):
+    ours, theirs = make(RC2L, off | more), make(SUPERVISED)
     batches = [make_batch(ours, seed) for seed in range(3)]
     mine, supervised = train(ours, 3, batches), train(theirs, 3, [drop_unlabelled(batch) for batch in batches])
     assert [row["supervised"] for row in mine] == [row["supervised"] for row in supervised]
@@ -63,7 +54,7 @@ def test_in_the_warm_up_unlabelled_images_are_not_looked_at():
         method(batch, 0.51)
 
 
-def test_the_weight_rises_linearly_after_the_warm_up():
+def test_alpha_rises_linearly_after_the_warm_up():
     method = make(RC2L, {"warm_up": 0.4, "ramp": 0.2})
     assert [method.ramp(p) for p in (0.0, 0.39, 0.4)] == [0, 0, 0]
     assert method.ramp(0.5) == pytest.approx(0.5)
@@ -72,18 +63,19 @@ def test_the_weight_rises_linearly_after_the_warm_up():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_weight_multiplies_its_loss_and_no_other(make_learned, name):
+def test_alpha_and_a_weight_multiply_a_loss_and_no_other(name):
     batch = make_batch(make(RC2L))
-    one, three = (make_learned(only(name, weight=w))(batch, 0.5) for w in (1.0, 3.0))
-    assert one[name] > 0
-    torch.testing.assert_close(three[name], 3 * one[name])
+    one = make_learned(RC2L, only(name) | {"alpha": 1.0})(batch, 0.5)
+    six = make_learned(RC2L, only(name, weight=3.0) | {"alpha": 2.0})(batch, 0.5)
+    assert one[name] != 0
+    torch.testing.assert_close(six[name], 6 * one[name])
     assert all(one[other] == 0 for other in NAMES if other != name)
-    assert one["supervised"] == three["supervised"]
+    assert one["supervised"] == six["supervised"]
 
 
 @pytest.mark.parametrize("form", ["class", "query"])
-def test_the_four_losses_reach_every_part_of_the_student_and_nothing_of_the_teacher(make_learned, form):
-    method = make_learned(ANYTHING | {"regions": form})
+def test_the_losses_reach_every_part_of_the_student_and_nothing_of_the_teacher(form):
+    method = make_learned(RC2L, ANYTHING | {"regions": form})
     losses = method(make_batch(method, 1), 0.5)
     total({name: losses[name] for name in NAMES}).backward()
     silent = [n for n, p in method.student.named_parameters() if p.grad is None or not p.grad.any()]
@@ -92,26 +84,60 @@ def test_the_four_losses_reach_every_part_of_the_student_and_nothing_of_the_teac
 
 
 @pytest.mark.parametrize(
-    ("name", "part"), [("rcc", "classify"), ("rmc", "embed"), ("rfc", "pixels"), ("smc", "backbone")]
+    ("name", "part"), [("rcc", "classify"), ("rmc", "embed"), ("rfc", "pixels"), ("smc", "backbone"), ("mask", "embed")]
 )
-def test_each_loss_reaches_the_part_it_speaks_of(make_learned, name, part):
-    method = make_learned(only(name))
+def test_each_loss_reaches_the_part_it_speaks_of(name, part):
+    method = make_learned(RC2L, only(name))
     method(make_batch(method, 1), 0.5)[name].backward()
     assert any(p.grad is not None and p.grad.any() for p in getattr(method.student, part).parameters())
 
 
-def test_what_lies_outside_the_images_changes_no_unlabelled_loss(make_learned):
-    method = make_learned(ANYTHING)
+def views(changes):
+    """What teacher and student see, and the batch that it was made of."""
+    method = make(RC2L, changes)
+    batch = make_batch(method)
+    return *method.views(batch), batch
+
+
+def test_the_teacher_sees_the_weak_view_without_colours():
+    weak, strong, box, batch = views({"teacher_view": "weak"})
+    assert torch.equal(weak, batch.weak)
+    assert torch.equal(strong, paste(batch.strong[0], batch.box[0]))
+    assert torch.equal(box, batch.box)
+
+
+def test_the_teacher_sees_the_colours_of_the_strong_view_before_it_is_mixed():
+    weak, strong, box, batch = views({"teacher_view": "same"})
+    assert torch.equal(weak, batch.strong[0])
+    assert not torch.equal(weak, batch.weak)
+    assert torch.equal(strong, paste(weak, box[0]))
+
+
+def test_the_teacher_sees_colours_that_the_student_does_not_see():
+    weak, strong, box, batch = views({"teacher_view": "other", "views.strong": 2})
+    assert torch.equal(weak, batch.strong[0])
+    assert torch.equal(strong, paste(batch.strong[1], batch.box[1]))
+    assert torch.equal(box, batch.box[1:])
+
+
+@pytest.mark.parametrize("changes", [{"teacher_view": "other"}, {"views.strong": 0}])
+def test_too_few_views_are_refused(changes):
+    with pytest.raises(ValueError, match=r"views\.strong"):
+        make_config(RC2L, changes)
+
+
+def test_what_lies_outside_the_images_changes_no_unlabelled_loss():
+    method = make_learned(RC2L, ANYTHING)
     batch = make_batch(method, 1)
-    target = method.target(batch)
-    outside = ~target.regions.valid[:, None]
+    weak, strong, box = method.views(batch)
+    with torch.no_grad():
+        regions = method.segments(weak, batch.valid, box)
+    outside = ~regions.valid[:, None]
     assert outside.any()
-    seen = method.student.segment(batch.strong.flatten(0, 1))
+    seen = method.student.segment(strong)
     moved = Prediction(logits=seen.logits, embedding=seen.embedding, features=seen.features + 5 * outside)
-    matches = [match_regions(x, target.regions, method.config.set_loss, [-1])[:, 0] for x in (seen, moved)]
-    assert torch.equal(*matches)
-    for name in NAMES:
-        assert method.terms(seen, target, matches[0])[name]() == method.terms(moved, target, matches[0])[name]()
+    before, after = method.terms(seen, regions), method.terms(moved, regions)
+    assert all(before[name]() == after[name]() for name in NAMES)
 
 
 def test_a_teacher_that_is_sure_of_nothing_teaches_nothing():
@@ -132,19 +158,29 @@ def test_the_batch_without_unlabelled_images_is_supervised():
     "changes",
     [
         {"regions": "query"},
-        {"scope": "image", "positives": "class"},
-        {"targets": "hard", "smc": "bce"},
-        {"smc": "mse", "no_object": 0.0},
+        {"overlap": "union", "union": "any"},
+        {"union": "sum", "over_regions": "mean"},
+        {"union": "semantic"},
         {"views.strong": 2},
+        {"views.strong": 2, "teacher_view": "other"},
+        {"teacher_view": "same"},
         {"buffers": "copy", "predict": "teacher"},
         {"set_loss.ignored": "background"},
     ],
 )
-def test_every_choice_trains(make_learned, changes):
-    method = make_learned(ANYTHING | changes)
-    rows = train(method, 6, [make_batch(method, 9)], "adamw")
-    assert rows[-1]["supervised"] < rows[0]["supervised"]
-    assert all(0 < row[name] < 100 for row in rows for name in NAMES)
+def test_every_choice_trains(changes):
+    method = make_learned(RC2L, ANYTHING | changes)
+    rows = train(method, 15, [make_batch(method, 9)], "adamw")
+    assert sum(rows[-1].values()) < sum(rows[0].values())
+    assert all(0 < abs(row[name]) < 100 for row in rows for name in NAMES)
+
+
+def test_the_literal_variant_has_what_the_paper_prints_and_nothing_of_ours():
+    config = make_config(RC2L).model_dump() | variants_of(RC2L)["literal"]
+    assert (config["alpha"], config["threshold"], config["warm_up"], config["ramp"]) == (1.0, 0.0, 0.0, 0.0)
+    assert config["weights"] == {"rcc": 1.0, "smc": 20.0, "rmc": 4.0, "rfc": 4.0, "mask": 0.0}
+    assert (config["mask_temperature"], config["feature_temperature"]) == (1.0, 0.5)
+    assert (config["over_regions"], config["teacher_view"]) == ("sum", "same")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
