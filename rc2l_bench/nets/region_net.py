@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig, RegionNetConfig
@@ -15,6 +14,10 @@ from rc2l_bench.nets.backbone import Backbone, resize
 
 TINY = 1e-6
 """Smallest semantic score that a logarithm or a division sees."""
+TEMPERATURE = 10_000.0
+"""Of the frequencies of position encodings: the slowest turns this many times slower than the fastest (MaskFormer)."""
+EPSILON = 1e-6
+"""Added to the number of rows that positions are divided by (MaskFormer)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +118,34 @@ class DecoderLayer(nn.Module):
         return out
 
 
+def encode_position(height: int, width: int, dim: int, device: torch.device | None = None) -> Tensor:
+    """Encode where a cell of a map lies, as MaskFormer does: sines and cosines of its share of the height and the width.
+
+    Rows are numbered from 1 and divided by their number, so that the last row is 2π in a map of any size; then come dim/4
+    pairs (sin, cos) of it at falling frequencies, and as many of the columns.
+
+    Args:
+        height: h', rows of the map.
+        width: w', its columns.
+        dim: a multiple of 4.
+        device: of the result.
+
+    Returns:
+        (h'·w', dim) float32.
+    """
+    half = dim // 2
+    frequency = TEMPERATURE ** -(2 * torch.arange(half // 2, device=device) / half)
+
+    def along(size: int) -> Tensor:
+        place = torch.arange(1, size + 1, device=device) / (size + EPSILON) * 2 * math.pi
+        angle = place[:, None] * frequency
+        return torch.stack([angle.sin(), angle.cos()], 2).flatten(1)  # (size, dim/2)
+
+    rows = along(height)[:, None].expand(-1, width, -1)
+    columns = along(width)[None].expand(height, -1, -1)
+    return torch.cat([rows, columns], 2).flatten(0, 1)
+
+
 class QueryDecoder(nn.Module):
     """N learned queries that read the coarsest map; no encoder, as in MaskFormer."""
 
@@ -132,7 +163,7 @@ class QueryDecoder(nn.Module):
         """(B, C, h', w') -> what the queries hold after every layer, (B, S, Q, D)."""
         height, width = coarsest.shape[-2:]
         memory = self.project(coarsest).flatten(2).transpose(1, 2)
-        position = build_sincos2d_pos_embed([height, width], memory.shape[-1], device=memory.device)
+        position = encode_position(height, width, memory.shape[-1], memory.device)
         key = memory + position.to(memory.dtype)
         x = torch.zeros_like(self.query).expand(len(memory), -1, -1)
         steps = []
