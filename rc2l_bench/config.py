@@ -101,7 +101,8 @@ class NetConfig(Model):
     backbone: str
     """Name of a timm model that supports features_only."""
     weights: str
-    """`none`, `imagenet` (a local safetensors file, else timm's own download), or the path of a safetensors file."""
+    """`none`, `imagenet` (a local safetensors file, else timm's own download), the path of a safetensors file, or
+    `maskformer:<file>`, a checkpoint in transformers' layout: for a RegionNet as a whole, else for the backbone."""
     output_stride: Literal[8, 16, 32]
     pixel: PixelNetConfig
     region: RegionNetConfig

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig
 from rc2l_bench.errors import UsageError, suggest
-from rc2l_bench.nets.weights import WEIGHTS_VARIABLE, check_weights, find_weights, weight_folders
+from rc2l_bench.nets.maskformer_weights import load_maskformer
+from rc2l_bench.nets.weights import WEIGHTS_VARIABLE, check_weights, find_weights, maskformer_file, weight_folders
 
 
 def create_features(net: NetConfig) -> nn.Module:
@@ -24,7 +25,9 @@ def create_features(net: NetConfig) -> nn.Module:
         raise UsageError(
             f"net.backbone: timm has no model '{net.backbone}'; {suggest(net.backbone, timm.list_models())[:200]}"
         )
-    file = find_weights(net)
+    # A checkpoint of MaskFormer is in another layout and loaded by `Backbone`.
+    whole = bool(maskformer_file(net))
+    file = None if whole else find_weights(net)
     overlay = {"file": str(file)} if file else None
     try:
         probe: Any = timm.create_model(net.backbone, features_only=True)
@@ -37,7 +40,7 @@ def create_features(net: NetConfig) -> nn.Module:
             features_only=True,
             out_indices=stages,
             output_stride=net.output_stride,
-            pretrained=net.weights != "none",
+            pretrained=net.weights != "none" and not whole,
             pretrained_cfg_overlay=overlay,
         )
     except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
@@ -70,6 +73,8 @@ class Backbone(nn.Module):
         for name in ("mean", "std"):
             value = torch.tensor(timm.models.get_pretrained_cfg_value(net.backbone, name) or (0.5, 0.5, 0.5))
             self.register_buffer(name, value.view(1, 3, 1, 1), persistent=False)
+        if maskformer_file(net) and (file := find_weights(net)):
+            load_maskformer(self, file, "backbone.")
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Features of images (B, 3, H, W) in [0, 1], normalised here as the pretrained weights expect.

@@ -10,7 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig, RegionNetConfig
+from rc2l_bench.errors import UsageError
 from rc2l_bench.nets.backbone import Backbone, resize
+from rc2l_bench.nets.maskformer_weights import load_maskformer
+from rc2l_bench.nets.weights import find_weights, maskformer_file
 
 TINY = 1e-6
 """Smallest semantic score that a logarithm or a division sees."""
@@ -119,10 +122,10 @@ class DecoderLayer(nn.Module):
 
 
 def encode_position(height: int, width: int, dim: int, device: torch.device | None = None) -> Tensor:
-    """Encode where a cell of a map lies, as MaskFormer does: sines and cosines of its share of the height and the width.
+    """Encode where a cell of a map lies, as MaskFormer does: sines and cosines of its share of the height and width.
 
-    Rows are numbered from 1 and divided by their number, so that the last row is 2π in a map of any size; then come dim/4
-    pairs (sin, cos) of it at falling frequencies, and as many of the columns.
+    Rows are numbered from 1 and divided by their number, so that the last row is 2π in a map of any size; then come
+    dim/4 pairs (sin, cos) of it at falling frequencies, and as many of the columns.
 
     Args:
         height: h', rows of the map.
@@ -178,12 +181,16 @@ class RegionNet(nn.Module):
 
     def __init__(self, net: NetConfig, num_classes: int) -> None:
         super().__init__()
-        dim = net.region.dim
+        dim, heads = net.region.dim, net.region.heads
+        if dim % 4 or dim % heads:
+            raise UsageError(f"net.region.dim: {dim} must be a multiple of 4 (positions) and of heads ({heads})")
         self.backbone = Backbone(net)
         self.pixels = PixelDecoder(self.backbone.channels, dim)
         self.queries = QueryDecoder(self.backbone.channels[-1], net.region)
         self.classify = nn.Linear(dim, num_classes + 1)
         self.embed = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
+        if maskformer_file(net) and (file := find_weights(net)):
+            load_maskformer(self, file)
 
     def segment(self, image: Tensor) -> Prediction:
         """Images (B, 3, H, W) in [0, 1] -> regions; h, w = H/4, W/4."""

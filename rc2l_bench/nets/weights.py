@@ -1,4 +1,4 @@
-"""Where the pretrained weights of a backbone lie."""
+"""Where pretrained weights lie."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ if TYPE_CHECKING:
 
 WEIGHTS_VARIABLE = "RC2L_BENCH_WEIGHTS"
 MIRROR_VARIABLE = "RC2L_BENCH_MIRROR"
+MASKFORMER = "maskformer:"
+"""What stands before the file of a MaskFormer checkpoint in `net.weights`."""
+
+
+def maskformer_file(net: NetConfig) -> str:
+    """Give the file of the MaskFormer checkpoint that a network starts from; empty if it does not."""
+    return net.weights.removeprefix(MASKFORMER) if net.weights.startswith(MASKFORMER) else ""
 
 
 def weight_folders() -> list[Path]:
-    """Folders that are searched for ImageNet weights, in this order.
+    """List the folders that are searched for weights, in this order.
 
     RC2L_BENCH_WEIGHTS, data/weights, the mirror where it is a folder, and the folder `weights` beside the mirror.
     """
@@ -32,26 +39,33 @@ def weight_folders() -> list[Path]:
 
 
 def find_weights(net: NetConfig) -> Path | None:
-    """The local file of a backbone's weights.
+    """Find the local file of the pretrained weights.
 
     Returns:
-        A file in timm's layout; None for `none`, and for `imagenet` when timm has to download them itself.
+        A file in timm's layout, or a MaskFormer checkpoint where `net.weights` names one; None for `none`, and for
+        `imagenet` when timm has to download them itself.
 
     Raises:
-        UsageError: a path is given and there is no such file.
+        UsageError: a file is given and it is neither there nor, by that name, in one of the folders.
     """
     if net.weights == "none":
         return None
-    if net.weights == "imagenet":
-        files = (folder / f"{net.backbone}.safetensors" for folder in weight_folders())
-        return next((file for file in files if file.is_file()), None)
-    if not Path(net.weights).is_file():
-        raise UsageError(f"net.weights: there is no file {net.weights}: give 'none', 'imagenet' or a safetensors file")
-    return Path(net.weights)
+    given = maskformer_file(net) or (f"{net.backbone}.safetensors" if net.weights == "imagenet" else net.weights)
+    # What is downloaded where it is missing is looked for in the folders alone, so that a file of that name in the
+    # current directory is not taken by chance.
+    places = [] if net.weights == "imagenet" else [Path(given)]
+    found = next((file for file in [*places, *(folder / given for folder in weight_folders())] if file.is_file()), None)
+    if found is None and net.weights != "imagenet":
+        folders = ", ".join(str(folder) for folder in weight_folders())
+        raise UsageError(
+            f"net.weights: there is no file {given}, nor is it in one of {folders}: "
+            f"give 'none', 'imagenet', a safetensors file of the backbone, or '{MASKFORMER}' and one of MaskFormer"
+        )
+    return found
 
 
 def check_weights(file: Path, features: nn.Module, backbone: str) -> None:
-    """Makes sure that a file has a value for all that a backbone holds; timm passes over what is not there.
+    """Make sure that a file has a value for all that a backbone holds; timm passes over what is not there.
 
     Raises:
         UsageError: it is damaged, or of another network.
