@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +14,9 @@ from rc2l_bench.losses.regions import Regions, bounded, in_float32, label_region
 from rc2l_bench.nets.backbone import resize
 from rc2l_bench.nets.region_net import Prediction
 from rc2l_bench.processes import total, world
+
+PIECE = 2**22
+"""Pixels of masks at the labels' resolution that are compared at a time, all layers counted; bounds memory."""
 
 
 def class_loss(logits: Tensor, truth: Regions, match: Tensor, config: SetLossConfig) -> Tensor:
@@ -32,28 +37,80 @@ def class_loss(logits: Tensor, truth: Regions, match: Tensor, config: SetLossCon
     return layers * (loss * weight.flatten()).sum() * world() / total(weight.sum()).clamp(min=1e-6)
 
 
-def mask_losses(seen: Prediction, truth: Regions, match: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute focal and dice loss of matched masks at the labels' resolution, over the valid pixels, for all layers.
+def compare_masks(mask: Tensor, inside: Tensor, valid: Tensor, config: SetLossConfig) -> Tensor:
+    """Compute the loss of masks at the labels' resolution: w_focal · focal + w_dice · dice over the valid pixels.
+
+    Args:
+        mask: (P, S, h, w) mask logits of P regions in S layers.
+        inside: (P, H, W) bool, the regions.
+        valid: (P, H, W) bool.
+        config: weights.
+
+    Returns:
+        (P, S).
+    """
+    x = resize(bounded(mask), inside.shape[-2:]).flatten(2)
+    target, valid = inside.flatten(1)[:, None], valid.flatten(1)[:, None]
+    focal, dice = focal_and_dice(x, (target & valid).to(x.dtype), (~target & valid).to(x.dtype))
+    return config.focal_weight * focal + config.dice_weight * dice
+
+
+class _InPieces(torch.autograd.Function):
+    """`compare_masks` of many regions, a few at a time, so that nothing of the labels' resolution outlives its piece.
+
+    The gradient is computed along with the value: every mask has a loss of its own, so that all that a backward pass
+    needs is its derivative at stride 4, a sixteenth of the pixels, and nothing has to be computed twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's
+        mask: Tensor,
+        truth: Regions,
+        image: Tensor,
+        region: Tensor,
+        config: SetLossConfig,
+    ) -> Tensor:
+        few = max(1, PIECE // (mask.shape[1] * truth.index[0].numel()))
+        values: list[Tensor] = []
+        slopes: list[Tensor] = []
+        for part, b, r in zip(*(torch.split(x, few) for x in (mask, image, region)), strict=True):
+            leaf = part.detach().requires_grad_(ctx.needs_input_grad[0])
+            with torch.enable_grad():
+                value = compare_masks(leaf, truth.index[b] == r[:, None, None], truth.valid[b], config)
+                slopes += torch.autograd.grad(value.sum(), leaf) if leaf.requires_grad else []
+            values.append(value.detach())
+        if slopes:
+            ctx.save_for_backward(torch.cat(slopes))
+        return torch.cat(values)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's
+        (slope,) = ctx.saved_tensors
+        return slope * gradients[0][..., None, None], None, None, None, None
+
+
+def mask_loss(seen: Prediction, truth: Regions, match: Tensor, config: SetLossConfig) -> Tensor:
+    """Compute focal and dice loss of matched masks at the labels' resolution, over the valid pixels.
 
     Args:
         seen: of the student, S layers.
         truth: R regions at the labels' resolution.
         match: (B, S, R).
+        config: weights.
 
     Returns:
-        Two scalars: Σ over masks / the number of regions (average over processes).
+        Scalar: Σ over masks and layers / the number of regions (average over processes).
     """
     image, region = truth.present.nonzero(as_tuple=True)  # P regions
     index = match.clamp(min=0)[..., None].expand(-1, -1, -1, seen.embedding.shape[-1])
     # Masks of matched queries only: the others need no gradient.
     mask = torch.einsum("bsrd,bdhw->brshw", seen.embedding.gather(2, index), seen.features)[image, region]
-    x = resize(bounded(mask), truth.index.shape[-2:]).flatten(2)  # (P, S, H·W)
-    target = (truth.index[image] == region[:, None, None]).flatten(1)[:, None]
-    valid = truth.valid[image].flatten(1)[:, None]
-    focal, dice = focal_and_dice(x, (target & valid).float(), (~target & valid).float())
+    if not len(image):
+        return mask.sum()  # of nothing
+    loss: Tensor = _InPieces.apply(mask, truth, image, region, config)
     taken = match[image, :, region] >= 0
-    count = (total(truth.present.sum()) / world()).clamp(min=1)
-    return (focal * taken).sum() / count, (dice * taken).sum() / count
+    return (loss * taken).sum() / (total(truth.present.sum()) / world()).clamp(min=1)
 
 
 @in_float32
@@ -73,9 +130,5 @@ def set_loss(seen: Prediction, label: Tensor, config: SetLossConfig) -> Tensor:
     truth = label_regions(label, seen.logits.shape[-1] - 1, config.ignored)
     small = truth.shrink(seen.features.shape[-2:])
     match = match_regions(seen, small, config, list(range(seen.logits.shape[1])))
-    focal, dice = mask_losses(seen, truth, match)
-    return (
-        config.class_weight * class_loss(seen.logits, truth, match, config)
-        + config.focal_weight * focal
-        + config.dice_weight * dice
-    )
+    classes = class_loss(seen.logits, truth, match, config)
+    return config.class_weight * classes + mask_loss(seen, truth, match, config)
