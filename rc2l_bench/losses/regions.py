@@ -38,7 +38,8 @@ def wide(x: Tensor) -> Tensor:
 
 def bounded(logits: Tensor) -> Tensor:
     """Make any logits finite and at least float32: clamp them to ± `BOUND`, and read what is not a number as 0."""
-    return wide(logits).nan_to_num(0.0, BOUND, -BOUND).clamp(-BOUND, BOUND)
+    x = wide(logits)
+    return x.masked_fill(x.isnan(), 0.0).clamp(-BOUND, BOUND)
 
 
 def mask_probability(mask: Tensor, valid: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from rc2l_bench.config import NetConfig, RegionNetConfig
 from rc2l_bench.errors import UsageError
@@ -19,6 +20,8 @@ TINY = 1e-6
 """Smallest semantic score that a logarithm or a division sees."""
 TEMPERATURE = 10_000.0
 """Of the frequencies of position encodings: the slowest turns this many times slower than the fastest (MaskFormer)."""
+LARGE = 2**21
+"""Elements of a layer's attention maps beyond which they are not kept for the backward pass."""
 EPSILON = 1e-6
 """Added to the number of rows that positions are divided by (MaskFormer)."""
 
@@ -154,6 +157,7 @@ class QueryDecoder(nn.Module):
 
     def __init__(self, inputs: int, config: RegionNetConfig) -> None:
         super().__init__()
+        self.maps = config.heads * config.queries
         self.query = nn.Parameter(torch.randn(config.queries, config.dim))
         self.project = nn.Conv2d(inputs, config.dim, 1)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
@@ -169,9 +173,13 @@ class QueryDecoder(nn.Module):
         position = encode_position(height, width, memory.shape[-1], memory.device)
         key = memory + position.to(memory.dtype)
         x = torch.zeros_like(self.query).expand(len(memory), -1, -1)
+        # What a layer keeps for the backward pass, attention maps above all, weighs as much as a tenth of a large
+        # backbone and is cheap to compute again: the same numbers, dropout included.
+        again = torch.is_grad_enabled() and len(x) * self.maps * memory.shape[1] > LARGE
         steps = []
         for layer in self.layers:
-            x = layer(x, self.query, key, memory)
+            given = (x, self.query, key, memory)
+            x = checkpoint(layer, *given, use_reentrant=False) if again else layer(*given)
             steps.append(self.norm(x))
         return torch.stack(steps, 1)
 

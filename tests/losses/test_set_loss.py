@@ -7,9 +7,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from rc2l_bench.losses.matching import SetLossConfig
-from rc2l_bench.losses.set_loss import set_loss
+from rc2l_bench.losses.matching import SetLossConfig, match_regions
+from rc2l_bench.losses.regions import label_regions
+from rc2l_bench.losses.set_loss import class_loss, compare_masks, set_loss
 from rc2l_bench.nets.region_net import Prediction
+from rc2l_bench.run.allocations import peak_of
 
 K = 4
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -101,6 +103,56 @@ def test_only_matched_queries_get_a_mask_gradient():
     label = torch.zeros(3, 16, 20, dtype=torch.int64)
     set_loss(seen, label, SetLossConfig(**WEIGHTS, ignored="excluded")).backward()
     assert (seen.embedding.grad.abs().sum(-1) > 0).sum(-1).unique().tolist() == [1]
+
+
+def loss_and_gradients(seen, label, config):
+    loss = set_loss(seen, label, config)
+    (3 * loss).backward()
+    return [loss.detach(), *(x.grad for x in (seen.logits, seen.embedding, seen.features))]
+
+
+@pytest.mark.parametrize("piece", [1, 2 * 16 * 20, 5 * 16 * 20])
+@pytest.mark.parametrize("ignored", ["background", "excluded"])
+def test_comparing_masks_piece_by_piece_changes_nothing(monkeypatch, ignored, piece):
+    config = SetLossConfig(**WEIGHTS, ignored=ignored)
+    whole = loss_and_gradients(student(), labels(), config)
+    monkeypatch.setattr("rc2l_bench.losses.set_loss.PIECE", piece)
+    for a, b in zip(loss_and_gradients(student(), labels(), config), whole, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+
+
+def plain_loss(seen, label, config):
+    """The same loss in one expression that autograd sees as a whole."""
+    truth = label_regions(label, K, config.ignored)
+    match = match_regions(seen, truth.shrink(seen.features.shape[-2:]), config, [0, 1])
+    total = class_loss(seen.logits, truth, match, config)
+    for b, s, r in (match >= 0).nonzero().tolist():
+        mask = torch.einsum("d,dhw->hw", seen.embedding[b, s, match[b, s, r]], seen.features[b])
+        target, valid = truth.index[b : b + 1] == r, truth.valid[b : b + 1]
+        total = total + compare_masks(mask[None, None], target, valid, config).sum() / truth.present.sum()
+    return total
+
+
+def test_gradients_are_those_of_autograd():
+    config = SetLossConfig(**WEIGHTS, ignored="excluded")
+    ours, theirs = student(), student()
+    set_loss(ours, labels(), config).backward()
+    plain_loss(theirs, labels(), config).backward()
+    for name in ("logits", "embedding", "features"):
+        torch.testing.assert_close(getattr(ours, name).grad, getattr(theirs, name).grad, atol=1e-6, rtol=1e-5)
+
+
+def test_memory_does_not_grow_with_the_number_of_masks(monkeypatch):
+    """Beyond stride 4: nothing of regions × layers × full-size pixels is kept."""
+    monkeypatch.setattr("rc2l_bench.losses.set_loss.PIECE", 1)
+    config = SetLossConfig(**WEIGHTS, ignored="excluded")
+    peaks = []
+    for layers in (1, 4):
+        seen = student(images=2, layers=layers, size=(16, 16))
+        label = torch.arange(3).repeat_interleave(86)[:256].expand(2, 256, 256)
+        peaks.append(peak_of(lambda seen=seen, label=label: set_loss(seen, label, config)))
+    full = 256 * 256 * 4
+    assert peaks[1] - peaks[0] < 3 * 12 * full  # a piece has 3 layers more; 6 regions would be 6 times that
 
 
 def share_of_the_loss(rank, folder, label, config):

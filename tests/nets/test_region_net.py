@@ -6,14 +6,15 @@ import region_reference as reference
 import torch
 
 from rc2l_bench.config import NetConfig, PixelNetConfig, RegionNetConfig
+from rc2l_bench.errors import UsageError
 from rc2l_bench.nets.backbone import resize
 from rc2l_bench.nets.region_net import RegionNet, semantic_scores
 
 CLASSES = 4
 
 
-def configure(output_stride=16, dim=16, layers=2):
-    region = RegionNetConfig(queries=6, dim=dim, layers=layers, heads=2, feedforward=24, dropout=0.0)
+def configure(output_stride=16, dim=16, layers=2, dropout=0.0):
+    region = RegionNetConfig(queries=6, dim=dim, layers=layers, heads=2, feedforward=24, dropout=dropout)
     pixel = PixelNetConfig(width=8, low_width=4, rates=(1, 2, 3), dropout=0.0)
     return NetConfig(backbone="test_resnet", weights="none", output_stride=output_stride, pixel=pixel, region=region)
 
@@ -68,6 +69,12 @@ def test_every_parameter_learns_from_a_prediction(net):
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("dim", [18, 30])
+def test_a_dimension_that_positions_or_heads_do_not_divide_is_refused(dim):
+    with pytest.raises(UsageError, match=f"net.region.dim: {dim} must be a multiple of 4"):
+        RegionNet(configure(dim=dim), CLASSES)
+
+
 def test_the_backbone_is_named_so_that_it_gets_its_own_learning_rate(net):
     assert any(name.startswith("backbone.") for name, _ in net.named_parameters())
 
@@ -82,6 +89,31 @@ def test_a_query_sees_where_things_are(net):
     """Without positions, attention would give the same for a shuffled map."""
     coarsest = torch.randn(1, net.backbone.channels[-1], 4, 4)
     assert not torch.allclose(net.queries(coarsest), net.queries(coarsest.flip(-1)), atol=1e-4)
+
+
+def learn(large, monkeypatch):
+    """Outputs and gradients of a step with dropout, and the bytes that are kept for its backward pass."""
+    monkeypatch.setattr("rc2l_bench.nets.region_net.LARGE", large)
+    torch.manual_seed(0)
+    net = RegionNet(configure(dropout=0.3), CLASSES)
+    kept = {}
+
+    def keep(x):
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        seen = net.segment(torch.rand(2, 3, 64, 64))
+    (seen.logits.square().mean() + seen.mask().square().mean()).backward()
+    return seen, [p.grad for p in net.parameters()], sum(kept.values())
+
+
+def test_layers_that_are_computed_again_give_the_same_bits_and_keep_less(monkeypatch):
+    (seen, grads, kept), (again, same, less) = (learn(large, monkeypatch) for large in (10**9, 0))
+    assert torch.equal(seen.logits, again.logits)
+    assert torch.equal(seen.mask(), again.mask())
+    assert all(torch.equal(a, b) for a, b in zip(grads, same, strict=True))
+    assert less < kept
 
 
 def test_group_norm_works_for_dimensions_that_32_does_not_divide():
