@@ -23,6 +23,8 @@ _BACKBONES = {
 """timm's names, with and without the deep stem: publications say ResNet-101 for all of them."""
 _CLASSIC = ("92", "183", "366", "732", "1464")
 _FAMILIES = ("cps", "u2pl")
+STATED = "stated"
+KNOWN = (STATED, "derived")
 
 
 class Figure(NamedTuple):
@@ -36,29 +38,49 @@ class Figure(NamedTuple):
     crop: str
     output_stride: str
     evaluation: str
+    pretraining: str
+    """The images that the initial weights have seen: imagenet, coco, dinov2, clip."""
     miou: str
     """In per cent, with the digits of the source."""
+    known: str
+    """`stated` by the source, or `derived` from a gain that it states and the figure that the gain is over."""
     source: str
 
     @property
     def protocol(self) -> tuple[str, ...]:
         """What must be the same: all columns between the method and the number."""
-        return tuple(self[1:8])
+        return tuple(self[1:9])
+
+    @property
+    def origin(self) -> str:
+        """How the figure came here, in the words of a table."""
+        return "not run here" if self.known == STATED else f"not run here, {self.known}"
 
 
 class Comparison(NamedTuple):
-    """One split of a section: methods that were run here, and figures of the same protocol in the file's order."""
+    """One split of a section, with published figures in the file's order.
+
+    Attributes:
+        split: name.
+        protocol: of the runs here, in the words of the table of figures.
+        ours: the methods that were run here.
+        figures: of the same protocol.
+        apart: of the same protocol but for the weights that training starts from, which makes them another thing.
+    """
 
     split: str
+    protocol: tuple[str, ...]
     ours: tuple[tuple[str, SeedGroup], ...]
     figures: tuple[Figure, ...]
+    apart: tuple[Figure, ...]
 
 
 def read_figures(path: Path) -> tuple[Figure, ...]:
-    """Reads the table of figures; none if there is no such file.
+    """Read the table of figures; none if there is no such file.
 
     Raises:
-        UsageError: a row has other columns than a `Figure`, no source, or an mIoU that is no number of per cent.
+        UsageError: a row has other columns than a `Figure`, no source, an mIoU that is no number of per cent, or does
+            not say how it is known.
     """
     if not path.is_file():
         return ()
@@ -73,35 +95,52 @@ def _figure(path: Path, line: int, row: Sequence[str]) -> Figure:
     if len(row) != len(Figure._fields):
         raise UsageError(f"{path}: line {line}: {len(row)} columns, expected {len(Figure._fields)}")
     figure = Figure(*row)
-    if not figure.source or not re.fullmatch(r"[0-9]{1,2}(\.[0-9]+)?", figure.miou):
-        raise UsageError(f"{path}: line {line}: expected an mIoU in per cent and its source, got {','.join(row[8:])}")
+    if not figure.source or not re.fullmatch(r"[0-9]{1,2}(\.[0-9]+)?", figure.miou) or figure.known not in KNOWN:
+        raise UsageError(
+            f"{path}: line {line}: expected an mIoU in per cent, how it is known ({' or '.join(KNOWN)}) and its "
+            f"source, got {','.join(row[9:])}"
+        )
     return figure
 
 
 def match(section: Section, figures: Sequence[Figure]) -> tuple[Comparison, ...]:
-    """The splits of a section that have results here and published figures of the same protocol."""
+    """Find the splits of a section that have results here and published figures of the same protocol."""
     found = []
     for column in section.columns:
         ours = tuple((m, group) for m in section.methods if (group := section.groups[Key(m, column.split)]).final)
         wanted = _protocol(section.dataset, column, ours[0][1].runs[0].record["protocol"]) if ours else None
-        same = tuple(figure for figure in figures if figure.protocol == wanted)
-        if same:
-            found.append(Comparison(column.split, ours, same))
+        if wanted is None:
+            continue
+        alike = [figure for figure in figures if figure.protocol[:-1] == wanted[:-1]]
+        same = tuple(figure for figure in alike if figure.pretraining == wanted[-1])
+        apart = tuple(figure for figure in alike if figure.pretraining not in ("", wanted[-1]))
+        if same or apart:
+            found.append(Comparison(column.split, wanted, ours, same, apart))
     return tuple(found)
 
 
 def _protocol(dataset: str, column: Column, stored: object) -> tuple[str, ...] | None:
-    """A run's protocol in the words of the table of figures; None if it has no words for it."""
+    """Say a run's protocol in the words of the table of figures; None if it has no words for it."""
     try:
         protocol = Protocol.model_validate_json(json.dumps(stored))
     except ValidationError:
         return None
     net, (height, width) = protocol.net, protocol.crop
     family, evaluation = _family(dataset, column.split), _evaluation(protocol.eval, protocol.crop)
-    backbone = _BACKBONES.get(net.backbone) if net.weights == "imagenet" else None
-    if not (family and evaluation and backbone) or protocol.image_scale != 1 or height != width:
+    backbone, seen = _BACKBONES.get(net.backbone), pretraining(net.weights)
+    if not (family and evaluation and backbone and seen) or protocol.image_scale != 1 or height != width:
         return None
-    return backbone, dataset, family, str(column.labelled), str(height), str(net.output_stride), evaluation
+    return backbone, dataset, family, str(column.labelled), str(height), str(net.output_stride), evaluation, seen
+
+
+def pretraining(weights: str) -> str:
+    """Name the images that the weights of a network have seen: imagenet, coco; empty for none, and if it is not told.
+
+    Args:
+        weights: `net.weights` of a protocol. The name of a file tells, for instance `maskformer_resnet101_coco`.
+    """
+    name = Path(weights).name.lower()
+    return next((images for images in ("coco", "imagenet") if images in name), "")
 
 
 def _family(dataset: str, split: str) -> str | None:

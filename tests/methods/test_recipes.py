@@ -57,8 +57,30 @@ def test_windows_step_by_two_thirds_rounded_up(recipe):
         assert math.ceil(form.window[0] * form.stride) == math.ceil(form.window[0] * 2 / 3)
 
 
+OF_RC2L = [name for name in RECIPES if "_rc2l" in name]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_cityscapes_is_scored_in_windows_with_hard_pixels_and_voc_whole(name):
     recipe = PARAMS.recipes[name]
     city = name.startswith("cityscapes")
-    assert (recipe.eval.protocol.mode, recipe.supervised_loss) == (("sliding", "ohem") if city else ("whole", "ce"))
+    windows = city and name not in OF_RC2L  # MaskFormer sees the whole image
+    assert recipe.eval.protocol.mode == ("sliding" if windows else "whole")
+    assert recipe.supervised_loss == ("ohem" if city else "ce")
+
+
+@pytest.mark.parametrize(
+    ("name", "crop", "steps"),
+    [("voc_rc2l_train", 512, 120_000), ("voc_rc2l_aug", 512, 160_000), ("cityscapes_rc2l", 768, 120_000)],
+)
+@pytest.mark.parametrize(("weights", "start"), [("", "imagenet"), ("_coco", "maskformer:")])
+def test_recipes_of_rc2l_have_the_numbers_of_the_paper(name, crop, steps, weights, start):
+    recipe = PARAMS.recipes[f"{name}{weights}"]
+    optimiser = recipe.optimiser
+    assert (recipe.crop, recipe.steps) == ((crop, crop), steps)
+    assert (recipe.net.backbone, recipe.net.region.queries) == ("resnet101", 50)
+    assert (optimiser.name, optimiser.weight_decay, optimiser.power) == ("adamw", 1e-4, 0.9)
+    assert optimiser.lr * optimiser.head_lr == pytest.approx(1e-4)
+    assert recipe.batch.labelled + recipe.batch.unlabelled == 16
+    assert (recipe.eval.scales, recipe.eval.flip) == ([1.0], False)
+    assert recipe.net.weights.startswith(start)

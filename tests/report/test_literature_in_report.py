@@ -7,7 +7,7 @@ from report_data import LABELS, ROOT, declared_protocol, params, write_run
 
 from rc2l_bench.errors import UsageError
 from rc2l_bench.report import report as reports
-from rc2l_bench.report.literature import FILE, Figure, match, read_figures
+from rc2l_bench.report.literature import FILE, Figure, match, pretraining, read_figures
 from rc2l_bench.report.writer import compose
 
 TEMPLATES = ROOT / "reports" / "templates"
@@ -95,7 +95,7 @@ def test_the_datasets_without_publications_never_match(tmp_path, dataset):
 
 
 def test_what_a_source_does_not_say_matches_nothing(tmp_path):
-    assert "ResNet-101 voc classic 92 513 16 " in {" ".join(figure.protocol) for figure in KNOWN}
+    assert "ResNet-101 voc classic 92 513 16  imagenet" in {" ".join(figure.protocol) for figure in KNOWN}
     run(tmp_path, crop=[513, 513])
     assert shown(tmp_path) == []
 
@@ -110,9 +110,47 @@ def test_page_and_markdown_show_figures_beside_ours_with_their_source(tmp_path):
     assert "| supervised | 92 | " in text
     assert "| run here, n = 1 of 3 |" in text
     assert (
-        "| SupOnly | 92 | 45.1 | not run here | ResNet-101, voc, classic, 92, 321, 16, whole | UniMatch README;" in text
+        "| SupOnly | 92 | 45.1 | not run here | ResNet-101, voc, classic, 92, 321, 16, whole, imagenet | "
+        "UniMatch README;" in text
     )
     assert page == compose(build(tmp_path), "html", TEMPLATES)
+
+
+RC2L_NET = {"backbone": "resnet101", "output_stride": 32}
+
+
+def rows_of(text, heading):
+    """Methods and figures of a table of the markdown."""
+    part = text.partition(heading)[2].partition("\n### ")[0]
+    return re.findall(r"^\| (\S[^|]*) \| \d+ \| ([\d.]+) \|.* not run here", part, re.MULTILINE)
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "maskformer:weights/maskformer_resnet101_coco.safetensors"])
+def test_figures_that_start_from_other_weights_stand_apart(tmp_path, weights):
+    """Of 92 labels the paper has a figure from COCO weights alone."""
+    run(tmp_path, net=RC2L_NET | {"weights": weights}, crop=[512, 512])
+    text = compose(build(tmp_path), "markdown", TEMPLATES)
+    page = compose(build(tmp_path), "html", TEMPLATES)
+    beside, apart = "### Published figures of the same protocol", "### Published figures that start from other weights"
+    coco = weights != "imagenet"
+    assert (beside in text, apart in text) == (coco, not coco)
+    assert rows_of(text, beside if coco else apart) == [("RC2L", "65.33")]
+    assert "not run here, derived" in text
+    assert ("Published figures that start from other weights" in page) == (not coco)
+
+
+def test_weights_whose_images_are_not_told_match_nothing(tmp_path):
+    run(tmp_path, net=RC2L_NET | {"weights": "maskformer:mine.safetensors"}, crop=[512, 512])
+    assert "ublished figures" not in compose(build(tmp_path), "markdown", TEMPLATES)
+
+
+@pytest.mark.parametrize(
+    ("weights", "images"),
+    [("none", ""), ("imagenet", "imagenet"), ("maskformer:a/MaskFormer-COCO.safetensors", "coco"),
+     ("b.safetensors", ""), ("coco/b.safetensors", ""), ("resnet50_imagenet.safetensors", "imagenet")],
+)  # fmt: skip
+def test_the_name_of_weights_tells_what_they_have_seen(weights, images):
+    assert pretraining(weights) == images
 
 
 def test_without_a_match_neither_table_is_there(tmp_path):
@@ -123,7 +161,7 @@ def test_without_a_match_neither_table_is_there(tmp_path):
 
 def test_figures_are_escaped(tmp_path):
     (tmp_path / "templates").symlink_to(TEMPLATES)
-    row = "<i>x|y,ResNet-101,voc,classic,92,321,16,whole,50,<script>_z*|"
+    row = "<i>x|y,ResNet-101,voc,classic,92,321,16,whole,imagenet,50,stated,<script>_z*|"
     (tmp_path / FILE).write_text(f"{HEAD}\n{row}\n")
     run(tmp_path / "runs")
     report = build(tmp_path / "runs")
@@ -137,9 +175,10 @@ def test_figures_are_escaped(tmp_path):
     ("content", "text"),
     [
         ("method,miou\n", "line 1: expected the columns method,backbone"),
-        (f"{HEAD}\na,b\n", "line 2: 2 columns, expected 10"),
-        (f"{HEAD}\na,b,c,d,1,2,3,e,nan,s\n", "line 2: expected an mIoU in per cent and its source, got nan,s"),
-        (f"{HEAD}\na,b,c,d,1,2,3,e,50,\n", "line 2: expected an mIoU in per cent and its source, got 50,"),
+        (f"{HEAD}\na,b\n", "line 2: 2 columns, expected 12"),
+        (f"{HEAD}\na,b,c,d,1,2,3,e,p,nan,stated,s\n", "line 2: expected an mIoU in per cent.*, got nan,stated,s"),
+        (f"{HEAD}\na,b,c,d,1,2,3,e,p,50,stated,\n", "line 2: expected an mIoU in per cent.*, got 50,stated,"),
+        (f"{HEAD}\na,b,c,d,1,2,3,e,p,50,guessed,s\n", r"how it is known \(stated or derived\).*, got 50,guessed,s"),
     ],
 )
 def test_a_broken_table_is_named_with_its_line(tmp_path, content, text):
