@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.errors import UsageError
-from rc2l_bench.files import write_atomically
+from rc2l_bench.files import require_checkout, write_atomically
 from rc2l_bench.run.process_pool import run_modules
 from rc2l_bench.variants import file_name_of
 
@@ -153,10 +152,7 @@ def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
     """
     from rc2l_bench.schema import read_yaml
 
-    if not (root / "dvc.yaml").is_file():
-        raise UsageError(
-            f"{root.resolve()}: there is no dvc.yaml here: run this in the root of a checkout of rc2l-bench"
-        )
+    require_checkout(root)
     stages = read_yaml(root / "dvc.yaml")["stages"]
     return [_stage(name, stages[name], item) for name in CELL_STAGES]
 

@@ -325,7 +325,7 @@ def test_a_format_that_is_not_read_is_named_and_not_passed_over(raw, checkout):
     assert "photos/extra.tif: images must be .png or .jpg or .jpeg" in fault(raw)
 
 
-@pytest.mark.parametrize("name", ["a\nb.png", "x" * 90 + ".png"])
+@pytest.mark.parametrize("name", ["a\nb.png", "x\\y.png"])
 def test_a_file_name_that_cannot_be_an_id_is_refused(raw, checkout, name):
     (checkout / "photos" / name).write_bytes(png(pixels(0)))
     assert "its id must be printable" in fault(raw)
