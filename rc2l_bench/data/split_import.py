@@ -9,6 +9,7 @@ from pathlib import Path
 from rc2l_bench.config import SplitConfig
 from rc2l_bench.data.catalog import Catalog
 from rc2l_bench.data.fetch import Source, fetch
+from rc2l_bench.data.partial_files import set_aside
 from rc2l_bench.data.split_lists import ListEntry, ListFile, Published, list_path, names, parse, pin, pinned, published
 from rc2l_bench.data.splits import Split, assemble, draw, is_drawn
 from rc2l_bench.errors import BenchError, UsageError, suggest
@@ -101,8 +102,9 @@ def _bring(dataset: str, name: str, known: Published) -> tuple[Path, Path | None
             failed.append(error)
             continue
         if file.sha256 and not checksum(labelled).startswith(f"sha256:{file.sha256}"):
-            labelled.unlink()
-            raise BenchError(f"{labelled.name}: not the released file, whose sha256 begins with {file.sha256}: removed")
+            fault = f"not the released file, whose sha256 begins with {file.sha256}"
+            set_aside(labelled, fault)  # or the next import would find it again
+            raise BenchError(f"{labelled.name}: {fault}: get it again")
         return labelled, rest or None
     raise failed[0]
 
