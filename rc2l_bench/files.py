@@ -14,6 +14,19 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from rc2l_bench.console import errors
+from rc2l_bench.errors import UsageError
+
+
+def require_checkout(root: Path = Path()) -> None:
+    """Make sure that a folder is the root of a checkout, before anything is written into it.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not (root / "dvc.yaml").is_file():
+        raise UsageError(
+            f"{root.resolve()}: there is no dvc.yaml here: run this in the root of a checkout of rc2l-bench"
+        )
 
 
 def say(text: str) -> None:

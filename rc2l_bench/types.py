@@ -7,7 +7,7 @@ The letters of shapes, the same in every module:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,3 +47,7 @@ class Batch:
         assert self.weak.shape == (unlabelled, 3, height, width), self.weak.shape
         assert self.box.shape == (views, unlabelled, height, width), self.box.shape
         assert self.valid.shape == (unlabelled, height, width), self.valid.shape
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name; `Batch(**tensors)` is this batch again."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}

@@ -34,8 +34,9 @@ for name, (sources, counts) in json.loads(Path({path!r}).read_text()).items():
     kind = type(load_dataset(name))
     kind.sources = tuple(Source(**source) for source in sources)
     kind.counts = counts
+    kind.rare_classes = kind.classes
 """
-"""Stages are other processes: this makes them expect the small archives."""
+"""Stages are other processes: this makes them expect the small archives, which cannot show every class."""
 
 
 def jpeg(image: np.ndarray) -> bytes:
@@ -94,7 +95,8 @@ def expecting(dataset: str, folder: Path, counts: dict[str, int]) -> Dataset:
     """The data set, made to expect the archives in a folder."""
     kind = type(load_dataset(dataset))
     sources = tuple(describe(source, folder / source.name) for source in kind.sources)
-    return type(kind.__name__, (kind,), {"sources": sources, "counts": counts})()
+    changes = {"sources": sources, "counts": counts, "rare_classes": kind.classes}
+    return type(kind.__name__, (kind,), changes)()
 
 
 def write_checkout(

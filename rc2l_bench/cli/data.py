@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rc2l_bench.console import console, guarded
+from rc2l_bench.files import require_checkout
 
 RAW = Path("data/raw")
 SHARDS = Path("data/shards")
@@ -23,6 +24,7 @@ def fetch(dataset: Name) -> None:
     """Download, generate or find a data set; continues what was cut off."""
     from rc2l_bench.data.datasets.registry import load_dataset
 
+    require_checkout()
     load_dataset(dataset).prepare(RAW / dataset)
     console.print(f"{dataset}: ready in {RAW / dataset}", markup=False)
 
@@ -34,6 +36,7 @@ def verify(dataset: Name) -> None:
     from rc2l_bench.data import shards
     from rc2l_bench.data.datasets.registry import load_dataset
 
+    require_checkout()
     load_dataset(dataset).verify(RAW / dataset)
     packed = sorted(index.parent for index in (SHARDS / dataset).rglob("index.json"))
     for folder in packed:
@@ -50,6 +53,7 @@ def status() -> None:
 
     from rc2l_bench.data.datasets.registry import names
 
+    require_checkout()
     table = Table("dataset", "here", "size", "licence", "address", box=None, pad_edge=False)
     for name in names():
         table.add_row(*map(escape, _status(name)))
@@ -60,25 +64,29 @@ def status() -> None:
 @guarded
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
-    images: Annotated[
-        list[str], typer.Option(help="Folder or glob of images; the last * stands for the id. Repeatable.")
-    ],
-    masks: Annotated[list[str], typer.Option(help="Folder or glob of PNG masks. Repeatable.")],
-    classes: Annotated[str, typer.Option(help="Names of the classes 0, 1, 2, … with commas between.")],
+    images: Annotated[list[str], typer.Option(help="Folder or glob of images; the last * is the id. Repeatable.")],
+    masks: Annotated[list[str], typer.Option(help="Folder or glob of PNG masks; they are no images. Repeatable.")],
+    classes: Annotated[str, typer.Option(help="Names of the classes 0, 1, 2, … with commas between.")] = "",
+    values: Annotated[str, typer.Option(help="Mask values and their classes, 7=road,11=building.")] = "",
+    reduce_zero_label: Annotated[bool, typer.Option(help="Value 0 is ignored; 1, 2, … are the classes.")] = False,
+    exclude: Annotated[list[str], typer.Option(help="Folder or glob of what is neither. Repeatable.")] = [],  # noqa: B006
+    ids: Annotated[str, typer.Option(help="`path`: folders that * or ** stand for belong to the id.")] = "",
     colours: Annotated[str, typer.Option(help="One #rrggbb for each class, with commas between.")] = "",
     colour_masks: Annotated[bool, typer.Option(help="Masks hold these colours instead of class indices.")] = False,
-    ignore: Annotated[str, typer.Option(help="Mask values or #rrggbb that are ignored like 255.")] = "",
+    tolerance: Annotated[int, typer.Option(help="How far a channel of these colours may be off.")] = 0,
+    ignore: Annotated[str, typer.Option(help="Mask values or #rrggbb that are ignored like 255, or `others`.")] = "",
     val: Annotated[float, typer.Option(help="Share of the images with a mask for validation.")] = 0.2,
     test: Annotated[float, typer.Option(help="Share for the final test.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the draw of these shares.")] = 0,
-    val_list: Annotated[str, typer.Option(help="File of validation ids, instead of shares.")] = "",
-    test_list: Annotated[str, typer.Option(help="File of test ids.")] = "",
-    train_list: Annotated[str, typer.Option(help="File of training ids; without it, all the rest.")] = "",
+    val_list: Annotated[str, typer.Option(help="File of validation images, instead of shares.")] = "",
+    test_list: Annotated[str, typer.Option(help="File of test images.")] = "",
+    train_list: Annotated[str, typer.Option(help="File of training images; without it, all the rest.")] = "",
     unlabelled: Annotated[bool, typer.Option(help="Allow images without a mask, as training images.")] = False,
 ) -> None:
-    """Describe your own images in datasets/NAME.yaml; nothing is copied."""
-    from rc2l_bench.data.datasets.folder_add import add_folder, colours_of, indices_of, listed
+    """Describe your own images in datasets/NAME.yaml; nothing is copied. Further keys: datasets/README.md."""
+    from rc2l_bench.data.datasets.folder_add import add_folder, colours_of, indices_of, listed, values_of
 
+    require_checkout()
     parts: dict[str, Any] = {"shares": {"val": val, "test": test, "seed": seed}}
     if val_list or test_list or train_list:
         lists = {"val": val_list, "test": test_list, "train": train_list}
@@ -86,16 +94,23 @@ def add(
     description = {
         "images": images,
         "masks": masks,
+        "exclude": exclude,
+        "ids": ids,
         "classes": listed(classes),
+        "values": values_of(values),
+        "reduce_zero_label": reduce_zero_label,
         **parts,
         "colours": colours_of(colours),
         "masks_hold": "colours" if colour_masks else "",
-        "ignore": [] if colour_masks else indices_of(ignore),
+        "tolerance": tolerance,
+        "ignore": [] if colour_masks else "others" if ignore == "others" else indices_of(ignore),
         "ignore_colours": colours_of(ignore) if colour_masks else [],
         "unlabelled": unlabelled,
     }
-    path, counts = add_folder(name, {key: value for key, value in description.items() if value or key == "classes"})
+    path, counts, left = add_folder(name, {key: value for key, value in description.items() if value})
     found = ", ".join(f"{count} {part}" for part, count in counts.items())
+    if left:
+        console.print(left, markup=False, soft_wrap=True)
     console.print(f"{path}: {found}; next: rc2l-bench run --dataset {name}", markup=False)
 
 

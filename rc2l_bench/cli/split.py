@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rc2l_bench.console import console, guarded
+from rc2l_bench.files import require_checkout
 
 if TYPE_CHECKING:
     from rich.table import Column
@@ -46,12 +47,14 @@ def import_(
     drop_duplicates: Annotated[bool, typer.Option(help="Take images on both sides as labelled.")] = False,
 ) -> None:
     """Read a released list of labelled images, check it, and keep its ids in splits/."""
+    from rc2l_bench.data.datasets.registry import load_dataset
     from rc2l_bench.data.split_import import import_list
     from rc2l_bench.data.split_lists import list_path
 
     split = import_list(
-        dataset, name, _catalog(dataset), file=file, unlabelled=unlabelled, drop_duplicates=drop_duplicates
-    )
+        dataset, name, _catalog(dataset), file=file, unlabelled=unlabelled, drop_duplicates=drop_duplicates,
+        aliases=load_dataset(dataset).aliases(),
+    )  # fmt: skip
     path = list_path(dataset, split.provenance["list"])
     console.print(f"{path}: {len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled", markup=False)
 
@@ -128,6 +131,7 @@ def _catalog(dataset: str) -> Catalog:
     from rc2l_bench.data.datasets.registry import names
     from rc2l_bench.errors import UsageError, suggest
 
+    require_checkout()
     if dataset not in names():
         raise UsageError(f"unknown dataset '{dataset}': {suggest(dataset, names())}")
     return read(CATALOGS / f"{dataset}.csv")

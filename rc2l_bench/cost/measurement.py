@@ -107,6 +107,6 @@ def _ask(kind: str, method: str, protocol: Protocol, num_classes: int, **more: A
     done = subprocess.run(command, input=json.dumps(asked | more), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
-        raise BenchError(f"{method}: its cost could not be found: {last}")
+        raise BenchError(f"{method}: its cost could not be found: {last.removeprefix('error: ')}")
     answer: Answer = json.loads(done.stdout.splitlines()[-1])
     return answer

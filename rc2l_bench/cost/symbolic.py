@@ -20,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from rc2l_bench.config import Protocol
 from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.methods.contract import MethodConfig, build, load_class
-from rc2l_bench.run.allocations import take_step, tensors_of
+from rc2l_bench.run.allocations import take_step
 from rc2l_bench.run.train import build_optimiser
 from rc2l_bench.types import Batch
 
@@ -162,4 +162,4 @@ def estimate_step(
         stack.enter_context(worst_case(most_regions))
         fill_state(model, optimiser)
         step = partial(take_step, model, optimiser, batch, progress, clip)
-        return track(step, [model, optimiser, *tensors_of(batch)])
+        return track(step, [model, optimiser, *batch.tensors().values()])

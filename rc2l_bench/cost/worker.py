@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rc2l_bench.config import Protocol, Runtime
+from rc2l_bench.console import one_line_errors
 from rc2l_bench.cost.symbolic import estimate_step, make_batch
 from rc2l_bench.data.augment import Augmenter
 from rc2l_bench.methods.contract import Method, MethodConfig, build, load_config
@@ -137,4 +138,5 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(answer(json.load(sys.stdin))))  # noqa: T201 - the answer
+    with one_line_errors():
+        print(json.dumps(answer(json.load(sys.stdin))))  # noqa: T201 - the answer

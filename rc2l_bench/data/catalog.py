@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from rc2l_bench.data.datasets.base import PARTS, Dataset, Sample
 from rc2l_bench.data.decode import Pixels, decode_image, decode_mask
+from rc2l_bench.data.image_headers import read_header
 from rc2l_bench.errors import BenchError
-from rc2l_bench.files import write_atomically
+from rc2l_bench.files import say, write_atomically
 from rc2l_bench.types import IGNORE
 
 COLUMNS = ("id", "part", "height", "width", "image_sha256", "labelled")
@@ -66,11 +67,12 @@ class Catalog:
 
 
 def make(dataset: Dataset, raw: Path) -> Catalog:
-    """Reads, decodes and checks every sample, one at a time in memory.
+    """Read, decode and check every sample, one at a time in memory.
 
     Raises:
         BenchError: an image or mask cannot be decoded, they differ in size, an image is larger than the canvas, a label
-            is out of range, an id is there twice in a part, or a part lacks the masks that training or scoring needs.
+            is out of range, an id is there twice in a part, a part lacks the masks that training or scoring needs or
+            has a mask but no labelled pixel, or a class has no pixel in train or in val.
     """
     rows = tuple(row for part in sorted(PARTS) for row in _rows(dataset, raw, part))
     for part in ("train", "val"):
@@ -80,11 +82,40 @@ def make(dataset: Dataset, raw: Path) -> Catalog:
         bare = [row.id for row in rows if row.part == part and not row.labelled]
         if bare and (part == "val" or any(row.labelled for row in rows if row.part == part)):
             raise BenchError(f"{dataset.origin(raw, part, bare[0])}: is in {part} and has no mask, which scoring needs")
+    for part in PARTS:
+        _check_classes(dataset, part, [row for row in rows if row.part == part and row.labelled])
     return Catalog(dataset.classes, rows)
 
 
+def _check_classes(dataset: Dataset, part: str, rows: Sequence[Row]) -> None:
+    """Make sure that the masks of a part say something about every class.
+
+    A score over classes that nobody has is right without a prediction being right. In test, where nothing is chosen or
+    learnt, a class may be missing; that is said.
+    """
+    if not rows:
+        return
+    pixels = [sum(row.pixels[k] for row in rows) for k in range(len(dataset.classes))]
+    ignored = sum(row.ignored for row in rows)
+    if not any(pixels):
+        raise BenchError(f"{dataset.name}: every pixel of all {len(rows)} masks in {part} is ignored ({IGNORE})")
+    seen = [k for k, count in enumerate(pixels) if count] + [IGNORE] * bool(ignored)
+    missing = [(k, label) for k, label in enumerate(dataset.classes) if not pixels[k]]
+    strange = [(k, label) for k, label in missing if label not in dataset.rare_classes and part != "test"]
+    shown = ", ".join(f"'{label}'" for _, label in missing)
+    if strange:
+        k, label = strange[0]
+        more = f" (and {len(strange) - 1} more classes)" if strange[1:] else ""
+        raise BenchError(
+            f"{dataset.name}: no mask in {part} has a pixel of class {k}, '{label}'{more}; labels that they have: "
+            f"{', '.join(map(str, seen))}: {dataset.remedy(seen)}"
+        )
+    if missing:
+        say(f"{dataset.name}: {part} has no pixel of {shown}: not {'learnt' if part == 'train' else 'scored'} there")
+
+
 def write(catalog: Catalog, path: Path) -> None:
-    """Writes the table as CSV, whole or not at all; the last line, a comment, says how many rows there are."""
+    """Write the table as CSV, whole or not at all; the last line, a comment, says how many rows there are."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, *catalog.classes, "ignored"])
@@ -95,7 +126,7 @@ def write(catalog: Catalog, path: Path) -> None:
 
 
 def read(path: Path) -> Catalog:
-    """Reads a table that `write` made, and checks that it is whole.
+    """Read a table that `write` made, and check that it is whole.
 
     Raises:
         BenchError: the file is missing, cut off or was changed so that its numbers disagree.
@@ -144,7 +175,7 @@ def _row(dataset: Dataset, raw: Path, sample: Sample) -> Row:
         raise BenchError(f"{image()}: {height}×{width} pixels do not fit the canvas of {dataset.name}, {canvas}")
     counts = np.zeros(IGNORE + 1, np.int64)
     if sample.mask is not None:
-        counts = _labels(sample.mask, (height, width), len(dataset.classes), partial(image, mask=True))
+        counts = _labels(sample, (height, width), len(dataset.classes), partial(image, mask=True))
     return Row(
         id=sample.id,
         part=sample.part,
@@ -157,12 +188,15 @@ def _row(dataset: Dataset, raw: Path, sample: Sample) -> Row:
     )
 
 
-def _labels(data: bytes, size: tuple[int, int], classes: int, origin: Callable[[], str]) -> NDArray[np.int64]:
+def _labels(sample: Sample, size: tuple[int, int], classes: int, origin: Callable[[], str]) -> NDArray[np.int64]:
     """(256,) pixels of each label of a mask, after the checks."""
-    mask = _decode(decode_mask, data, origin)
+    assert sample.mask is not None, sample.id
+    mask = _decode(decode_mask, sample.mask, origin)
     if mask.shape != size:
+        turned = read_header(sample.image, sample.id).orientation
+        why = f" once it is turned by its Exif orientation, {turned}" if turned != 1 else ""
         raise BenchError(
-            f"{origin()}: the mask has {mask.shape[0]}×{mask.shape[1]} pixels, its image {size[0]}×{size[1]}"
+            f"{origin()}: the mask has {mask.shape[0]}×{mask.shape[1]} pixels, its image {size[0]}×{size[1]}{why}"
         )
     counts = np.bincount(mask.ravel(), minlength=IGNORE + 1).astype(np.int64)
     if counts[classes:IGNORE].any():

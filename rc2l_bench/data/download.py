@@ -12,6 +12,7 @@ import urllib3
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from rc2l_bench.console import errors
+from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import sync
 
@@ -35,8 +36,8 @@ class _Again(Exception):  # noqa: N818 - not an error yet
     """This try failed; another one may not."""
 
 
-def download(address: str, part: Path, *, size: int | None, resume: bool) -> bool:
-    """Downloads into a file, which keeps what has arrived when this is cut off.
+def download(address: str, part: PartialFile, *, size: int | None, resume: bool) -> bool:
+    """Download into a file, which keeps what has arrived when this is cut off.
 
     Args:
         address: http or https.
@@ -62,7 +63,7 @@ def download(address: str, part: Path, *, size: int | None, resume: bool) -> boo
                 return joined
             except _Again as error:
                 reason = str(error)
-            now = part.stat().st_size if resume and part.is_file() else 0
+            now = part.size if resume else 0
             failures = 1 if now >= best + _PROGRESS else failures + 1
             best = max(best, now)
             if failures >= TRIES:
@@ -76,37 +77,39 @@ def without_secrets(address: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def _start(part: Path, size: int | None, resume: bool) -> int:
-    """Bytes of the file that can be continued; what is useless is removed."""
-    have = part.stat().st_size if part.is_file() else 0
-    if have and (not resume or (size is not None and have > size)):
-        part.unlink()
-        return 0
-    return have
+def _start(part: PartialFile, size: int | None, resume: bool) -> int:
+    """Bytes of the file that can be continued; what cannot is discarded."""
+    have = part.size
+    if size is not None and have > size:
+        part.discard(f"expected {size} bytes, got {have}")
+    elif have and not resume:
+        part.discard("cannot be continued, because there is no checksum")
+    return part.size
 
 
-def _transfer(session: requests.Session, address: str, part: Path, have: int, size: int | None) -> bool:
+def _transfer(session: requests.Session, address: str, part: PartialFile, have: int, size: int | None) -> bool:
     """One request; returns whether it continued the file (instead of starting it anew)."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
         with session.get(address, headers=headers, stream=True, timeout=TIMEOUT) as response:
             start, total = _agree(response, part, have, size)
-            _receive(response, part, start, total)
+            _receive(response, part.path, start, total)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _Again(_reason(error)) from None
     return start > 0
 
 
-def _agree(response: requests.Response, part: Path, have: int, size: int | None) -> tuple[int, int | None]:
-    """Checks what the server says; returns the first byte that comes and the size of the whole."""
+def _agree(response: requests.Response, part: PartialFile, have: int, size: int | None) -> tuple[int, int | None]:
+    """Check what the server says; returns the first byte that comes and the size of the whole."""
     address, code = without_secrets(response.url), response.status_code
     if code in _TEMPORARY:
         raise _Again(f"answers {code}")
     if code == 206 or (code == 416 and have):
         total = _range_total(response.headers.get("Content-Range", ""), have) if code == 206 and have else None
         if total is None or (size is not None and total != size):
-            part.unlink(missing_ok=True)  # no Range in the next request
-            raise _Again(f"answers a request for the bytes from {have} with {code} and a wrong Content-Range")
+            fault = f"answers a request for the bytes from {have} with {code} and a wrong Content-Range"
+            part.discard(fault)  # no Range in the next request
+            raise _Again(fault)
         return have, total
     if code != 200:
         raise UnavailableError(f"{address}: answers {code}")
@@ -114,6 +117,8 @@ def _agree(response: requests.Response, part: Path, have: int, size: int | None)
     total = int(length) if length.isdecimal() else size
     if size is not None and total != size:
         raise UnavailableError(f"{address}: has {total} bytes, expected {size}")
+    if have:  # or they would be overwritten
+        part.discard("the server does not continue files")
     return 0, total
 
 

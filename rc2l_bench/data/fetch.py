@@ -1,4 +1,8 @@
-"""A source becomes a verified file: from the mirror, else from its official URL; never used before it is checked."""
+"""A source becomes a verified file: from the mirror, else from its official URL; never used before it is checked.
+
+Nothing is deleted that this program did not download itself: what a person may have brought is continued where it is
+the beginning of the file, or kept under another name.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rc2l_bench.data.partial_files import PartialFile, set_aside
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import checksum, exclusive, say, write_atomically
 
@@ -38,7 +43,7 @@ class Source:
 
 
 def fetch(source: Source, folder: Path, *, in_place: bool = False) -> Path:
-    """Brings a source into a folder, or finds it there.
+    """Bring a source into a folder, or find it there.
 
     Args:
         source: what to bring.
@@ -68,7 +73,7 @@ def fetch(source: Source, folder: Path, *, in_place: bool = False) -> Path:
 
 
 def verify(source: Source, path: Path) -> None:
-    """Checks size and checksum of a file by reading all of it, and stamps it.
+    """Check size and checksum of a file by reading all of it, and stamp it.
 
     Raises:
         BenchError: the file is missing or is not the source; it stays where it is.
@@ -114,18 +119,21 @@ def _state(source: Source, path: Path) -> dict[str, int | str | None]:
 
 
 def _already_there(source: Source, target: Path) -> bool:
-    """True for a good file; a wrong one is removed, unless a person had to put it there."""
+    """True for a good file; a wrong one is continued where it may be the beginning of the file, or set aside."""
     if not target.is_file():
         return False
     fault = fault_of(source, target)
-    if fault and source.login:
+    if fault is None:
+        stamp(source, target)
+        return True
+    if source.login:
         raise BenchError(f"{target}: {fault}: download it again. {source.login}")
-    if fault:
-        say(f"{target}: {fault}: removed")
-        target.unlink()
-        return False
-    stamp(source, target)
-    return True
+    part, have = PartialFile(target), target.stat().st_size
+    if source.checksum and part.size <= have < (source.size or 0):
+        part.adopt()
+    else:
+        set_aside(target, fault)
+    return False
 
 
 def _origins(source: Source) -> Iterator[Path | str]:
@@ -159,7 +167,7 @@ def _bring(source: Source, origin: Path | str, target: Path, in_place: bool) -> 
 
 
 def _copy(origin: Path, target: Path) -> None:
-    part = target.with_name(f"{target.name}.part")
+    part = target.with_name(f"{target.name}.mirror.part")
     part.unlink(missing_ok=True)
     try:
         os.link(origin, part)  # many GB are not kept twice on one disk
@@ -172,20 +180,22 @@ def _download(source: Source, address: str, target: Path) -> str | None:
     """Downloads, checks and moves in place; returns why not, None = done."""
     from rc2l_bench.data.download import UnavailableError, download, without_secrets
 
-    part = target.with_name(f"{target.name}.part")
-    joined = True
+    part, joined = PartialFile(target), True
     while joined:  # bytes of several transfers may not belong together: the last try is always in one piece
+        part.begin()
         try:
             joined = download(address, part, size=source.size, resume=source.checksum is not None)
         except UnavailableError as error:
+            part.leave()
             return str(error)
-        fault = fault_of(source, part)
+        fault = fault_of(source, part.path)
         if fault is None:
-            part.replace(target)
+            part.finish()
             stamp(source, target)
             return None
-        part.unlink()
-        say(f"{source.name} from {without_secrets(address)}: {fault}: removed")
+        say(f"{source.name} from {without_secrets(address)}: {fault}: not used")
+        part.discard(fault)
+    part.leave()
     return f"{without_secrets(address)}: {fault}"
 
 

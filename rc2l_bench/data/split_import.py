@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rc2l_bench.config import SplitConfig
 from rc2l_bench.data.catalog import Catalog
 from rc2l_bench.data.fetch import Source, fetch
+from rc2l_bench.data.partial_files import set_aside
 from rc2l_bench.data.split_lists import ListEntry, ListFile, Published, list_path, names, parse, pin, pinned, published
 from rc2l_bench.data.splits import Split, assemble, draw, is_drawn
 from rc2l_bench.errors import BenchError, UsageError, suggest
@@ -25,8 +26,9 @@ def import_list(
     file: Path | None = None,
     unlabelled: Path | None = None,
     drop_duplicates: bool = False,
+    aliases: Mapping[str, str] | None = None,
 ) -> Split:
-    """Brings a list, checks it, and pins its ids to `splits/<dataset>/<name>.txt`.
+    """Bring a list, check it, and pin its ids to `splits/<dataset>/<name>.txt`.
 
     Args:
         dataset: its name.
@@ -35,6 +37,7 @@ def import_list(
         file: the list; None = a mirror or the repository that released it.
         unlabelled: the unlabelled images; None = what is released with it, or all other training images.
         drop_duplicates: take an image that is on both sides as labelled, instead of refusing the list.
+        aliases: further names by which the list may call images -> id.
 
     Raises:
         UsageError: the name is not known and there is no file, or it is that of a drawn split.
@@ -53,10 +56,10 @@ def import_list(
     first, second = (file, unlabelled) if file else _bring(dataset, listed, known)
     assert first is not None
     provenance = {"list": listed, **_identify(first, entry, known)}
-    labelled = _read(first, dataset, catalog, known, with_mask=True)
+    labelled = _read(first, dataset, catalog, known, aliases, with_mask=True)
     if entry and len(labelled) != entry.labelled:
         raise BenchError(f"{first}: {len(labelled)} images, but list {listed} of {dataset} has {entry.labelled}")
-    rest = _read(second, dataset, catalog, known, with_mask=False) if second else None
+    rest = _read(second, dataset, catalog, known, aliases, with_mask=False) if second else None
     if rest is not None:
         rest = _apart(labelled, rest, f"{dataset}, list {listed}", drop_duplicates)
     split = assemble(dataset, name, catalog, labelled, rest, provenance)
@@ -64,10 +67,12 @@ def import_list(
     return split
 
 
-def _read(path: Path, dataset: str, catalog: Catalog, known: Published, *, with_mask: bool) -> list[str]:
+def _read(
+    path: Path, dataset: str, catalog: Catalog, known: Published, aliases: Mapping[str, str] | None, *, with_mask: bool
+) -> list[str]:
     """Ids of a list; `with_mask`: only images with a mask may be in it."""
     allowed = {row.id: row.labelled or not with_mask for row in catalog.of("train")}
-    return parse(path.read_bytes(), str(path), known, allowed, dataset)
+    return parse(path.read_bytes(), str(path), known, allowed, dataset, aliases)
 
 
 def _apart(labelled: Sequence[str], unlabelled: Sequence[str], what: str, drop: bool) -> list[str]:
@@ -97,8 +102,9 @@ def _bring(dataset: str, name: str, known: Published) -> tuple[Path, Path | None
             failed.append(error)
             continue
         if file.sha256 and not checksum(labelled).startswith(f"sha256:{file.sha256}"):
-            labelled.unlink()
-            raise BenchError(f"{labelled.name}: not the released file, whose sha256 begins with {file.sha256}: removed")
+            fault = f"not the released file, whose sha256 begins with {file.sha256}"
+            set_aside(labelled, fault)  # or the next import would find it again
+            raise BenchError(f"{labelled.name}: {fault}: get it again")
         return labelled, rest or None
     raise failed[0]
 

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rc2l_bench.config import Count, Name
+from rc2l_bench.data.image_lists import Names, canonical, read_lines
 from rc2l_bench.data.splits import split_id
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import write_atomically
@@ -87,12 +88,15 @@ def published(dataset: str) -> Published:
     return load(Published, path) if path.is_file() else Published()
 
 
-def parse(data: bytes, origin: str, known: Published, ids: Mapping[str, bool], dataset: str) -> list[str]:
-    """Reads a list in any of the released formats.
-
-    A line is an id, or the path of an image with or without a leading slash, and perhaps after a blank or a TAB the
-    path of its mask. The id is the name of the image without folder, suffix and `_leftImg8bit`. Windows line ends, a
-    byte order mark and empty lines do not matter.
+def parse(
+    data: bytes,
+    origin: str,
+    known: Published,
+    ids: Mapping[str, bool],
+    dataset: str,
+    aliases: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Read a list in any of the forms of `image_lists`.
 
     Args:
         data: the bytes of the file.
@@ -100,6 +104,7 @@ def parse(data: bytes, origin: str, known: Published, ids: Mapping[str, bool], d
         known: what the ids of the data set look like.
         ids: id of each training image -> whether it may be in this list.
         dataset: its name.
+        aliases: further names of images -> id.
 
     Returns:
         Ids in the order of the file.
@@ -108,21 +113,16 @@ def parse(data: bytes, origin: str, known: Published, ids: Mapping[str, bool], d
         BenchError: not text, empty, an unknown id, an id twice, an image that may not be in the list, or a list of
             another data set.
     """
-    try:
-        lines = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise BenchError(f"{origin}: not a text file in UTF-8: expected one image per line") from None
+    names = Names(ids, aliases)
     seen: dict[str, int] = {}
-    for number, line in enumerate(map(str.strip, lines), start=1):
-        if not line:
-            continue
-        identity = line if line in ids else _canonical(line)
-        where = f"{origin}, line {number}: '{identity}'"
-        if not re.fullmatch(known.ids, identity):
-            raise BenchError(
-                f"{where} is no id of {dataset} (like {known.example}): is this a list of another dataset?"
-            )
-        if identity not in ids:
+    for number, line in read_lines(data, origin):
+        identity = names.of_line(line, f"{origin}, line {number}")
+        where = f"{origin}, line {number}: '{identity or canonical(line)}'"
+        if identity is None or identity not in ids:
+            if not re.fullmatch(known.ids, identity or canonical(line)):
+                raise BenchError(
+                    f"{where} is no id of {dataset} (like {known.example}): is this a list of another dataset?"
+                )
             raise BenchError(
                 f"{where} is not a training image of {dataset}: the list and the data do not belong together"
             )
@@ -131,15 +131,7 @@ def parse(data: bytes, origin: str, known: Published, ids: Mapping[str, bool], d
         if identity in seen:
             raise BenchError(f"{where} is there twice, first in line {seen[identity]}: every image once")
         seen[identity] = number
-    if not seen:
-        raise BenchError(f"{origin}: empty: expected one image per line")
     return list(seen)
-
-
-def _canonical(line: str) -> str:
-    """Id of the image that a line of a released list names."""
-    name = line.split()[0].rpartition("/")[2]
-    return re.sub(r"(_leftImg8bit)?\.(jpe?g|png)$", "", name)
 
 
 def list_path(dataset: str, name: str) -> Path:

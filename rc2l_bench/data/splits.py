@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import write_atomically
 
 _DRAWN = re.compile(r"full|(?P<classic>classic_)?1_(?P<n>[1-9]\d{0,5})(-s(?P<seed>0|[1-9]\d{0,8}))?")
+SHOWN = 10
+"""Pairs of equal images that a message names."""
+Member = tuple[str, Row]
+"""A group of images that may share none with another one, and an image of it."""
 _HINT = "1_N (one N-th of the labels, for instance 1_16), 1_N-sK (with seed K), classic_1_N (of the clean masks), full"
 
 
@@ -168,7 +173,8 @@ def check(split: Split, catalog: Catalog) -> None:
     """The gate: labelled, unlabelled, val and test share no image, neither by id nor by the bytes of the file.
 
     Raises:
-        BenchError: they do; the message names both images.
+        BenchError: they do; the message says how many pairs there are and names the first ones. Or no labelled image
+            has a labelled pixel.
     """
     train = {row.id: row for row in catalog.of("train")}
     groups = {
@@ -177,21 +183,33 @@ def check(split: Split, catalog: Catalog) -> None:
         "val": catalog.of("val"),
         "test": catalog.of("test"),
     }
-    by_id: dict[str, tuple[str, Row]] = {}
-    by_content: dict[str, tuple[str, Row]] = {}
-    for group, rows in groups.items():
-        for row in rows:
-            for seen, key, what in ((by_id, row.id, "id"), (by_content, row.image_sha256, "content")):
-                other, twin = seen.setdefault(key, (group, row))
-                if other != group:
-                    raise BenchError(_contamination(split, what, (other, twin), (group, row)))
+    members = [(group, row) for group, rows in groups.items() for row in rows]
+    for what, key in (("id", attrgetter("id")), ("content", attrgetter("image_sha256"))):
+        if pairs := list(_shared(members, key)):
+            raise BenchError(_contamination(split, what, pairs))
+    if not any(split.pixels.values()):
+        raise BenchError(
+            f"{split.dataset}, split {split.name}: every pixel of its {len(split.labelled)} masks is ignored"
+        )
 
 
-def _contamination(split: Split, what: str, first: tuple[str, Row], second: tuple[str, Row]) -> str:
-    return (
-        f"{split.dataset}, split {split.name}: {first[0]} and {second[0]} share an image by {what}: "
-        f"'{first[1].id}' ({first[0]}) and '{second[1].id}' ({second[0]}): take one of them out of the data or the list"
-    )
+def _shared(members: Iterable[Member], key: Callable[[Row], str]) -> Iterator[tuple[Member, Member]]:
+    """Pairs of rows in different groups that have one key."""
+    seen: dict[str, list[Member]] = {}
+    for group, row in members:
+        same = seen.setdefault(key(row), [])
+        yield from ((other, (group, row)) for other in same if other[0] != group)
+        same.append((group, row))
+
+
+def _contamination(split: Split, what: str, pairs: Sequence[tuple[Member, Member]]) -> str:
+    named = [f"'{one[1].id}' ({one[0]}) and '{other[1].id}' ({other[0]})" for one, other in pairs[:SHOWN]]
+    more = f", and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+    head = f"{len(pairs)} pairs of images on two sides are the same by {what}"
+    if len(pairs) == 1:
+        head = f"{pairs[0][0][0]} and {pairs[0][1][0]} share an image by {what}"
+    remedy = "take one of each out of the data or the list (own images: `duplicates: drop`)"
+    return f"{split.dataset}, split {split.name}: {head}: {', '.join(named)}{more}: {remedy}"
 
 
 def write(split: Split, path: Path) -> None:

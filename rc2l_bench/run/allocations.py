@@ -61,12 +61,7 @@ def take_step(
 def state_of(method: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch) -> list[Tensor]:
     """All tensors that are there before a step: networks, optimiser, batch."""
     moments = [value for state in optimiser.state.values() for value in state.values() if isinstance(value, Tensor)]
-    return [*method.parameters(), *method.buffers(), *moments, *tensors_of(batch)]
-
-
-def tensors_of(batch: Batch) -> list[Tensor]:
-    """The tensors of a batch."""
-    return [batch.image, batch.label, batch.weak, batch.strong, batch.box, batch.valid]
+    return [*method.parameters(), *method.buffers(), *moments, *batch.tensors().values()]
 
 
 def measure_step(trainer: Trainer, batch: Batch) -> dict[str, float]:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.errors import UsageError
-from rc2l_bench.files import write_atomically
+from rc2l_bench.files import require_checkout, write_atomically
 from rc2l_bench.run.process_pool import run_modules
 from rc2l_bench.variants import file_name_of
 
-CELL_STAGES = ("fetch", "catalog", "split", "pool", "label", "train")
+CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "train")
 STAMPS = Path(".rc2l/stages")
 
 
@@ -32,6 +31,7 @@ class Stage:
         deps: files and folders it reads.
         params: `key` of params.yaml or `file:`.
         outs: files and folders it writes.
+        always: whether it runs whenever it is looked at, because DVC cannot know what it reads.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Stage:
     deps: list[Path]
     params: list[str]
     outs: list[Path]
+    always: bool = False
 
     def inputs(self) -> str:
         """Changes when the command, a dependency (by size and time) or a parameter changes."""
@@ -65,7 +66,7 @@ class Stage:
 
     def fresh(self) -> bool:
         """Whether nothing has changed since the stage last succeeded."""
-        return self.stamp.is_file() and self.stamp.read_text() == self.signature(self.inputs())
+        return not self.always and self.stamp.is_file() and self.stamp.read_text() == self.signature(self.inputs())
 
     def record(self, inputs: str) -> None:
         """Notes that the stage has succeeded with the inputs that it had when it began; they may be others by now."""
@@ -93,10 +94,12 @@ def carry_out_cells(items: list[dict[str, str]], jobs: int) -> list[int]:
         The exit code of every training; that of a stage of the data alone, where one fails.
     """
     chains = [cell_stages(item) for item in items]
-    for chain in chains:
-        for stage in chain[:-1]:
-            if code := stage.carry_out():
-                return [code]
+    done: set[Path] = set()
+    for stage in (stage for chain in chains for stage in chain[:-1]):
+        # Cells share stages; one that always runs must run once, not once for every cell.
+        if stage.stamp not in done and (code := stage.carry_out()):
+            return [code]
+        done.add(stage.stamp)
     stale = [(chain[-1], chain[-1].inputs()) for chain in chains if not chain[-1].fresh()]
     codes = [0] * len(stale)
     for index, codes[index] in run_modules([training.module for training, _ in stale], jobs):
@@ -153,10 +156,7 @@ def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
     """
     from rc2l_bench.schema import read_yaml
 
-    if not (root / "dvc.yaml").is_file():
-        raise UsageError(
-            f"{root.resolve()}: there is no dvc.yaml here: run this in the root of a checkout of rc2l-bench"
-        )
+    require_checkout(root)
     stages = read_yaml(root / "dvc.yaml")["stages"]
     return [_stage(name, stages[name], item) for name in CELL_STAGES]
 
@@ -170,4 +170,5 @@ def _stage(name: str, spec: Mapping[str, Any], item: Mapping[str, str]) -> Stage
         deps=[Path(path) for path in _names(spec.get("deps"), item)],
         params=list(_names(spec.get("params"), item)),
         outs=[Path(path) for path in _names(spec.get("outs"), item)],
+        always=spec.get("always_changed", False),
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from rc2l_bench.config import OptimiserConfig, Protocol, Runtime
 from rc2l_bench.draws import derive
@@ -92,6 +92,22 @@ def evaluation_steps(steps: int, evaluations: int) -> set[int]:
     return {math.ceil(steps * i / evaluations) for i in range(1, evaluations + 1)}
 
 
+class Objective(nn.Module):
+    """What Fabric wraps: a method that is given the tensors of a batch by name.
+
+    Fabric casts what goes into a module tensor by tensor, and cannot write into the frozen `Batch`.
+    """
+
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, progress: float, **tensors: Tensor) -> dict[str, Tensor]:
+        """The losses of the batch that the tensors make up; see `Method.losses`."""
+        losses: dict[str, Tensor] = self.method(Batch(**tensors), progress)
+        return losses
+
+
 class Trainer:
     """Trains one method under one protocol, from wherever the run stands to its end."""
 
@@ -114,7 +130,7 @@ class Trainer:
         self.runtime = runtime
         self.seed = seed
         self.optimiser = build_optimiser(method, protocol.optimiser)
-        self.model, self.stepper = fabric.setup(method, self.optimiser)
+        self.model, self.stepper = fabric.setup(Objective(method), self.optimiser)
         self.evaluate_after = evaluation_steps(protocol.steps, protocol.eval.evaluations)
         self.record = Record()
 
@@ -153,7 +169,7 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.protocol.optimiser, step, steps) * group["lr_scale"]
         with self._clock("forward"):
-            losses: dict[str, Tensor] = self.model(batch, step / steps)
+            losses: dict[str, Tensor] = self.model(step / steps, **batch.tensors())
             total = torch.stack(list(losses.values())).sum()
         with self._clock("backward"):
             self.fabric.backward(total)

@@ -23,6 +23,7 @@ ADD = ["add", "mine", "--images", "photos", "--masks", "masks/*_m.png"]
 def checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
+    (tmp_path / "dvc.yaml").touch()
     for folder in ("photos", "masks"):
         (tmp_path / folder).mkdir()
     for index in range(10):
@@ -53,7 +54,7 @@ def test_every_option_reaches_the_description(checkout):
     for index in (8, 9):
         (checkout / "masks" / f"p{index}_m.png").unlink()
     Path("val.txt").write_text("p1\np3")
-    Path("test.txt").write_text("p2")
+    Path("test.txt").write_text("p4")
     code, out, error = run(
         *[*ADD, "--classes", "a,b", "--colours", "#ff0000,#00FF00", "--colour-masks", "--ignore", "#010203"],
         *["--val-list", "val.txt", "--test-list", "test.txt", "--unlabelled"],
@@ -68,12 +69,14 @@ def test_every_option_reaches_the_description(checkout):
 
 
 def test_shares_and_ignored_indices_reach_the_description(checkout):
+    for path in (checkout / "masks").iterdir():
+        path.write_bytes(encode_mask(np.repeat(np.arange(3, dtype=np.uint8), 2)[:, None].repeat(8, 1)))
     code, out, error = run(*ADD, "--classes", "a,b", "--ignore", "2", "--val", "0.3", "--test", "0.2", "--seed", "5")
     assert (code, error) == (0, "")
     assert "2 test, 5 train, 3 val" in out
     dataset = load_dataset("mine")
     dataset.prepare(checkout / "raw")
-    assert sum(row.ignored for row in make(dataset, checkout / "raw").rows) == 3 * 48
+    assert sum(row.ignored for row in make(dataset, checkout / "raw").rows) == 10 * 16
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,7 @@ def test_shares_and_ignored_indices_reach_the_description(checkout):
         ([*ADD, "--classes", "a", "--test-list", "t.txt"], "lists.val: Field required"),
         (["add", "shapes", *ADD[2:], "--classes", "a"], "there is a dataset 'shapes' already"),
         (["add", "../x", *ADD[2:], "--classes", "a"], "cannot be the name of a dataset"),
-        (["add", "mine", "--images", "nowhere", "--masks", "masks", "--classes", "a"], "mine.yaml: images: nowhere"),
+        (["add", "mine", "--images", "nowhere", "--masks", "masks", "--classes", "a,b"], "mine.yaml: images: nowhere"),
         (["fetch", "shape"], "did you mean 'shapes'?"),
         (["verify", "shape"], "did you mean 'shapes'?"),
     ],

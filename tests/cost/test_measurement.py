@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from method_data import ROOT, make_protocol
 from tiny_data import PROTOCOL, RUNTIME, write_checkout
@@ -16,9 +17,10 @@ from typer.testing import CliRunner
 from rc2l_bench.cli import cost as cli_cost
 from rc2l_bench.config import Params, Runtime, load
 from rc2l_bench.cost.measurement import PARTS, estimate, measure, middle, ratio, scale_protocol
-from rc2l_bench.cost.worker import trust
+from rc2l_bench.cost.worker import Workload, trust
 from rc2l_bench.errors import BenchError
 from rc2l_bench.methods.contract import load_config
+from rc2l_bench.variants import find_methods
 
 TINY_RUNTIME = Runtime.model_validate_json(json.dumps(RUNTIME))
 
@@ -120,3 +122,18 @@ def test_an_unknown_method_is_refused():
     code, _, error = run("--method", "supervized")
     assert code == 2
     assert "supervised" in error
+
+
+@pytest.mark.parametrize("method", find_methods(ROOT))
+def test_every_part_of_a_method_runs_in_mixed_precision(method):
+    """With all thresholds at 0, so that no loss is left out because an untrained network is sure of nothing."""
+    mixed = TINY_RUNTIME.model_copy(update={"precision": "bf16-mixed"})
+    found = Workload(method, make_protocol(), mixed, 3, steps=1).carry_out()
+    assert found["steps"] == 1
+    torch.use_deterministic_algorithms(False)
+
+
+def test_a_precision_that_the_machine_does_not_have_is_named_in_one_line():
+    half = TINY_RUNTIME.model_copy(update={"device": "cpu", "precision": "16-mixed"})
+    with pytest.raises(BenchError, match=r"its cost could not be found: runtime\.precision: 16-mixed needs CUDA"):
+        measure(["baselines/supervised"], make_protocol(), half, 3, rounds=1, steps=1)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from rc2l_bench.data import catalog
 from rc2l_bench.data.datasets.base import Dataset, Sample
@@ -37,8 +40,9 @@ class Given(Dataset):
     palette = ((0, 0, 0), (1, 1, 1))
     canvas = (8, 8)
 
-    def __init__(self, *samples: Sample) -> None:
+    def __init__(self, *samples: Sample, rare_classes: Sequence[str] = classes) -> None:
         self.given = samples
+        self.rare_classes = rare_classes
 
     def prepare(self, raw):
         """Nothing to do."""
@@ -51,8 +55,12 @@ GOOD = (sample("a"), sample("b", label=0), sample("c", label=255), sample("u", l
 
 
 def fault(*samples: Sample) -> str:
+    return refusal(Given(*samples))
+
+
+def refusal(dataset: Dataset) -> str:
     with pytest.raises(BenchError) as caught:
-        catalog.make(Given(*samples), Path())
+        catalog.make(dataset, Path())
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -183,6 +191,55 @@ def test_parts_without_the_masks_they_need_are_refused(samples, message):
     assert message in fault(*samples)
 
 
+SKY = sample("a", label=0), sample("b", label=1), sample("v", "val", label=0)
+
+
+def test_a_class_that_val_does_not_have_is_refused():
+    found = refusal(Given(*SKY, rare_classes=()))
+    assert "given: no mask in val has a pixel of class 1, 'a, \"quoted\" one'; labels that they have: 0:" in found
+
+
+def test_a_class_that_no_label_of_train_has_is_refused():
+    found = refusal(Given(SKY[0], *(sample(name, "val", label=label) for name, label in (("v", 0), ("w", 1))),
+                          rare_classes=()))  # fmt: skip
+    assert "no mask in train has a pixel of class 1" in found
+
+
+def test_the_score_of_what_nobody_has_is_not_reported():
+    """Masks of 0 and 255 for background and lesion: everything is background, and any network is 100 % right."""
+    half = np.repeat([[0], [255]], 3, 0).repeat(8, 1).astype(np.uint8)
+    given = [replace(sample(name, part), mask=encode_mask(half)) for name, part in (("a", "train"), ("v", "val"))]
+    assert "no mask in train has a pixel of class 1" in refusal(Given(*given, rare_classes=()))
+
+
+def test_a_rare_class_may_be_missing_and_that_is_said(capsys):
+    catalog.make(Given(*SKY, rare_classes=Given.classes[1:]), Path())
+    assert capsys.readouterr().err == "given: val has no pixel of 'a, \"quoted\" one': not scored there\n"
+
+
+def test_a_class_that_only_the_test_part_lacks_is_said_and_not_refused(capsys):
+    both = np.repeat([[0], [1]], 3, 0).repeat(8, 1).astype(np.uint8)
+    given = [replace(sample(name, part), mask=encode_mask(both)) for name, part in (("a", "train"), ("v", "val"))]
+    catalog.make(Given(*given, sample("t", "test", label=0), rare_classes=()), Path())
+    assert "test has no pixel of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_a_part_of_which_every_pixel_is_ignored_is_refused(part):
+    given = [one for one in (*SKY, sample("t", "test")) if one.part != part]
+    found = fault(*given, sample("x", part, label=255), sample("y", part, label=255))
+    assert f"given: every pixel of all 2 masks in {part} is ignored (255)" in found
+
+
+def test_a_mask_beside_a_turned_image_names_exif():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = io.BytesIO()
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(data, "PNG", exif=exif)
+    found = fault(replace(sample("a"), image=data.getvalue()), GOOD[-1])
+    assert "the mask has 6×8 pixels, its image 8×6 once it is turned by its Exif orientation, 6" in found
+
+
 def test_a_test_part_without_any_masks_is_fine():
     assert len(catalog.make(Given(*GOOD, sample("t", "test", label=None)), Path()).of("test")) == 1
 
@@ -219,12 +276,14 @@ def stage(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def checkout(tmp_path):
-    """Eight images of the user."""
+    """Eight images of the user, half of each the one class and half the other."""
     for folder in ("photos", "masks", "datasets"):
         (tmp_path / folder).mkdir()
     for index in range(8):
-        (tmp_path / "photos" / f"p{index}.png").write_bytes(sample(f"p{index}").image)
-        (tmp_path / "masks" / f"p{index}.png").write_bytes(sample(f"p{index}", label=index % 2).mask)
+        (tmp_path / "photos" / f"p{index}.png").write_bytes(sample("p" * (index + 1)).image)
+        (tmp_path / "masks" / f"p{index}.png").write_bytes(
+            encode_mask(np.repeat([[0], [1]], 3, 0).repeat(8, 1).astype(np.uint8))
+        )
     yaml = "images: photos\nmasks: masks\nclasses: [sky, road]\nshares: {val: 0.25, test: 0.0, seed: 3}\n"
     (tmp_path / "datasets" / "mine.yaml").write_text(yaml)
     return tmp_path
@@ -250,8 +309,9 @@ def test_the_stages_make_the_table_of_the_users_own_images(checkout):
 )
 def test_a_wrong_file_of_the_user_is_named_in_one_line_and_nothing_is_written(checkout, file, data, message):
     (checkout / file).write_bytes(data)
-    assert stage(checkout, "pipelines.fetch", "mine", "data/raw/mine").returncode == 0
-    done = stage(checkout, "pipelines.catalog", "mine", "data/raw/mine", "data/catalog/mine.csv")
+    done = stage(checkout, "pipelines.fetch", "mine", "data/raw/mine")
+    if done.returncode == 0:
+        done = stage(checkout, "pipelines.catalog", "mine", "data/raw/mine", "data/catalog/mine.csv")
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

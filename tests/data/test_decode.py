@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin
 
 from rc2l_bench.data import decode
 from rc2l_bench.data.decode import decode_image, decode_mask, encode_image, encode_mask, size_of
@@ -99,6 +99,47 @@ def test_kornia_is_what_decodes_the_common_kinds(monkeypatch):
         assert decode_image(IMAGES[kind]()).ndim == 3
     assert decode_mask(palette(INDICES)).ndim == 2
     decode_mask(encode_mask(INDICES))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("with_fast", [True, False])
+def test_a_picture_is_turned_as_its_exif_orientation_says(kind, orientation, with_fast, monkeypatch):
+    if not with_fast:
+        monkeypatch.setattr(decode, "fast", None)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(smooth(), kind, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    found = decode_image(data)
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.c_contiguous
+    assert size_of(data) == expected.shape[:2]
+
+
+def test_a_mask_with_an_exif_orientation_is_refused():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with pytest.raises(BenchError, match=r"^m\.png: a mask with Exif orientation 6"):
+        decode_mask(saved(Image.fromarray(INDICES), exif=exif), "m.png")
+
+
+@pytest.mark.parametrize("kind", ["jpeg cmyk", "png palette", "png grey alpha"])
+def test_the_limits_of_pillow_are_not_asked(kind, monkeypatch):
+    """They are lower than ours: a warning from 89, an error from 179 million pixels."""
+    data = IMAGES[kind]()
+    expected = decode_image(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    np.testing.assert_array_equal(decode_image(data), expected)
+
+
+def test_a_long_text_in_a_png_is_passed_over(monkeypatch):
+    """Pillow refuses texts of more than a mebibyte, as annotation tools and generators of images write them."""
+    monkeypatch.setattr(decode, "fast", None)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("parameters", "x" * (2 << 20), zip=True)
+    data = saved(Image.fromarray(RGB), pnginfo=text)
+    np.testing.assert_array_equal(decode_image(data), RGB)
 
 
 MASKS: dict[str, tuple[Callable[[np.ndarray], bytes], int]] = {

@@ -17,6 +17,7 @@ import pytest
 
 from rc2l_bench.data import download
 from rc2l_bench.data.fetch import MIRROR, Source, fetch, is_stamped, verify
+from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.errors import BenchError, UsageError
 from tests.fetch_data import Web, serve
 
@@ -41,6 +42,13 @@ def source_at(web: Web, **changes) -> Source:
     digest = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
     source = Source(name=NAME, url=f"{web.url}/{NAME}", size=len(DATA), checksum=digest, licence="none")
     return replace(source, **changes)
+
+
+def begin(folder: Path, data: bytes) -> None:
+    """What an earlier process of this program has downloaded."""
+    part = PartialFile(folder / NAME)
+    part.begin()
+    part.path.write_bytes(data)
 
 
 def leftovers(folder: Path) -> set[str]:
@@ -102,21 +110,27 @@ def test_a_part_that_is_as_long_as_the_file_or_longer_comes_to_a_good_end(web, t
 
 
 def test_a_part_with_wrong_bytes_is_thrown_away_and_the_file_fetched_in_one_piece(web, tmp_path, capsys):
-    (tmp_path / f"{NAME}.part").write_bytes(bytes(1000))
+    begin(tmp_path, bytes(1000))
     assert fetch(source_at(web), tmp_path).read_bytes() == DATA
     assert web.ranges == ["bytes=1000-", None]
     assert "expected sha256:" in capsys.readouterr().err
+    assert not leftovers(tmp_path)
 
 
 @pytest.mark.parametrize(
     "mode",
     ["ignores_range", "lies_about_start", "lies_about_end", "lies_about_total", "no_content_range", "wrong_rest"],
 )
-def test_a_server_that_is_wrong_about_range_cannot_spoil_the_file(web, tmp_path, mode):
-    (tmp_path / f"{NAME}.part").write_bytes(DATA[:1000])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_server_that_is_wrong_about_range_spoils_neither_the_file_nor_what_a_person_brought(web, tmp_path, mode, own):
+    if own:
+        begin(tmp_path, DATA[:1000])
+    else:
+        (tmp_path / f"{NAME}.part").write_bytes(DATA[:1000])
     web.modes = [mode, "good"]
     assert fetch(source_at(web), tmp_path).read_bytes() == DATA
-    assert not leftovers(tmp_path)
+    assert leftovers(tmp_path) == (set() if own else {f"{NAME}.part.wrong"})
+    assert own or (tmp_path / f"{NAME}.part.wrong").read_bytes() == DATA[:1000]
 
 
 def test_without_a_known_size_a_server_that_lies_about_the_total_cannot_spoil_the_file(web, tmp_path):
@@ -181,7 +195,7 @@ def test_the_bytes_of_a_gzip_file_are_kept_even_if_the_server_calls_them_an_enco
 
 
 def test_a_source_without_checksum_is_never_joined_from_two_transfers(web, tmp_path):
-    (tmp_path / f"{NAME}.part").write_bytes(DATA[:1000])
+    begin(tmp_path, DATA[:1000])
     web.modes = ["breaks_off", "good"]
     assert fetch(source_at(web, size=None, checksum=None), tmp_path).read_bytes() == DATA
     assert web.ranges == [None, None]
@@ -197,10 +211,40 @@ def test_two_at_once_download_once(web, tmp_path):
     assert (tmp_path / NAME).read_bytes() == DATA
 
 
-def test_a_wrong_file_in_place_is_removed_with_one_line_and_fetched(web, tmp_path, capsys):
-    (tmp_path / NAME).write_bytes(b"wrong")
+def test_an_unfinished_file_that_a_person_put_there_is_continued(web, tmp_path, capsys):
+    """As a browser leaves it when it is closed."""
+    (tmp_path / NAME).write_bytes(DATA[:300_000])
     assert fetch(source_at(web), tmp_path).read_bytes() == DATA
-    assert capsys.readouterr().err.splitlines() == [f"{tmp_path / NAME}: expected {len(DATA)} bytes, got 5: removed"]
+    assert web.ranges == ["bytes=300000-"]
+    assert not leftovers(tmp_path)
+    told = "300,000 bytes are there: taken for the beginning of the file and continued"
+    assert capsys.readouterr().err.splitlines() == [f"{tmp_path / NAME}: {told}"]
+
+
+@pytest.mark.parametrize("brought", [b"wrong", bytes(len(DATA)), bytes(len(DATA) + 1)])
+def test_a_wrong_file_that_a_person_put_there_is_kept_under_another_name(web, tmp_path, capsys, brought):
+    (tmp_path / NAME).write_bytes(brought)
+    assert fetch(source_at(web), tmp_path).read_bytes() == DATA
+    (kept,) = leftovers(tmp_path)
+    assert (tmp_path / kept).read_bytes() == brought
+    assert f"kept as {kept}, which you may delete" in capsys.readouterr().err
+
+
+def test_of_two_unfinished_files_the_longer_one_is_continued_and_both_stay(web, tmp_path):
+    (tmp_path / NAME).write_bytes(DATA[:5000])
+    (tmp_path / f"{NAME}.part").write_bytes(DATA[:9000])
+    assert fetch(source_at(web), tmp_path).read_bytes() == DATA
+    assert web.ranges == ["bytes=9000-"]
+    assert (tmp_path / f"{NAME}.wrong").read_bytes() == DATA[:5000]
+
+
+def test_a_mirror_does_not_touch_an_unfinished_file(web, tmp_path, monkeypatch):
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / NAME).write_bytes(DATA)
+    (tmp_path / f"{NAME}.part").write_bytes(DATA[:9])
+    monkeypatch.setenv(MIRROR, str(tmp_path / "mirror"))
+    assert fetch(source_at(web), tmp_path).read_bytes() == DATA
+    assert (tmp_path / f"{NAME}.part").read_bytes() == DATA[:9]
 
 
 def test_a_file_that_changes_after_its_stamp_is_noticed(web, tmp_path):

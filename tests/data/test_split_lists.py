@@ -51,6 +51,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     mirror = tmp_path / "mirror"
     mirror.mkdir()
     monkeypatch.setenv("RC2L_BENCH_MIRROR", str(mirror))
+    (tmp_path / "dvc.yaml").touch()
     (tmp_path / "splits").mkdir()
     (tmp_path / "splits/voc.yaml").write_text(YAML.format(sha=hashlib.sha256(THREE).hexdigest()[:16]))
     shutil.copy(ROOT / "params.yaml", tmp_path)

@@ -159,8 +159,31 @@ def test_the_gate_finds_an_image_that_val_and_test_share() -> None:
 
 
 def test_the_gate_finds_an_id_on_both_sides() -> None:
-    with pytest.raises(BenchError, match="labelled and unlabelled share an image by id"):
+    with pytest.raises(BenchError, match="2 pairs of images on two sides are the same by id"):
         assemble("voc", "bad", CATALOG, ids(2), ids(3), {})
+
+
+def test_the_gate_names_all_pairs_at_once_and_their_number() -> None:
+    train = [row("a", content="x"), row("b", content="y"), row("c", content="x")]
+    catalog = table(train, [row("v", "val", content="x"), row("w", "val", content="y")])
+    with pytest.raises(BenchError) as info:
+        draw("mine", "full", catalog, UNIFORM)
+    assert "3 pairs of images on two sides are the same by content" in str(info.value)
+    for pair in (("a", "v"), ("c", "v"), ("b", "w")):
+        assert f"'{pair[0]}' (labelled) and '{pair[1]}' (val)" in str(info.value)
+
+
+def test_the_gate_names_ten_pairs_and_counts_the_others() -> None:
+    train = [row(f"t{number}", content=str(number)) for number in range(25)]
+    catalog = table(train, [row(f"v{number}", "val", content=str(number)) for number in range(25)])
+    with pytest.raises(BenchError, match=r"25 pairs .* and 15 more: take one of each out"):
+        draw("mine", "full", catalog, UNIFORM)
+
+
+def test_a_split_whose_labels_are_all_ignored_is_refused() -> None:
+    catalog = table([row("a", pixels=(0, 0, 0)), row("b")])
+    with pytest.raises(BenchError, match="split x: every pixel of its 1 masks is ignored"):
+        assemble("mine", "x", catalog, ["a"], None, {})
 
 
 @pytest.mark.parametrize(("labels", "rest"), [(["nope"], None), (["bare"], None), (["a"], ["nope"])])

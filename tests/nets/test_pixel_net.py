@@ -177,12 +177,6 @@ def test_an_unknown_backbone_names_the_nearest():
         Backbone(config(backbone="resnet5"))
 
 
-@pytest.mark.parametrize(("backbone", "stride"), [("vit_tiny_patch16_224", 16), ("swin_tiny_patch4_window7_224", 8)])
-def test_a_backbone_that_cannot_do_the_stride_is_told(backbone, stride):
-    with pytest.raises(UsageError, match=f"net.backbone: {backbone} at output stride {stride}"):
-        PixelNet(config(backbone=backbone, output_stride=stride), 3)
-
-
 def test_the_imagenet_weights_of_the_camvid_recipe_load():
     file = tiny_data.ROOT.parent / "shared/weights/mobilenetv2_100.safetensors"
     if not file.is_file():

@@ -171,8 +171,9 @@ def test_repro_and_run_share_a_result(repository):
 
 
 @pytest.mark.slow
-def test_repro_with_nothing_to_do_runs_nothing(repository):
-    assert "Running stage" not in repository_data.call(repository, "dvc", "repro").stdout
+def test_repro_with_nothing_to_do_only_looks_at_the_users_files(repository):
+    ran = re.findall(r"Running stage '([^']+)'", repository_data.call(repository, "dvc", "repro").stdout)
+    assert ran == ["scan@blobs"]
 
 
 @pytest.mark.slow

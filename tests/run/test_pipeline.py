@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from rc2l_bench.variants import file_name_of, find_methods, resolve_method
 pytestmark = pytest.mark.usefixtures("own_servers")
 
 ITEM = {"dataset": "shapes", "split": "1_16", "method": "baselines/supervised", "seed": "0"}
+SHARED = ("fetch", "catalog", "pool")
 METHODS = [
     "baselines/cps",
     "baselines/supervised",
@@ -140,6 +142,12 @@ def test_a_stage_that_failed_is_not_fresh_and_gives_its_code(here):
     assert times(here) == 2
 
 
+def test_a_stage_that_always_runs_runs_again(here):
+    for _ in range(2):
+        assert replace(stage(), always=True).carry_out() == 0
+    assert times(here) == 2
+
+
 def test_caches_of_python_do_not_count(here):
     folder = here / "in_folder"
     (folder / "__pycache__").mkdir(parents=True)
@@ -151,7 +159,7 @@ def test_caches_of_python_do_not_count(here):
 
 def test_a_cell_has_the_stages_of_dvc_in_order():
     found = cell_stages(ITEM, tiny_data.ROOT)
-    assert [stage.name for stage in found] == ["fetch", "catalog", "split", "pool", "label", "train"]
+    assert [stage.name for stage in found] == ["scan", "fetch", "catalog", "split", "pool", "label", "train"]
     made: set[Path] = set()
     for one in found:
         needed = {path for path in one.deps if path.parts[0] == "data"}
@@ -207,7 +215,8 @@ def chain(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "chain.py").write_text(CHAIN)
     (tmp_path / "params.yaml").write_text("a: 1\n")
-    shared = {name: {"cmd": f"python -m chain {name} ${{item.dataset}}"} for name in ("fetch", "catalog", "pool")}
+    shared = {name: {"cmd": f"python -m chain {name} ${{item.dataset}}"} for name in (*SHARED, "scan")}
+    shared["scan"]["always_changed"] = True
     own = {name: {"cmd": f"python -m chain {name} ${{item.split}}"} for name in ("split", "label")}
     train = {"train": {"cmd": "python -m chain train ${item.method} ${item.seed}"}}
     tiny_data.write_yaml(tmp_path / "dvc.yaml", {"stages": shared | own | train})
@@ -222,14 +231,14 @@ def cells(count: int) -> list[dict[str, str]]:
 def test_several_cells_share_the_stages_of_the_data(chain, jobs):
     assert carry_out_cells(cells(3), jobs) == [0, 0, 0]
     lines = (chain / "log").read_text().splitlines()
-    assert lines[:5] == ["fetch shapes", "catalog shapes", "split 1_16", "pool shapes", "label 1_16"]
-    assert sorted(lines[5:]) == [f"train baselines/supervised {seed}" for seed in range(3)]
+    assert lines[:6] == ["scan shapes", "fetch shapes", "catalog shapes", "split 1_16", "pool shapes", "label 1_16"]
+    assert sorted(lines[6:]) == [f"train baselines/supervised {seed}" for seed in range(3)]
 
 
 def test_a_stage_of_the_data_that_fails_ends_it_all(chain):
     (chain / "fail-split-1_16").touch()
     assert carry_out_cells(cells(2), 1) == [3]
-    assert (chain / "log").read_text().splitlines() == ["fetch shapes", "catalog shapes", "split 1_16"]
+    assert (chain / "log").read_text().splitlines() == ["scan shapes", "fetch shapes", "catalog shapes", "split 1_16"]
 
 
 def test_a_training_that_succeeded_does_not_run_again(chain):
@@ -237,8 +246,8 @@ def test_a_training_that_succeeded_does_not_run_again(chain):
     carry_out_cells(cells(2), 2)
     (chain / "fail-train-1").unlink()
     assert carry_out_cells(cells(2), 2) == [0]
-    lines = (chain / "log").read_text().splitlines()[5:]
-    assert sorted(lines) == ["train baselines/supervised 0", *["train baselines/supervised 1"] * 2]
+    lines = (chain / "log").read_text().splitlines()[6:]
+    assert sorted(lines) == ["scan shapes", "train baselines/supervised 0", *["train baselines/supervised 1"] * 2]
 
 
 def test_a_training_that_fails_does_not_stop_the_others(chain):

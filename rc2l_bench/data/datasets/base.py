@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ class Sample:
     r"""One image and, where there is one, its mask.
 
     Attributes:
-        id: unique within the data set; holds neither `/` nor `\\` nor control characters.
+        id: unique within the data set; holds no `\\` and no control characters, begins and ends with no `/`.
         part: `train`, `val` or `test`.
         image: the bytes of the source file, untouched.
         suffix: what these bytes are.
@@ -47,6 +47,8 @@ class Dataset(ABC):
     """Files that are downloaded; none for what is generated or already lies on the disk."""
     licence: str = ""
     """One line."""
+    rare_classes: Collection[str] = ()
+    """Classes that a part may have no pixel of."""
 
     @property
     @abstractmethod
@@ -55,7 +57,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def prepare(self, raw: Path) -> None:
-        """Fills `raw` and verifies it; continues what was cut off; does nothing when all is there.
+        """Fill `raw` and verify it; continue what was cut off; do nothing when all is there.
 
         Raises:
             BenchError: a source is out of reach, or is not what was expected.
@@ -79,7 +81,7 @@ class Dataset(ABC):
         return (replace(sample, mask=None) for sample in self.samples(raw, part))
 
     def verify(self, raw: Path) -> None:
-        """Reads everything in `raw` again and compares it with what was expected.
+        """Read everything in `raw` again and compare it with what was expected.
 
         Raises:
             BenchError: something is missing or differs.
@@ -96,6 +98,22 @@ class Dataset(ABC):
             and any(raw.iterdir())
             and all(is_stamped(source, raw / source.name) for source in self.sources)
         )
+
+    def inputs(self) -> Iterable[Path]:
+        """Files outside of `raw` that `prepare` reads: when one of them changes, it has to run again."""
+        return ()
+
+    def aliases(self) -> dict[str, str]:
+        """Further names by which lists may call images -> id."""
+        return {}
+
+    def remedy(self, seen: Collection[int]) -> str:  # noqa: ARG002
+        """What a user can do where a class has no pixel.
+
+        Args:
+            seen: labels that masks do have, 255 included.
+        """
+        return f"these are not the masks of {self.name}, fetch them again"
 
     def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:  # noqa: ARG002
         """Where a sample's image or mask comes from, for messages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import shutil
 from collections.abc import Collection, Iterator
@@ -13,6 +14,7 @@ from rc2l_bench.data.archives import extract
 from rc2l_bench.data.datasets.base import PARTS, Dataset, Sample, Source
 from rc2l_bench.data.decode import decode_mask, encode_mask
 from rc2l_bench.data.fetch import fetch
+from rc2l_bench.data.partial_files import set_aside
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import exclusive, say
 from rc2l_bench.types import IGNORE
@@ -72,7 +74,7 @@ class CamVid(Dataset):
     )
 
     def prepare(self, raw: Path) -> None:
-        """Extracts the PNGs of the archive into `raw`, where they appear all at once and verified.
+        """Extract the PNGs of the archive into `raw`, verified; what else lies there stays.
 
         Raises:
             BenchError: the archive cannot be had, or its PNGs are not the known ones.
@@ -83,15 +85,27 @@ class CamVid(Dataset):
                 return
             if count:
                 say(f"{raw}: {count} PNGs, not the {FILES} that are expected: fetched anew")
-            part = raw.with_name(f".{raw.name}.part")
-            shutil.rmtree(part, ignore_errors=True)
+            extracted = raw.with_name(f".{raw.name}.extracted")
+            shutil.rmtree(extracted, ignore_errors=True)  # of a process that was killed: whoever holds the lock owns it
             try:
-                _extract(fetch(self.sources[0], part, in_place=True), part / "extracted")
-                if raw.exists():
-                    shutil.rmtree(raw)
-                (part / "extracted").rename(raw)
+                self._extract(raw, extracted)
+                for folder in _FOLDERS:
+                    _put(extracted / folder, raw / folder)
             finally:
-                shutil.rmtree(part, ignore_errors=True)
+                shutil.rmtree(extracted, ignore_errors=True)
+
+    def _extract(self, raw: Path, folder: Path) -> None:
+        """Brings the archive, or finds it in `raw`, and takes the PNGs out."""
+        archive = fetch(self.sources[0], raw, in_place=True)
+        extract(archive, folder, _place, LIMIT)
+        found, count = content_hash(folder)
+        if found == CONTENT:
+            return
+        if archive.parent == raw:
+            set_aside(archive, "not the right archive")  # or the next fetch would find it again
+        raise BenchError(
+            f"{archive}: expected {FILES} PNGs with content hash {CONTENT}, got {count} with {found}: fetch it again"
+        )
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """The samples of a part, void as 255; see `Dataset.samples`."""
@@ -103,7 +117,7 @@ class CamVid(Dataset):
                 yield Sample(id=path.stem, part=part, image=path.read_bytes(), suffix="png", mask=mask)
 
     def verify(self, raw: Path) -> None:
-        """Hashes all PNGs again.
+        """Hash all PNGs again.
 
         Raises:
             BenchError: one is missing or differs.
@@ -124,7 +138,7 @@ class CamVid(Dataset):
 
 
 def content_hash(raw: Path) -> tuple[str, int]:
-    """Identity of the PNGs under the six folders, whatever the archive around them.
+    """Hash the PNGs under the six folders, whatever the archive around them.
 
     Returns:
         sha256 over the lines `<sha256 of the file>  <folder>/<name>`, sorted by what follows the blanks; their number.
@@ -134,13 +148,15 @@ def content_hash(raw: Path) -> tuple[str, int]:
     return hashlib.sha256("".join(lines).encode()).hexdigest(), len(lines)
 
 
-def _extract(archive: Path, folder: Path) -> None:
-    extract(archive, folder, _place, LIMIT)
-    found, count = content_hash(folder)
-    if found != CONTENT:
-        raise BenchError(
-            f"{archive}: expected {FILES} PNGs with content hash {CONTENT}, got {count} with {found}: fetch it again"
-        )
+def _put(folder: Path, target: Path) -> None:
+    """Moves an extracted folder to its place, unless the same files are there; others are set aside."""
+    if target.exists():
+        names = sorted({path.name for path in [*folder.iterdir(), *target.glob("*.png")]})
+        if filecmp.cmpfiles(folder, target, names, shallow=False)[0] == names:
+            return
+        set_aside(target, "not the files that are expected")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder.rename(target)
 
 
 def _place(member: str) -> str | None:

@@ -3,51 +3,37 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TypeVar
 
-from pydantic import Field, ValidationError
-
-from rc2l_bench.config import Model, load
-from rc2l_bench.data.datasets.base import Dataset, Sample, Suffix
+from rc2l_bench.config import load
+from rc2l_bench.data.datasets.base import Dataset, Sample
 from rc2l_bench.data.datasets.folder_config import FolderConfig
-from rc2l_bench.data.datasets.folder_files import IMAGES, MASKS, draw_parts, find, listed_parts, pair
-from rc2l_bench.data.datasets.folder_masks import default_palette, to_indices
+from rc2l_bench.data.datasets.folder_files import Files, describe_left, find_files
+from rc2l_bench.data.datasets.folder_manifest import (
+    Manifest,
+    ManifestEntry,
+    read_manifest,
+    resolve_duplicates,
+    write_manifest,
+)
+from rc2l_bench.data.datasets.folder_masks import class_of_value, default_palette, to_indices
+from rc2l_bench.data.datasets.folder_parts import assign_parts, list_files
+from rc2l_bench.data.image_headers import read_file_header, read_header, without_orientation
 from rc2l_bench.errors import BenchError, UsageError
-from rc2l_bench.files import write_atomically
+from rc2l_bench.files import say
+from rc2l_bench.types import IGNORE
 
-MANIFEST = "manifest.json"
-_KINDS: tuple[tuple[bytes, Suffix], ...] = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"))
-
-
-class ManifestEntry(Model):
-    """One sample of the manifest."""
-
-    id: str
-    part: Literal["train", "val", "test"]
-    image: str
-    image_sha256: str
-    mask: str | None
-    mask_sha256: str | None
-
-
-class Manifest(Model):
-    """What `prepare` found: the files stay where they are, and must not change afterwards."""
-
-    format: Annotated[int, Field(ge=1, le=1)]
-    config: str
-    """sha256 of the yaml's content."""
-    samples: list[ManifestEntry]
-    """Sorted by id."""
+T = TypeVar("T")
 
 
 class Folder(Dataset):
     """Images and masks in folders of the user."""
 
     def __init__(self, path: Path) -> None:
-        """Reads the description, no image.
+        """Read the description, no image.
 
         Raises:
             UsageError: the description is wrong.
@@ -55,72 +41,81 @@ class Folder(Dataset):
         self.path = path
         self.name = path.stem
         self.config = load(FolderConfig, path)
-        self.classes = tuple(self.config.classes)
+        self.classes = self.config.names
         self.palette = tuple(self.config.colours or default_palette(len(self.classes)))
         self.licence = self.config.licence
+        self.rare_classes = tuple(self.config.rare_classes)
 
     @cached_property
     def canvas(self) -> tuple[int, int]:
         """Height and width as given, else the largest found in the headers of the images."""
         if self.config.canvas:
             return self.config.canvas
-        heights, widths = zip(*map(_header_size, self.files[0].values()), strict=True)
+        headers = map(read_file_header, self.files.images.values())
+        sizes = [(one.height, one.width) if self.config.exif == "ignore" else one.size for one in headers]
+        heights, widths = zip(*sizes, strict=True)
         return max(heights), max(widths)
 
     @cached_property
-    def files(self) -> tuple[dict[str, Path], dict[str, Path]]:
+    def files(self) -> Files:
         """Images and masks by id.
 
         Raises:
             UsageError: none are there, or they do not belong together.
         """
-        try:
-            images = find("images", self.config.images, IMAGES)
-            masks = find("masks", self.config.masks, MASKS)
-            pair(images, masks, unlabelled=self.config.unlabelled)
-        except UsageError as error:
-            raise UsageError(f"{self.path}: {error}") from None
-        return images, masks
+        return self._named(lambda: find_files(self.config))
 
     @cached_property
     def parts(self) -> dict[str, str]:
         """Part by id.
 
         Raises:
-            UsageError: the lists or shares do not fit the files.
+            UsageError: the shares, lists or folders do not fit the files.
         """
-        images, masks = self.files
-        try:
-            if self.config.lists:
-                return listed_parts(images, masks, self.config.lists)
-            assert self.config.shares is not None, self.path
-            return draw_parts(images, masks, self.config.shares)
-        except UsageError as error:
-            raise UsageError(f"{self.path}: {error}") from None
+        files = self.files
+        return self._named(lambda: assign_parts(files.images, files.masks, self.config))
+
+    def inputs(self) -> Iterator[Path]:
+        """The user's files: all that `prepare` reads."""
+        yield from list_files(self.config)
+        yield from self.files.images.values()
+        yield from self.files.masks.values()
+
+    def aliases(self) -> dict[str, str]:
+        """Paths of images -> id."""
+        return {path.as_posix(): identity for identity, path in self.files.images.items()}
+
+    def left(self) -> str | None:
+        """Which files are not used, in one line; None = all are."""
+        images = self.files.images
+        unlisted = {path: "in no part" for identity, path in images.items() if identity not in self.parts}
+        return describe_left(self.files.left | unlisted)
 
     def prepare(self, raw: Path) -> None:
-        """Hashes all files and writes down which belong together.
+        """Hash all files and write down which belong together.
 
         Raises:
             UsageError: the files do not fit the description.
+            BenchError: images of one content are in two parts.
         """
-        images, masks = self.files
-        entries = [self._entry(identity, images[identity], masks.get(identity)) for identity in sorted(self.parts)]
-        manifest = Manifest(format=1, config=self._digest, samples=entries)
-        data = manifest.model_dump_json(indent=1).encode() + b"\n"
-        if not (raw / MANIFEST).is_file() or (raw / MANIFEST).read_bytes() != data:
-            write_atomically(raw / MANIFEST, data)
+        entries = [self._entry(identity) for identity in sorted(self.parts)]
+        entries = self._named(lambda: resolve_duplicates(entries, raw, drop=self.config.duplicates == "drop"))
+        if told := self.left():
+            say(f"{self.path}: {told}")
+        write_manifest(raw, Manifest(format=1, config=self._digest, samples=entries))
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """The samples of a part, masks as class indices; see `Dataset.samples`."""
         for entry in self._entries(raw):
             if entry.part == part and (only is None or entry.id in only):
                 image = self._read(entry.image, entry.image_sha256)
-                mask = self._mask(entry)
-                yield Sample(id=entry.id, part=part, image=image, suffix=_suffix(image, entry.image), mask=mask)
+                suffix = read_header(image, entry.image).kind  # by the bytes, because names lie
+                if self.config.exif == "ignore":
+                    image = without_orientation(image, entry.image)
+                yield Sample(id=entry.id, part=part, image=image, suffix=suffix, mask=self._mask(entry))
 
     def verify(self, raw: Path) -> None:
-        """Hashes all files again.
+        """Hash all files again.
 
         Raises:
             BenchError: one is missing or has changed.
@@ -135,6 +130,20 @@ class Folder(Dataset):
         found = next((entry for entry in self._entries(raw) if entry.id == identity and entry.part == part), None)
         return (found and (found.mask if mask else found.image)) or super().origin(raw, part, identity, mask=mask)
 
+    def remedy(self, seen: Collection[int]) -> str:
+        """What to write into the description; see `Dataset.remedy`."""
+        plain = self.config.masks_hold == "indices" and class_of_value(self.config) is None
+        if plain and set(seen) == {0, IGNORE} and len(self.classes) == 2:
+            first, second = self.classes
+            return (
+                f"255 is ignored unless {self.path} says what it is: for masks of 0 and 255 write "
+                f"`values: {{0: {first}, 255: {second}}}`"
+            )
+        return (
+            f"say in {self.path} which value or colour it has (values, colours), draw other parts, or name it under "
+            "rare_classes, if it is so rare"
+        )
+
     @cached_property
     def _digest(self) -> str:
         return hashlib.sha256(self.config.model_dump_json().encode()).hexdigest()
@@ -143,26 +152,35 @@ class Folder(Dataset):
     def _again(self) -> str:
         return f"run `rc2l-bench data fetch {self.name}`"
 
-    def _entry(self, identity: str, image: Path, mask: Path | None) -> ManifestEntry:
+    def _named(self, work: Callable[[], T]) -> T:
+        """Does something whose errors are about the description, and names it in them."""
+        try:
+            return work()
+        except BenchError as error:
+            raise type(error)(f"{self.path}: {error}") from None
+
+    def _entry(self, identity: str) -> ManifestEntry:
+        image, mask = self.files.images[identity], self.files.masks.get(identity)
+        data = image.read_bytes()
+        turned = read_header(data, str(image)).orientation
+        if turned != 1 and self.config.exif is None:
+            raise UsageError(
+                f"{image}: is to be turned by its Exif orientation, {turned}: write into {self.path} whether masks lie "
+                "on images as viewers show them (`exif: apply`) or on the stored pixels (`exif: ignore`)"
+            )
         return ManifestEntry(
             id=identity,
             part=self.parts[identity],  # type: ignore[arg-type]
             image=image.as_posix(),
-            image_sha256=hashlib.sha256(image.read_bytes()).hexdigest(),
+            image_sha256=hashlib.sha256(data).hexdigest(),
             mask=mask.as_posix() if mask else None,
             mask_sha256=hashlib.sha256(mask.read_bytes()).hexdigest() if mask else None,
         )
 
-    def _entries(self, raw: Path) -> list[ManifestEntry]:
-        path = raw / MANIFEST
-        if not path.is_file():
-            raise BenchError(f"{path}: missing: {self._again}")
-        try:
-            manifest = Manifest.model_validate_json(path.read_bytes())
-        except ValidationError:
-            raise BenchError(f"{path}: damaged: {self._again}") from None
+    def _entries(self, raw: Path) -> Iterable[ManifestEntry]:
+        manifest = read_manifest(raw, self._again)
         if manifest.config != self._digest:
-            raise BenchError(f"{path}: {self.path} has changed since it was made: {self._again}")
+            raise BenchError(f"{raw}: {self.path} has changed since it was made: {self._again}")
         return manifest.samples
 
     def _read(self, path: str, digest: str) -> bytes:
@@ -178,21 +196,3 @@ class Folder(Dataset):
         if entry.mask is None or entry.mask_sha256 is None:
             return None
         return to_indices(self._read(entry.mask, entry.mask_sha256), entry.mask, self.config)
-
-
-def _suffix(image: bytes, path: str) -> Suffix:
-    """By the bytes, because names lie."""
-    for start, suffix in _KINDS:
-        if image.startswith(start):
-            return suffix
-    raise BenchError(f"{path}: neither a PNG nor a JPEG, whatever its name says: convert it")
-
-
-def _header_size(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=("JPEG", "PNG")) as image:
-            return image.height, image.width
-    except OSError as error:
-        raise BenchError(f"{path}: no readable image ({' '.join(str(error).split())[:80]})") from None

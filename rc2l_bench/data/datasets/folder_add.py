@@ -18,15 +18,15 @@ from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import write_atomically
 
 
-def add_folder(name: str, description: Mapping[str, Any]) -> tuple[Path, dict[str, int]]:
-    """Checks a description against the files on the disk and writes it down.
+def add_folder(name: str, description: Mapping[str, Any]) -> tuple[Path, dict[str, int], str | None]:
+    """Check a description against the files on the disk and write it down.
 
     Args:
         name: of the new data set.
         description: the keys of `FolderConfig`.
 
     Returns:
-        The yaml, and the number of images of each part.
+        The yaml, the number of images of each part, and which files are not used, in one line.
 
     Raises:
         UsageError: the name is taken or unusable, or the description is wrong; nothing is written then.
@@ -46,11 +46,12 @@ def add_folder(name: str, description: Mapping[str, Any]) -> tuple[Path, dict[st
         trial = Path(scratch) / path.name
         trial.write_text(text.getvalue(), encoding="utf-8")
         try:
-            counts = Counter(Folder(trial).parts.values())
+            folder = Folder(trial)
+            counts, left = Counter(folder.parts.values()), folder.left()
         except BenchError as error:
             raise type(error)(str(error).replace(str(trial), f"{name}.yaml")) from None
     write_atomically(path, text.getvalue().encode())
-    return path, dict(sorted(counts.items()))
+    return path, dict(sorted(counts.items())), left
 
 
 def listed(text: str) -> list[str]:
@@ -69,6 +70,21 @@ def colours_of(text: str) -> list[list[int]]:
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", part):
             raise UsageError(f"'{part}' is not a colour: write it as #rrggbb")
         found.append(list(bytes.fromhex(part[1:])))
+    return found
+
+
+def values_of(text: str) -> dict[int, str]:
+    """`7=road, 11=building` -> class by mask value.
+
+    Raises:
+        UsageError: one is not written so.
+    """
+    found = {}
+    for part in listed(text):
+        value, equals, name = part.partition("=")
+        if not (equals and value.strip().isdecimal() and name.strip()):
+            raise UsageError(f"'{part}' is not a mask value and its class: write 7=road")
+        found[int(value)] = name.strip()
     return found
 
 

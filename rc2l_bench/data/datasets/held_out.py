@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,8 @@ class HeldOut(Dataset):
         self.base = base
         self.name = f"{TUNING}{base.name}"
         self.classes, self.palette, self.licence = base.classes, base.palette, base.licence
+        # Nobody can choose other parts here, so a class that the draw left out is told and not refused.
+        self.rare_classes = base.classes
         self.threshold = round(share * 2**32)
         self.seed = seed
 
@@ -44,6 +46,10 @@ class HeldOut(Dataset):
         """Prepare the data set itself; `raw` stays an empty folder."""
         self.base.prepare(self._home(raw))
         raw.mkdir(parents=True, exist_ok=True)
+
+    def inputs(self) -> Iterable[Path]:
+        """See `Dataset.inputs`."""
+        return self.base.inputs()
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """Yield training images; see `Dataset.samples`. A held-out image without a mask is in no part."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
-from rc2l_bench.config import TUNING, Params, load
 from rc2l_bench.data.datasets.base import Dataset
 from rc2l_bench.errors import UsageError, suggest
 
@@ -23,6 +23,7 @@ def names() -> list[str]:
 
 def _load_tuning(name: str) -> Dataset:
     """The images on which a data set is tuned: generated ones for `shapes`, else held-out training images."""
+    from rc2l_bench.config import Params, load
     from rc2l_bench.data.datasets.held_out import HeldOut
     from rc2l_bench.data.datasets.shapes import Shapes, TuningShapes
 
@@ -31,6 +32,15 @@ def _load_tuning(name: str) -> Dataset:
         return TuningShapes()
     split = load(Params, Path("params.yaml")).split
     return HeldOut(base, split.held_out, split.seed)
+
+
+def inputs_of(name: str) -> Iterable[Path]:
+    """Files outside of `data` that a data set is made of; see `Dataset.inputs`. Those built in have none, unasked.
+
+    Raises:
+        UsageError: there is none of that name, or its yaml does not fit the files.
+    """
+    return () if name in BUILT_IN else load_dataset(name).inputs()
 
 
 def load_dataset(name: str) -> Dataset:
@@ -43,6 +53,9 @@ def load_dataset(name: str) -> Dataset:
     Raises:
         UsageError: there is none of that name, or its yaml is wrong.
     """
+    # Here, because whoever only asks which names there are need not wait for the typed configuration.
+    from rc2l_bench.config import TUNING
+
     if name.startswith(TUNING):
         return _load_tuning(name.removeprefix(TUNING))
     if name in BUILT_IN:

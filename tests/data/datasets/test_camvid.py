@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,7 +106,34 @@ def test_an_archive_that_lacks_a_file_is_refused_and_nothing_is_left(raw, tmp_pa
     monkeypatch.setenv(MIRROR, str(pack(tmp_path / "mirror", raw / "val", leave_out={"0016E5_07959.png"})))
     with pytest.raises(BenchError, match=r"expected 1402 PNGs with content hash 0cb1e6b1\w+, got 100 with"):
         load_dataset("camvid").prepare(tmp_path / "data" / "camvid")
-    assert {path.name for path in (tmp_path / "data").iterdir()} == {".camvid.lock"}
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {".camvid.lock", "camvid"}
+    assert [path.suffix for path in (tmp_path / "data/camvid").iterdir()] == [".lock"]
+
+
+def test_an_archive_that_a_person_put_where_the_message_says_is_used_and_stays(tmp_path, monkeypatch):
+    real = mirror()
+    monkeypatch.delenv(MIRROR, raising=False)
+    dataset, raw = load_dataset("camvid"), tmp_path / "data" / "camvid"
+    monkeypatch.setattr(camvid.CamVid, "sources", (replace(dataset.sources[0], url="http://127.0.0.1:9/gone"),))
+    with pytest.raises(BenchError, match=rf"Put the file into {raw}, or"):
+        dataset.prepare(raw)
+    name = dataset.sources[0].name
+    (raw / name).symlink_to(real / name)
+    (raw / "notes.txt").write_text("mine")
+    dataset.prepare(raw)
+    dataset.verify(raw)
+    assert (raw / name).exists()
+    assert (raw / "notes.txt").read_text() == "mine"
+
+
+def test_a_wrong_archive_that_a_person_put_there_is_kept_under_another_name(raw, tmp_path, monkeypatch):
+    monkeypatch.delenv(MIRROR, raising=False)
+    name = load_dataset("camvid").sources[0].name
+    there = pack(tmp_path / "camvid", raw / "val")
+    with pytest.raises(BenchError, match="got 101 with"):
+        load_dataset("camvid").prepare(there)
+    assert (there / f"{name}.wrong").is_file()
+    assert not (there / name).exists()
 
 
 def test_spoiled_files_are_noticed_and_prepare_brings_the_right_ones_back(copy, monkeypatch, capsys):
@@ -121,6 +149,9 @@ def test_spoiled_files_are_noticed_and_prepare_brings_the_right_ones_back(copy, 
     load_dataset("camvid").prepare(copy)
     load_dataset("camvid").verify(copy)
     assert "1401 PNGs, not the 1402 that are expected" in capsys.readouterr().err
+    assert (copy / "train.wrong" / victim.name).read_bytes() == data
+    assert len(list((copy / "testannot.wrong").iterdir())) == PARTS["test"] - 1
+    assert not (copy / "val.wrong").exists()
 
 
 def test_a_missing_mask_is_named(copy):

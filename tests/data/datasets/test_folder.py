@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import json
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
+from folder_data import describe, fault, ids, labels, pixels, png, prepared, write_images
 from PIL import Image
 
-from rc2l_bench.data.datasets.folder_masks import default_palette
 from rc2l_bench.data.datasets.registry import load_dataset, names
 from rc2l_bench.data.decode import decode_mask
 from rc2l_bench.errors import BenchError, UsageError
@@ -20,57 +17,12 @@ COLOURS = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 RED_GREEN_BLUE = np.array(COLOURS, np.uint8)
 
 
-def pixels(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def labels(seed: int, height: int = 12, width: int = 16) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 3, (height, width), dtype=np.uint8)
-
-
-def png(array: np.ndarray, kind: str = "png", **options) -> bytes:
-    target = io.BytesIO()
-    Image.fromarray(array).save(target, "JPEG" if kind == "jpg" else "PNG", **options)
-    return target.getvalue()
-
-
 @pytest.fixture(autouse=True)
 def checkout(tmp_path, monkeypatch):
     """Ten images with masks, in a checkout that is the current folder."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("photos", "masks", "datasets"):
-        (tmp_path / folder).mkdir()
-    for index in range(10):
-        (tmp_path / "photos" / f"p{index}.png").write_bytes(png(pixels(index)))
-        (tmp_path / "masks" / f"p{index}.png").write_bytes(png(labels(index)))
+    write_images(tmp_path)
     return tmp_path
-
-
-def describe(name: str = "mine", **changes) -> None:
-    """Writes the yaml (JSON is YAML); a value of None leaves a key out."""
-    plain = {"images": "photos", "masks": "masks", "classes": ["a", "b", "c"]}
-    plain |= {"shares": {"val": 0.2, "test": 0.1, "seed": 0}} | changes
-    kept = {key: value for key, value in plain.items() if value is not None}
-    Path(f"datasets/{name}.yaml").write_text(json.dumps(kept))
-
-
-def prepared(raw, **changes):
-    describe(**changes)
-    dataset = load_dataset("mine")
-    dataset.prepare(raw)
-    return dataset
-
-
-def ids(dataset, raw) -> dict[str, list[str]]:
-    return {part: [sample.id for sample in dataset.samples(raw, part)] for part in ("train", "val", "test")}
-
-
-def fault(raw, **changes) -> str:
-    """The one line that a wrong description or a wrong file ends in."""
-    with pytest.raises(BenchError) as caught:
-        ids(prepared(raw, **changes), raw)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.fixture
@@ -325,7 +277,7 @@ def test_a_format_that_is_not_read_is_named_and_not_passed_over(raw, checkout):
     assert "photos/extra.tif: images must be .png or .jpg or .jpeg" in fault(raw)
 
 
-@pytest.mark.parametrize("name", ["a\nb.png", "x" * 90 + ".png"])
+@pytest.mark.parametrize("name", ["a\nb.png", "x\\y.png"])
 def test_a_file_name_that_cannot_be_an_id_is_refused(raw, checkout, name):
     (checkout / "photos" / name).write_bytes(png(pixels(0)))
     assert "its id must be printable" in fault(raw)
@@ -356,9 +308,3 @@ def test_a_damaged_manifest_is_named_with_what_to_do(raw):
     (raw / "manifest.json").write_bytes((raw / "manifest.json").read_bytes()[:-20])
     with pytest.raises(BenchError, match="rc2l-bench data fetch mine"):
         next(dataset.samples(raw, "train"))
-
-
-def test_generated_colours_differ_for_as_many_classes_as_there_can_be():
-    palette = default_palette(255)
-    assert len(set(palette)) == 255
-    assert all(0 <= channel <= 255 for colour in palette for channel in colour)

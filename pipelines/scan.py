@@ -1,0 +1,34 @@
+"""Stage `scan`: names, sizes and times of the user's own files, so that a change of them is noticed.
+
+It runs whenever the pipeline is looked at, because DVC has to be told files by name and a folder of the user is not
+known beforehand. What it writes changes only when a file does, and only then do the later stages run.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from rc2l_bench.console import guarded
+from rc2l_bench.data.datasets.registry import inputs_of
+from rc2l_bench.files import write_atomically
+
+
+@guarded
+def main(dataset: str, out: str) -> None:
+    """Write one line for each file outside of `data` that a data set is made of; none for those that are fetched.
+
+    Args:
+        dataset: its name.
+        out: path of the list.
+    """
+    states = {path.as_posix(): path.stat() for path in inputs_of(dataset)}
+    # Unlike names, their Python literals are always text: they may hold line breaks and bytes that are no UTF-8.
+    lines = [f"{state.st_size}\t{state.st_mtime_ns}\t{name!a}\n" for name, state in sorted(states.items())]
+    data = "".join(lines).encode()
+    if not Path(out).is_file() or Path(out).read_bytes() != data:
+        write_atomically(Path(out), data)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])  # without typer, whose import takes longer than everything else here
