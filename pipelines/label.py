@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import typer
 
 from rc2l_bench.config import Params, load
 from rc2l_bench.console import guarded
-from rc2l_bench.data import shards
+from rc2l_bench.data import shards, splits
 from rc2l_bench.data.datasets.base import Sample
 from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.errors import BenchError
@@ -28,11 +27,10 @@ def main(dataset: str, raw: Path, split: Path, out: Path) -> None:
     """
     source = load_dataset(dataset)
     count = load(Params, Path("params.yaml")).shard.samples_per_shard
-    plan = json.loads(split.read_text(encoding="utf-8"))
-    wanted = set(plan["labelled"])
+    plan = splits.read(split)
+    wanted = set(plan.labelled)
     samples = all_of(source.samples(raw, "train", only=wanted), wanted, dataset)
-    meta, name, identity = source.meta(), plan["split"], plan["id"]
-    shards.write(out, samples, meta, "train", count, with_masks=True, split=name, split_id=identity)
+    shards.write(out, samples, source.meta(), "train", count, with_masks=True, split=plan.name, split_id=plan.id)
 
 
 def all_of(samples: Iterable[Sample], wanted: set[str], dataset: str) -> Iterator[Sample]:

@@ -54,6 +54,12 @@ def _parse(text: str) -> Any:  # noqa: ANN401 - YAML holds anything
     return YAML(typ="safe").load(io.StringIO(text))
 
 
+def first_fault(error: ValidationError) -> str:
+    """Describe the first thing that is wrong with a document that a program wrote: where, and what."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg'].removeprefix('Value error, ')}"
+
+
 def _explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that is wrong, in one line. A misspelt key comes before the one that it leaves missing."""
     found = error.errors()

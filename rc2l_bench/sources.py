@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
-    "", "config", "console", "errors", "files", "recipes", "schema", "sources", "tuning", "variants",
+    "", "config", "console", "errors", "files", "readers", "recipes", "schema", "seals", "sources", "tuning",
+    "variants",
     "data", "data.datasets", "data.datasets.base", "data.index", "losses", "methods", "nets", "nets.weights",
     "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.store",
 )}  # fmt: skip

@@ -11,6 +11,7 @@ from PIL import Image
 from rc2l_bench.config import Params, load
 from rc2l_bench.metrics import areas_of, class_iou, mean_iou
 from rc2l_bench.report.comparability import declared_protocol
+from rc2l_bench.seals import FILES, KEY, RECORD, list_files, seal
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("ground", "disc", "box", "ring", "cross", "star")
@@ -52,10 +53,18 @@ def write_run(root, dataset="shapes", split="1_16", method="baselines/supervised
     counts = confusions(quality, images=more.get("images", 40), classes=len(classes), seed=hash_of(method, split, seed))
     _write_metrics(folder, counts, classes, more.get("test"))
     _write_cost(folder, method, seed)
-    _write_record(folder, (dataset, split, method, seed), classes, more)
     for index in range(more.get("panels", 2)):
         _write_panel(folder / "panels", index, quality, seed, len(classes))
+    _write_record(folder, (dataset, split, method, seed), classes, more)
     return folder
+
+
+def reseal(folder, **changes):
+    """Makes run.json, with changes, fit the files that are there, as if they had been written so."""
+    record = json.loads((folder / RECORD).read_text()) | changes
+    (folder / RECORD).unlink()
+    content = {key: value for key, value in record.items() if key not in (KEY, FILES)}
+    (folder / RECORD).write_bytes(seal({**content, FILES: list_files(folder)}, indent=2))
 
 
 def hash_of(*parts):
@@ -122,6 +131,7 @@ def _write_record(folder, cell, classes, more):
             "id": more.get("split_id", digest((dataset, split))),
             "labelled": labelled,
             "unlabelled": TRAIN - labelled,
+            "unlabelled_id": more.get("unlabelled_id", digest((dataset, split, "unlabelled"))),
         },
         "shards": {"pool": "aa", "labelled": f"bb{split}", "val": "cc", "test": None},
         "protocol": more.get("protocol", declared_protocol(params(), dataset)),
@@ -133,7 +143,8 @@ def _write_record(folder, cell, classes, more):
         "scored": "teacher" if method == "baselines/u2pl" else "student",
         "commit": "0123456789abcdef0123456789abcdef01234567",
     }
-    (folder / "run.json").write_text(json.dumps(record | more.get("record", {})))
+    (folder / RECORD).write_text(json.dumps(record | more.get("record", {})))
+    reseal(folder)
 
 
 def _write_panel(folder, index, quality, seed, classes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,9 +11,10 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from rc2l_bench.config import MixConfig, Protocol, Views
-from rc2l_bench.data import shards
+from rc2l_bench.data import shards, splits
 from rc2l_bench.data.datasets.base import Sample
 from rc2l_bench.data.decode import encode_image, encode_mask
+from rc2l_bench.data.splits import Split
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("ground", "disc", "box")
@@ -111,20 +111,17 @@ def write_data(root: Path, dataset: str = "tiny", split: str = "1_4") -> None:
             "canvas": list(CANVAS)}  # fmt: skip
     folder, train = root / "data/shards" / dataset, samples("train")
     labelled, ids = train[:LABELLED], [sample.id for sample in train]
-    identity = hashlib.sha256("\n".join(ids[:LABELLED]).encode()).hexdigest()
+    plan = Split(
+        dataset=dataset, name=split, labelled=tuple(ids[:LABELLED]), unlabelled=tuple(ids[LABELLED:]),
+        pixels=dict.fromkeys(CLASSES, 1), provenance={},
+    )  # fmt: skip
     shards.write(folder / "pool", train, meta, "train", 100, with_masks=False)
     shards.write(folder / "val", samples("val"), meta, "val", 100, with_masks=True)
     shards.write(folder / "test", samples("test"), meta, "test", 100, with_masks=True)
     shards.write(
-        folder / "labelled" / split, labelled, meta, "train", 100, with_masks=True, split=split, split_id=identity
+        folder / "labelled" / split, labelled, meta, "train", 100, with_masks=True, split=split, split_id=plan.id
     )
-    plan = root / "data/splits" / dataset / f"{split}.json"
-    plan.parent.mkdir(parents=True, exist_ok=True)
-    content = {
-        "dataset": dataset, "split": split, "id": identity, "labelled": ids[:LABELLED], "unlabelled": ids[LABELLED:],
-        "pixels": dict.fromkeys(CLASSES, 1), "provenance": {},
-    }  # fmt: skip
-    plan.write_text(json.dumps(content))
+    splits.write(plan, root / "data/splits" / dataset / f"{split}.json")
 
 
 def params(**changes: Any) -> dict[str, Any]:

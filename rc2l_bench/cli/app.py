@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import importlib.util
 import itertools
-import json
+import math
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -99,36 +99,32 @@ def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: li
 
 
 def _show_results(results: list[tuple[dict[str, str], Path]]) -> None:
+    from rc2l_bench.report.results import Cell, number, read_run
+
     table = Table(title="mIoU, %", caption="* best evaluation on the images it is scored on: optimistic")
     table.add_column("cell", overflow="fold")
     for column in ("labels", "val", "val best*", "test", "seconds", "MiB"):
         table.add_column(column, justify="right", no_wrap=True)
     for item, folder in results:
-        metrics, cost, facts = (_read(folder / f"{name}.json") for name in ("metrics", "cost", "run"))
+        cell = Cell(item["dataset"], item["split"], item["method"], int(item["seed"]))
+        found = read_run(cell, folder, [])
+        memory = [number(found.cost, "peak_memory", name) for name in ("allocated_mb", "resident_mb")]
         table.add_row(
-            f"{item['dataset']} {item['split']} {item['method'].split('/')[-1]} seed {item['seed']}",
-            str(facts["split"]["labelled"]),
-            _percent(metrics["miou"]),
-            _percent(metrics["miou_best"]),
-            _percent(metrics["test"]["miou"] if metrics["test"] else None),
-            f"{cost['seconds']:.0f}",
-            f"{_peak(cost['peak_memory']):.0f}",
+            f"{cell.dataset} {cell.split} {cell.method.split('/')[-1]} seed {cell.seed}",
+            str(found.record["split"]["labelled"]),
+            _figure(100 * found.miou, 2),
+            _figure(100 * found.miou_best, 2),
+            _figure(100 * found.miou_test, 2),
+            _figure(number(found.cost, "seconds"), 0),
+            _figure(next((size for size in memory if math.isfinite(size)), math.nan), 0),
         )
     console.print(table)
     for _, folder in results:
         console.print(f"files: {escape(str(folder))}", soft_wrap=True)
 
 
-def _peak(memory: dict[str, float]) -> float:
-    return memory.get("allocated_mb", memory["resident_mb"])
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.2f}"
-
-
-def _read(path: Path) -> Any:  # noqa: ANN401 - JSON holds anything
-    return json.loads(path.read_text())
+def _figure(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
 
 
 @app.command()

@@ -18,11 +18,15 @@ from rc2l_bench.data.decode import Pixels, decode_image, decode_mask
 from rc2l_bench.data.image_headers import read_header
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import say, write_atomically
+from rc2l_bench.readers import DamagedFileError, parse_rows, parse_text, read_bytes, reading
 from rc2l_bench.types import IGNORE
 
 COLUMNS = ("id", "part", "height", "width", "image_sha256", "labelled")
 """Then one column for each class, with its pixels, and `ignored`."""
-_END = "# rows: "
+_END = "# sha256: "
+"""Begins the last line, a comment: the hash of all lines before it."""
+MOST_BYTES = 1 << 30
+"""Of a catalog: some millions of rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,35 +119,40 @@ def _check_classes(dataset: Dataset, part: str, rows: Sequence[Row]) -> None:
 
 
 def write(catalog: Catalog, path: Path) -> None:
-    """Write the table as CSV, whole or not at all; the last line, a comment, says how many rows there are."""
+    """Write the table as CSV, whole or not at all; the last line, a comment, holds the hash of all before it."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, *catalog.classes, "ignored"])
     for row in catalog.rows:
         head = [row.id, row.part, row.height, row.width, row.image_sha256, int(row.labelled)]
         writer.writerow([*head, *row.pixels, row.ignored])
-    write_atomically(path, f"{text.getvalue()}{_END}{len(catalog.rows)}\n".encode())
+    body = text.getvalue().encode()
+    write_atomically(path, body + _seal(body))
+
+
+def _seal(body: bytes) -> bytes:
+    return f"{_END}{hashlib.sha256(body).hexdigest()}\n".encode()
 
 
 def read(path: Path) -> Catalog:
     """Read a table that `write` made, and check that it is whole.
 
     Raises:
-        BenchError: the file is missing, cut off or was changed so that its numbers disagree.
+        BenchError: the file is missing, cut off or was changed.
     """
     hint = "make it again with `rc2l-bench run` or `dvc repro`"
     try:
-        text = path.read_text(encoding="utf-8")
+        data = read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
         raise BenchError(f"{path}: missing: {hint}") from None
-    body, _, end = text.rpartition(_END)
-    header, *lines = list(csv.reader(io.StringIO(body))) or [[]]
-    if end.strip() != str(len(lines)) or tuple(header[: len(COLUMNS)]) != COLUMNS or header[-1] != "ignored":
-        raise BenchError(f"{path}: not a whole catalog: {hint}")
-    try:
+    body = data[: -len(_seal(b""))]
+    if body + _seal(body) != data:
+        raise DamagedFileError(f"{path}: not a whole catalog, or changed since it was written: delete it and {hint}")
+    header, *lines = parse_rows(parse_text(body, path), path) or [[]]
+    if tuple(header[: len(COLUMNS)]) != COLUMNS or header[-1] != "ignored":
+        raise DamagedFileError(f"{path}: no catalog, its columns are others: {hint}")
+    with reading(path, f"delete it and {hint}"):
         rows = tuple(_parse(line, len(header)) for line in lines)
-    except ValueError as error:
-        raise BenchError(f"{path}: damaged, {error}: {hint}") from None
     return Catalog(tuple(header[len(COLUMNS) : -1]), rows)
 
 

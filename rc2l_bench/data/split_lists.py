@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,18 @@ from rc2l_bench.data.image_lists import Names, canonical, read_lines
 from rc2l_bench.data.splits import split_id
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import write_atomically
+from rc2l_bench.readers import DamagedFileError, read_text
 from rc2l_bench.schema import Model, load
 
 SPLITS = Path("splits")
 """Where the checkout keeps definitions and pinned lists."""
+UNLABELLED = "unlabelled"
+"""Key in the head of a pinned list: the hash of its unlabelled side, or `ALL_OTHERS`."""
+ALL_OTHERS = "all other training images"
+SEAL = "seal"
+"""Last key in the head of a pinned list: sha256 of the head before it and of the ids after it."""
+MOST_BYTES = 1 << 27
+"""Of a list: some millions of ids."""
 
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
@@ -148,15 +157,30 @@ def list_path(dataset: str, name: str) -> Path:
 
 
 def pin(target: Path, labelled: Sequence[str], unlabelled: Sequence[str] | None, provenance: Mapping[str, str]) -> None:
-    """Writes sorted ids to `target`, and beside it those of the unlabelled images, under a head with the provenance."""
+    """Write sorted ids to `target`, and beside it those of the unlabelled images.
+
+    The head of each file holds the provenance and the hash of its ids; that of `target` also the hash of the other
+    side, so that a list of unlabelled images cannot be lost or exchanged unseen.
+    """
     rest = target.with_suffix(".unlabelled.txt")
-    head = "".join(f"# {key}: {value}\n" for key, value in provenance.items())
-    for path, ids in ((rest, unlabelled), (target, labelled)):
-        if ids is None:
-            path.unlink(missing_ok=True)
-        else:
-            text = f"{head}# id: {split_id(ids)}\n\n" + "".join(f"{identity}\n" for identity in sorted(ids))
-            write_atomically(path, text.encode())
+    other = ALL_OTHERS if unlabelled is None else split_id(unlabelled)
+    if unlabelled is None:
+        rest.unlink(missing_ok=True)
+    else:
+        write_atomically(rest, _render(unlabelled, provenance))
+    write_atomically(target, _render(labelled, {**provenance, UNLABELLED: other}))
+
+
+def _render(ids: Sequence[str], head: Mapping[str, str]) -> bytes:
+    """A pinned list; its last line of the head is the hash of all that follows it and of all that comes before."""
+    facts = {**head, "id": split_id(ids)}
+    lines = "".join(f"# {key}: {' '.join(value.split())}\n" for key, value in facts.items())
+    body = "".join(f"{identity}\n" for identity in sorted(ids))
+    return f"{lines}# {SEAL}: {_hash(lines, body)}\n\n{body}".encode()
+
+
+def _hash(head: str, body: str) -> str:
+    return hashlib.sha256(f"{head}\n{body}".encode()).hexdigest()
 
 
 def pinned(dataset: str, name: str) -> Pinned | None:
@@ -171,22 +195,27 @@ def pinned(dataset: str, name: str) -> Pinned | None:
         return None
     rest = target.with_suffix(".unlabelled.txt")
     head, labelled = _read_pinned(target)
-    return Pinned(
-        labelled=tuple(labelled),
-        unlabelled=tuple(_read_pinned(rest)[1]) if rest.is_file() else None,
-        provenance={key: value for key, value in head.items() if key != "id"},
-    )
+    other = head.pop(UNLABELLED, ALL_OTHERS)
+    if other != ALL_OTHERS and not rest.is_file():
+        raise DamagedFileError(f"{rest}: is missing, {target} goes with it: import the list again")
+    if other == ALL_OTHERS:
+        return Pinned(labelled=tuple(labelled), unlabelled=None, provenance=head)
+    unlabelled = _read_pinned(rest)[1]
+    if split_id(unlabelled) != other:
+        raise DamagedFileError(f"{rest}: belongs to another list than {target}: import the list again")
+    return Pinned(labelled=tuple(labelled), unlabelled=tuple(unlabelled), provenance=head)
 
 
 def _read_pinned(path: Path) -> tuple[dict[str, str], list[str]]:
-    head, _, body = path.read_text(encoding="utf-8").partition("\n\n")
-    facts = {key: value for key, _, value in (line.removeprefix("# ").partition(": ") for line in head.splitlines())}
-    ids = body.splitlines()
-    if facts.get("id") != split_id(ids):
-        raise BenchError(
-            f"{path}: was changed after the import, its ids do not have the hash in its head: import it again"
-        )
-    return facts, ids
+    """The head of a pinned list without its hashes, and its ids."""
+    text = read_text(path, MOST_BYTES)
+    head, _, body = text.partition("\n\n")
+    lines, _, seal = head.rpartition(f"# {SEAL}: ")
+    if seal != _hash(lines, body):
+        raise DamagedFileError(f"{path}: was changed after the import, or is of an older version: import it again")
+    facts = {key: value for key, _, value in (line.removeprefix("# ").partition(": ") for line in lines.splitlines())}
+    del facts["id"]
+    return facts, body.splitlines()
 
 
 def names(dataset: str) -> list[str]:

@@ -9,7 +9,6 @@ clean masks only (VOC: 1,464 of 10,582); all others are unlabelled.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,17 +16,24 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from rc2l_bench.config import SplitConfig
 from rc2l_bench.data.catalog import Catalog, Row
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import write_atomically
+from rc2l_bench.readers import DamagedFileError, read_bytes
+from rc2l_bench.schema import Model, first_fault
+from rc2l_bench.seals import seal, unseal
 
 _DRAWN = re.compile(r"full|(?P<classic>classic_)?1_(?P<n>[1-9]\d{0,5})(-s(?P<seed>0|[1-9]\d{0,8}))?")
 SHOWN = 10
 """Pairs of equal images that a message names."""
 Member = tuple[str, Row]
 """A group of images that may share none with another one, and an image of it."""
+MOST_BYTES = 1 << 27
+"""Of a split's file: some millions of ids."""
 _HINT = "1_N (one N-th of the labels, for instance 1_16), 1_N-sK (with seed K), classic_1_N (of the clean masks), full"
 
 
@@ -53,13 +59,31 @@ class Split:
 
     @property
     def id(self) -> str:
-        """See `split_id`."""
+        """Identity of the labelled side; see `split_id`."""
         return split_id(self.labelled)
 
+    @property
+    def unlabelled_id(self) -> str:
+        """Identity of the unlabelled side; see `split_id`."""
+        return split_id(self.unlabelled)
 
-def split_id(labelled: Iterable[str]) -> str:
-    """Identity of a split: sha256 of the sorted labelled ids, joined by newlines."""
-    return hashlib.sha256("\n".join(sorted(labelled)).encode()).hexdigest()
+
+class SplitFile(Model):
+    """What `write` writes; see `Split`."""
+
+    dataset: str
+    split: str
+    id: str
+    unlabelled_id: str
+    labelled: list[str]
+    unlabelled: list[str]
+    pixels: dict[str, int]
+    provenance: dict[str, Any]
+
+
+def split_id(ids: Iterable[str]) -> str:
+    """Identity of one side of a split: sha256 of its sorted ids, joined by newlines."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 def is_drawn(name: str) -> bool:
@@ -213,17 +237,51 @@ def _contamination(split: Split, what: str, pairs: Sequence[tuple[Member, Member
 
 
 def write(split: Split, path: Path) -> None:
-    """Writes a split as JSON, whole or not at all."""
-    data = {
-        "dataset": split.dataset,
-        "split": split.name,
-        "id": split.id,
-        "labelled": split.labelled,
-        "unlabelled": split.unlabelled,
-        "pixels": split.pixels,
-        "provenance": split.provenance,
-    }
-    write_atomically(path, (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode())
+    """Write a split as JSON with its own hash, whole or not at all.
+
+    Where the same bytes are there already they stay, so that the stages after this one need not run again.
+    """
+    data = seal(
+        {
+            "dataset": split.dataset,
+            "split": split.name,
+            "id": split.id,
+            "unlabelled_id": split.unlabelled_id,
+            "labelled": split.labelled,
+            "unlabelled": split.unlabelled,
+            "pixels": split.pixels,
+            "provenance": split.provenance,
+        },
+        indent=1,
+    )
+    if not path.is_file() or path.read_bytes() != data:
+        write_atomically(path, data)
+
+
+def read(path: Path) -> Split:
+    """Read a split that `write` wrote.
+
+    Raises:
+        OSError: it is missing or may not be read.
+        DamagedFileError: a byte has changed, or it is no split.
+    """
+    hint = "delete it and run the stages again"
+    content = unseal(read_bytes(path, MOST_BYTES), path, hint)
+    try:
+        found = SplitFile.model_validate(content)
+    except ValidationError as error:
+        raise DamagedFileError(f"{path}: no split ({first_fault(error)}): {hint}") from None
+    split = Split(
+        dataset=found.dataset,
+        name=found.split,
+        labelled=tuple(found.labelled),
+        unlabelled=tuple(found.unlabelled),
+        pixels=found.pixels,
+        provenance=found.provenance,
+    )
+    if (split.id, split.unlabelled_id) != (found.id, found.unlabelled_id):
+        raise DamagedFileError(f"{path}: its ids do not have the hashes that it says: {hint}")
+    return split
 
 
 def images_with(split: Split, catalog: Catalog) -> dict[str, int]:

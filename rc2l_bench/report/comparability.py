@@ -54,7 +54,13 @@ def _images(run: FinishedRun) -> Json:
 
 
 def _split(run: FinishedRun) -> Json:
-    return {"split id": run.record["split"]["id"], "labelled shards": run.record["shards"].get("labelled")}
+    split, shards = run.record["split"], run.record["shards"]
+    return {
+        "split id": split["id"],
+        "id of the unlabelled side": split["unlabelled_id"],
+        "labelled shards": shards.get("labelled"),
+        "shards of all training images": shards.get("pool"),
+    }
 
 
 def _method(run: FinishedRun) -> Json:

@@ -12,12 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
-from PIL import Image
 
 from rc2l_bench.report.comparison import Key, Section
 from rc2l_bench.report.figures import FigureFile, save, style
 from rc2l_bench.report.formatting import percent, short_names
-from rc2l_bench.report.results import FinishedRun, PanelFiles, Remark, panels_of
+from rc2l_bench.report.results import FinishedRun, PanelFiles, Remark, panels_of, read_picture
 from rc2l_bench.types import IGNORE
 
 IMAGES = 3
@@ -68,7 +67,7 @@ def _figure(section: Section, panels: Mapping[str, Mapping[str, PanelFiles]]) ->
     beside = len(panels) <= BESIDE
     across, lines = (2 + 2 * len(panels), 1) if beside else (2 + len(panels), 2)
     one = next(table[ids[0]] for table in panels.values() if ids[0] in table)
-    height, width = _read(one.image).shape[:2]
+    height, width = read_picture(one.run, one.image).shape[:2]
     size = (1.75 * across, 1.75 * height / width * lines * len(ids) + 0.7)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02))
     grid: NDArray[Any] = figure.subplots(lines * len(ids), across, squeeze=False)
@@ -101,14 +100,14 @@ def _fill(
 ) -> None:
     """Draws one image: picture and truth, then every prediction with its errors."""
     known = next(panel for panel in panels if panel)
-    truth = _read(known.truth)
+    truth = read_picture(known.run, known.truth)
     image, labels = seen
-    image.imshow(_read(known.image))
+    image.imshow(read_picture(known.run, known.image))
     labels.imshow(paint(truth, section.palette), interpolation="nearest")
     for upper, lower, panel in zip(said, wrong, panels, strict=True):
         if panel is None:
             continue
-        prediction = _read(panel.prediction)
+        prediction = read_picture(panel.run, panel.prediction)
         share, errors = errors_of(truth, prediction)
         upper.imshow(paint(prediction, section.palette), interpolation="nearest")
         lower.imshow(errors, interpolation="nearest")
@@ -125,12 +124,6 @@ def _legend(figure: Figure, section: Section) -> None:
     figure.legend(
         handles=patches, loc="outside lower left", ncols=columns, fontsize=7, handlelength=1.2, columnspacing=1.2
     )
-
-
-def _read(path: Path) -> Bytes:
-    """Pixels of an image, or the class indices of a palette PNG."""
-    with Image.open(path) as image:
-        return np.asarray(image if image.mode in ("P", "L") else image.convert("RGB"))
 
 
 def paint(labels: Bytes, palette: Sequence[Sequence[int]]) -> Bytes:

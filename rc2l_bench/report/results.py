@@ -1,25 +1,37 @@
-"""Finished runs, read from their folders. Whatever is missing or broken becomes a remark, never an exception."""
+"""Finished runs, read from their folders. Whatever is missing or broken becomes a remark, never an exception.
+
+Every file is compared with its hash in run.json, which has one of its own, when it is read.
+"""
 
 from __future__ import annotations
 
-import json
+import io
 import math
-import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from rc2l_bench.console import describe
 from rc2l_bench.metrics import Floats, areas_of, mean_iou
+from rc2l_bench.readers import ArrayForm, DamagedFileError, parse_arrays, parse_json, parse_picture, reading
+from rc2l_bench.schema import first_fault
+from rc2l_bench.seals import RECORD, read_listed, read_record
 from rc2l_bench.variants import UNTUNED, method_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Json = dict[str, Any]
-T = TypeVar("T")
+Channel = Annotated[int, Field(ge=0, le=255)]
+COUNTS = ArrayForm("int32", 3)
+"""Of confusion.npz: (N, K, K) pixels of N images by true and predicted class."""
+IDS = ArrayForm("U", 1)
+"""Of confusion.npz: the ids of the N images."""
 
 
 class Cell(NamedTuple):
@@ -42,12 +54,13 @@ class Remark(NamedTuple):
 
 
 class _Dataset(BaseModel):
-    classes: list[str]
-    palette: list[tuple[int, int, int]]
+    classes: Annotated[list[str], Field(min_length=1, max_length=255)]
+    palette: list[tuple[Channel, Channel, Channel]]
 
 
 class _Split(BaseModel):
     id: str
+    unlabelled_id: str
     labelled: int
     unlabelled: int
 
@@ -63,15 +76,6 @@ class _Record(BaseModel):
     method_config: dict[str, object]
 
 
-class PanelFiles(NamedTuple):
-    """One validation image with its truth and its prediction."""
-
-    id: str
-    image: Path
-    truth: Path
-    prediction: Path
-
-
 @dataclass(frozen=True)
 class FinishedRun:
     """One run as found on disk.
@@ -82,6 +86,7 @@ class FinishedRun:
         metrics: metrics.json.
         cost: cost.json, empty if it is missing.
         record: run.json, checked to hold what the report relies on.
+        files: sha256 by name of what the run left behind.
     """
 
     cell: Cell
@@ -89,6 +94,7 @@ class FinishedRun:
     metrics: Json
     cost: Json
     record: Json = field(repr=False)
+    files: Mapping[str, str] = field(repr=False)
 
     @property
     def miou(self) -> float:
@@ -111,11 +117,26 @@ class FinishedRun:
         return {str(name): number(table, name) for name in table} if isinstance(table, dict) else {}
 
 
+class PanelFiles(NamedTuple):
+    """One validation image with its truth and its prediction: names of files of a run."""
+
+    id: str
+    run: FinishedRun
+    image: str
+    truth: str
+    prediction: str
+
+
 def number(table: object, *keys: str) -> float:
     """A number somewhere inside nested dictionaries; nan if there is none."""
     for key in keys:
         table = table.get(key) if isinstance(table, dict) else None
-    return float(table) if isinstance(table, int | float) and not isinstance(table, bool) else math.nan
+    if not isinstance(table, int | float) or isinstance(table, bool):
+        return math.nan
+    try:
+        return float(table)
+    except OverflowError:  # JSON knows whole numbers of any size
+        return math.nan
 
 
 def _share(table: object, *keys: str) -> float:
@@ -133,9 +154,9 @@ def find(root: Path) -> tuple[list[FinishedRun], list[Remark]]:
     remarks: list[Remark] = []
     for cell, folder in sorted(_folders(root)):
         try:
-            runs.append(_read(cell, folder, remarks))
-        except (OSError, ValueError) as error:
-            remarks.append(Remark(str(cell), f"left out: {_first_line(error)}"))
+            runs.append(read_run(cell, folder, remarks))
+        except (OSError, DamagedFileError) as error:
+            remarks.append(Remark(str(cell), f"left out: {_tell(error, folder)}"))
     return runs, remarks
 
 
@@ -147,47 +168,55 @@ def _folders(root: Path) -> Iterator[tuple[Cell, Path]]:
             yield Cell(dataset, split, method_of("/".join(method)), int(seed)), folder
 
 
-def _read(cell: Cell, folder: Path, remarks: list[Remark]) -> FinishedRun:
-    record = _read_json(folder / "run.json")
-    metrics = _read_json(folder / "metrics.json")
-    _check(record)
+def read_run(cell: Cell, folder: Path, remarks: list[Remark]) -> FinishedRun:
+    """Read one run.
+
+    Args:
+        cell: what it must be.
+        folder: where it lies.
+        remarks: gets what is wrong with the parts of it that are not necessary.
+
+    Raises:
+        OSError: run.json or metrics.json is missing or may not be read.
+        DamagedFileError: one of them has changed since it was written, or belongs to another cell.
+    """
+    record, files = read_record(folder, "run the cell again")
+    _check(record, folder / RECORD)
+    metrics = _read_json(folder, "metrics.json", files)
     claimed = record.get("cell")
     if claimed != cell._asdict():
-        raise ValueError(f"run.json says {claimed}, the folder says {cell}; was it renamed? FinishedRun the cell again")
+        raise DamagedFileError(
+            f"{folder / RECORD}: says {claimed}, the folder says {cell}: was it renamed? run the cell again"
+        )
     try:
-        cost = _read_json(folder / "cost.json")
-    except (OSError, ValueError) as error:
+        cost = _read_json(folder, "cost.json", files)
+    except (OSError, DamagedFileError) as error:
         cost = {}
-        remarks.append(Remark(str(cell), f"no time and memory: {_first_line(error)}"))
-    run = FinishedRun(cell, folder, metrics, cost, record)
+        remarks.append(Remark(str(cell), f"no time and memory: {_tell(error, folder)}"))
+    run = FinishedRun(cell, folder, metrics, cost, record, files)
     if not math.isfinite(run.miou):
         remarks.append(Remark(str(cell), f"metrics.json holds no mIoU (it says {metrics.get('miou')}): an empty group"))
     return run
 
 
-def _check(record: Json) -> None:
+def _check(record: Json, path: Path) -> None:
     try:
         _Record.model_validate(record)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"run.json: {where}: {first['msg']}; of another version?") from None
+        raise DamagedFileError(f"{path}: {first_fault(error)}: of another version?") from None
 
 
-def _read_json(path: Path) -> Json:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path.name} is missing; the run has not finished") from None
-    except ValueError:
-        raise ValueError(f"{path.name} is not valid JSON; half-written?") from None
+def _read_json(folder: Path, name: str, files: Mapping[str, str]) -> Json:
+    data = parse_json(read_listed(folder, name, files), folder / name)
     if not isinstance(data, dict):
-        raise ValueError(f"{path.name} holds {type(data).__name__}, expected keys and values")
+        raise DamagedFileError(f"{folder / name}: holds {type(data).__name__}, expected keys and values")
     return data
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def _tell(error: OSError | DamagedFileError, folder: Path) -> str:
+    """An error in one line, without the folder, which a remark names anyhow."""
+    text = describe(error) if isinstance(error, OSError) else str(error)
+    return text.removeprefix(f"{folder}/")
 
 
 def read_areas(run: FinishedRun, part: str = "val") -> tuple[tuple[str, ...], Floats]:
@@ -199,9 +228,14 @@ def read_areas(run: FinishedRun, part: str = "val") -> tuple[tuple[str, ...], Fl
     Raises:
         ValueError: the file is missing, damaged, of the wrong shape, or contradicts metrics.json.
     """
-    confusion, ids = _guard_npz(lambda: _read_npz(run.folder / "confusion.npz", part))
-    if confusion.ndim != 3 or confusion.shape[1] != confusion.shape[2] or len(ids) != len(confusion) or not len(ids):
-        raise ValueError(f"confusion.npz holds {confusion.shape} counts of {len(ids)} images, expected (N, K, K)")
+    name, wanted = "confusion.npz", {part: COUNTS, f"{part}_ids": IDS}
+    found = parse_arrays(_read_listed(run, name), name, wanted)
+    confusion, ids = found[part], found[f"{part}_ids"]
+    classes = len(run.record["dataset"]["classes"])
+    if confusion.shape != (len(ids), classes, classes) or not len(ids):
+        raise ValueError(f"{name} holds {confusion.shape} counts of {len(ids)} images with {classes} classes")
+    if confusion.min() < 0:
+        raise ValueError(f"{name} holds negative counts")
     areas = areas_of(confusion)
     counted = float(mean_iou(areas.sum(0)))
     if part == "val" and math.isfinite(run.miou) and not math.isclose(counted, run.miou, abs_tol=1e-4):
@@ -209,46 +243,50 @@ def read_areas(run: FinishedRun, part: str = "val") -> tuple[tuple[str, ...], Fl
     return tuple(str(i) for i in ids), areas
 
 
-def _read_npz(path: Path, part: str) -> tuple[NDArray[np.integer], NDArray[np.str_]]:
-    with np.load(path, allow_pickle=False) as data:
-        return data[part], data[f"{part}_ids"]
-
-
-def _guard_npz(read: Callable[[], T]) -> T:
+def _read_listed(run: FinishedRun, name: str) -> bytes:
+    """The bytes of one of a run's files; what is wrong with it is a ValueError without the folder."""
     try:
-        return read()
-    except FileNotFoundError:
-        raise ValueError("confusion.npz is missing") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"confusion.npz cannot be read ({_first_line(error)})") from None
+        return read_listed(run.folder, name, run.files)
+    except (OSError, DamagedFileError) as error:
+        raise DamagedFileError(_tell(error, run.folder)) from None
 
 
 def read_history(run: FinishedRun) -> pd.DataFrame:
     """history.csv: step, lr, loss, one column per loss, miou (nan but at evaluations).
 
     Raises:
-        ValueError: the file is missing, damaged, or has no column `step`.
+        ValueError: the file is missing, damaged, has no column `step`, or holds what is no number.
     """
-    try:
-        table = pd.read_csv(run.folder / "history.csv")
-    except FileNotFoundError:
-        raise ValueError("history.csv is missing") from None
-    except (ValueError, OSError) as error:
-        raise ValueError(f"history.csv cannot be read ({_first_line(error)})") from None
-    if "step" not in table:
-        raise ValueError("history.csv has no column 'step'")
-    return table
+    import pandas as pd
+
+    name = "history.csv"
+    data = _read_listed(run, name)
+    with reading(name):
+        table = pd.read_csv(io.BytesIO(data))
+        if "step" not in table:
+            raise DamagedFileError(f"{name}: has no column 'step'")
+        return table.astype(np.float64)
 
 
 def panels_of(run: FinishedRun) -> list[PanelFiles]:
     """The complete panels of a run, in order of their names."""
     found = []
-    for image in sorted((run.folder / "panels").glob("*.image.png")):
-        stem = image.name.removesuffix(".image.png")
-        truth, prediction = (image.with_name(f"{stem}.{kind}.png") for kind in ("truth", "prediction"))
-        if truth.is_file() and prediction.is_file():
-            found.append(PanelFiles(stem.partition("-")[2] or stem, image, truth, prediction))
+    for image in sorted(name for name in run.files if name.startswith("panels/") and name.endswith(".image.png")):
+        stem = image.removesuffix(".image.png")
+        truth, prediction = (f"{stem}.{kind}.png" for kind in ("truth", "prediction"))
+        if truth in run.files and prediction in run.files:
+            name = stem.removeprefix("panels/")
+            found.append(PanelFiles(name.partition("-")[2] or name, run, image, truth, prediction))
     return found
+
+
+def read_picture(run: FinishedRun, name: str) -> NDArray[np.uint8]:
+    """The pixels of one of a run's PNGs: (H, W) class indices, or (H, W, 3).
+
+    Raises:
+        ValueError: the file is missing, damaged or absurdly large.
+    """
+    return parse_picture(_read_listed(run, name), name)
 
 
 def tuning_by_method(runs: Iterable[FinishedRun]) -> dict[str, str]:

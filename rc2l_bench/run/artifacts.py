@@ -21,6 +21,7 @@ from rc2l_bench.methods.contract import Method
 from rc2l_bench.metrics import areas_of, class_iou, mean_iou, pixel_accuracy
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.train import Record
+from rc2l_bench.seals import FILES, RECORD, list_files, seal
 
 Palette = list[tuple[int, int, int]]
 
@@ -135,7 +136,7 @@ def write_artifacts(
     panels: list[Panel],
     palette: Palette,
 ) -> None:
-    """Writes the files of a run.
+    """Write the files of a run, and the list of their hashes.
 
     Args:
         folder: exists and is empty.
@@ -148,7 +149,7 @@ def write_artifacts(
         panels: pictures.
         palette: colours of the classes.
     """
-    for name, content in (("metrics", metrics), ("cost", cost), ("run", run)):
+    for name, content in (("metrics", metrics), ("cost", cost)):
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
     (folder / "history.csv").write_text(render_history(record))
     (folder / "model.safetensors").write_bytes(_weights(net))
@@ -157,3 +158,5 @@ def write_artifacts(
         counts |= {part: found.confusion, f"{part}_ids": np.array(found.ids, dtype=np.str_)}
     np.savez_compressed(folder / "confusion.npz", **counts)
     _save_panels(folder / "panels", panels, palette)
+    # The last one, because it holds the hashes of all the others.
+    (folder / RECORD).write_bytes(seal({**run, FILES: list_files(folder)}, indent=2))

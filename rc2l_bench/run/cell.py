@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rc2l_bench.config import Params, Protocol, load
+from rc2l_bench.data import splits
 from rc2l_bench.data.shards import Shards
+from rc2l_bench.data.splits import Split
 from rc2l_bench.errors import BenchError
 from rc2l_bench.nets.weights import find_weights
 from rc2l_bench.sources import digest_file, digest_sources, fingerprint
@@ -54,7 +55,7 @@ class RunInputs:
     """Tuned numbers; empty for a run that is not tuned. See `rc2l_bench.tuning`."""
     tuning: dict[str, Any]
     """Where they come from, for run.json."""
-    plan: dict[str, Any]
+    plan: Split
     pool: Shards
     labelled: Shards
     val: Shards
@@ -79,9 +80,10 @@ class RunInputs:
         parts = {
             "cell": {"dataset": self.dataset, "split": self.split, "method": self.method, "seed": self.seed},
             "split": {
-                "id": self.plan["id"],
-                "labelled": len(self.plan["labelled"]),
-                "unlabelled": len(self.plan["unlabelled"]),
+                "id": self.plan.id,
+                "labelled": len(self.plan.labelled),
+                "unlabelled": len(self.plan.unlabelled),
+                "unlabelled_id": self.plan.unlabelled_id,
             },
             "shards": {
                 "pool": self.pool.digest,
@@ -135,10 +137,7 @@ def open_cell(
     """
     params = load(Params, Path("params.yaml"))
     numbers, tuning = _tuned_numbers(method, dataset) if trial is None else (dict(trial), {"status": "trial"})
-    try:
-        plan = json.loads(plan_file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BenchError(f"{plan_file}: not a split ({error}): delete it and run the stages again") from None
+    plan = splits.read(plan_file)
     test = Shards(shards / "test")
     cell = RunInputs(
         dataset=dataset, split=split, method=method, seed=seed, params=params,
@@ -146,7 +145,7 @@ def open_cell(
         pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split), val=Shards(shards / "val"),
         test=test if test.labelled else None,
     )  # fmt: skip
-    if cell.labelled.index.split_id != plan["id"]:
+    if cell.labelled.index.split_id != plan.id:
         raise BenchError(f"{cell.labelled.folder}: was made for another split than {plan_file}: run the stages again")
     if not cell.val.labelled:
         raise BenchError(f"{cell.val.folder}: validation needs images with masks, there are none")

@@ -66,7 +66,11 @@ class Stage:
 
     def fresh(self) -> bool:
         """Whether nothing has changed since the stage last succeeded."""
-        return not self.always and self.stamp.is_file() and self.stamp.read_text() == self.signature(self.inputs())
+        return (
+            not self.always
+            and self.stamp.is_file()
+            and self.stamp.read_bytes() == self.signature(self.inputs()).encode()
+        )
 
     def record(self, inputs: str) -> None:
         """Notes that the stage has succeeded with the inputs that it had when it began; they may be others by now."""

@@ -17,6 +17,7 @@ from rc2l_bench.data.shards import Shards
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import UsageError
 from rc2l_bench.methods.contract import Method, build, check_config, load_class
+from rc2l_bench.readers import reading
 from rc2l_bench.run import artifacts
 from rc2l_bench.run.allocations import measure_step
 from rc2l_bench.run.cell import RunInputs
@@ -46,7 +47,7 @@ class Wiring:
     def unlabelled_ids(self) -> list[str]:
         """The images that come without labels; none where the method does not look at them."""
         wanted = load_class(self.cell.method).unlabelled and self.cell.protocol.batch.unlabelled > 0
-        return list(self.cell.plan["unlabelled"]) if wanted else []
+        return list(self.cell.plan.unlabelled) if wanted else []
 
     def images_per_step(self) -> int:
         """Labelled and unlabelled images over all processes."""
@@ -177,7 +178,8 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any]) -> None:
     trainer = Trainer(fabric, method, cell.protocol, cell.params.runtime, cell.seed)
     state = run.load(fabric.device)
     if state is not None:
-        trainer.restore(state)
+        with reading(f"{run.folder}: its newest checkpoint", "not of this suite, remove it"):
+            trainer.restore(state)
     val = wiring.train(trainer, run)
     test = wiring.evaluate(method, cell.test) if cell.test else None
     cost = wiring.cost(trainer, wiring.weigh(trainer))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,8 @@ from filelock import FileLock, Timeout
 
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import replace_folder, write_atomically
+from rc2l_bench.readers import DamagedFileError, reading
+from rc2l_bench.seals import RECORD, check_files, read_record
 
 if TYPE_CHECKING:
     import torch
@@ -114,10 +115,8 @@ class Run:
         for path in self._checkpoints():
             content = path.read_bytes()
             if hashlib.sha256(content[32:]).digest() == content[:32]:
-                try:
+                with reading(path, "not a checkpoint of this suite, remove it"):
                     state: dict[str, Any] = torch.load(io.BytesIO(content[32:]), map_location=device, weights_only=True)
-                except pickle.UnpicklingError as error:
-                    raise BenchError(f"{path}: not a checkpoint of this suite ({error}): remove it") from None
                 return state
             path.unlink()
         return None
@@ -132,12 +131,31 @@ class Run:
         for path in self._checkpoints():
             path.unlink()
 
+    def verify(self) -> None:
+        """Compare every byte of the result with the hashes that it was written with.
+
+        Raises:
+            DamagedFileError: a file is missing or has changed, or this is the result of another run.
+        """
+        hint = f"delete {self.result} to train this run again"
+        record, listed = read_record(self.result, hint)
+        if record.get("fingerprint") != self.name:
+            raise DamagedFileError(f"{self.result / RECORD}: belongs to another run: {hint}")
+        try:
+            check_files(self.result, listed)
+        except DamagedFileError as error:
+            raise DamagedFileError(f"{error}: {hint}") from None
+
     def materialise(self, out: Path) -> None:
-        """Copies the result to where it is wanted.
+        """Copy the result to where it is wanted, after it was verified.
 
         Args:
             out: folder; what was there is replaced.
+
+        Raises:
+            DamagedFileError: see `verify`; what was there stays.
         """
+        self.verify()
 
         def fill(folder: Path) -> None:
             shutil.copytree(self.result, folder, dirs_exist_ok=True)

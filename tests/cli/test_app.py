@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny_data
+from report_data import reseal, write_run
 from typer.testing import CliRunner
 
 from rc2l_bench import __version__
 from rc2l_bench.cli import app as cli
 from rc2l_bench.console import one_line_errors
+from rc2l_bench.data import splits
 from rc2l_bench.errors import BenchError, UsageError, suggest
 from rc2l_bench.run.pipeline import CELL_STAGES, Stage
 from rc2l_bench.variants import find_methods
@@ -54,16 +58,14 @@ def here(tmp_path, monkeypatch) -> Path:
 def finished(here) -> Path:
     """A checkout whose stages have all been carried out, as far as their stamps say."""
     item = {"dataset": "shapes", "split": "1_4", "method": "baselines/supervised", "seed": "0"}
-    train = cli.cell_stages(item)[-1]
-    folder = here / train.outs[0]
-    folder.mkdir(parents=True)
+    folder = write_run(here / "runs", split="1_4")
     content = {
         "metrics": {"miou": 0.5, "miou_best": 0.625, "test": None},
         "cost": {"seconds": 12.4, "peak_memory": {"resident_mb": 900.2}},
-        "run": {"split": {"labelled": 256}},
     }
     for name, value in content.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
+    reseal(folder, split={"id": "a", "unlabelled_id": "b", "labelled": 256, "unlabelled": 768})
     for stage in cli.cell_stages(item):
         stage.record(stage.inputs())
     return here
@@ -175,6 +177,25 @@ def test_a_finished_cell_is_shown_at_once(finished):
     assert "optimistic" in text
 
 
+def test_a_finished_cell_whose_score_was_changed_is_not_shown(finished):
+    path = finished / "runs/shapes/1_4/baselines/supervised/seed0/metrics.json"
+    before = path.stat()
+    path.write_text(path.read_text().replace("0.5", "0.9"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    code, text = call(*CELL)
+    assert (code, text) == (1, f"error: {path.relative_to(finished)}: has changed since it was written\n")
+
+
+@pytest.mark.parametrize("stamp", [b"", b"\xff\xfe", b"0" * 64])
+def test_a_damaged_stamp_lets_its_stage_run_again(finished, monkeypatch, stamp):
+    ran = []
+    monkeypatch.setattr(Stage, "carry_out", lambda stage: ran.append(stage.name) if not stage.fresh() else None)
+    for path in (finished / ".rc2l/stages/catalog").iterdir():
+        path.write_bytes(stamp)
+    call(*CELL)
+    assert ran == ["catalog"]
+
+
 @pytest.mark.parametrize(("code", "seen"), [(1, 1), (2, 2), (130, 130), (-9, 137)])
 def test_the_code_of_a_stage_that_fails_is_passed_on(here, monkeypatch, code, seen):
     monkeypatch.setattr(Stage, "carry_out", lambda _: code)
@@ -254,7 +275,8 @@ def test_training_without_shards_is_told(checkout, launch):
 
 def test_training_with_shards_of_another_split_is_told(checkout, launch):
     plan = checkout / "data/splits/tiny/1_4.json"
-    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"id": "0" * 64}))
+    split = splits.read(plan)
+    splits.write(replace(split, labelled=split.labelled[1:]), plan)
     assert "was made for another split" in stage_error(train(launch, checkout), 1)
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import random
+import re
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -86,5 +91,84 @@ def test_wanted_files_are_placed_and_the_others_are_left_out(tmp_path):
 def test_a_damaged_archive_is_named(tmp_path, kept):
     archive = pack(tmp_path / "a.tar.gz", *[member(f"{i}", bytes(f"{i * 7919}" * 999, "ascii")) for i in range(100)])
     archive.write_bytes(archive.read_bytes()[:kept])
-    with pytest.raises(BenchError, match=r"a\.tar\.gz: damaged archive"):
+    with pytest.raises(BenchError, match=r"a\.tar\.gz: damaged \(.*\): fetch it again"):
         extract(archive, tmp_path / "out", lambda name: name, LIMIT)
+
+
+def header(kind: bytes, size: int) -> bytes:
+    """A member of a kind whose content claims a size."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from rc2l_bench.data.archives import extract
+from rc2l_bench.errors import BenchError
+try:
+    extract(Path(sys.argv[1]), Path(sys.argv[2]), lambda name: name, 1 << 20)
+except BenchError as error:
+    print(error)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_name_of_two_gigabytes_is_not_read(tmp_path, kind):
+    """1 MB of gzip; tarfile alone would take 2 GB for the name."""
+    with gzip.open(tmp_path / "a.tar.gz", "wb", 1) as file:
+        file.write(header(kind, 2 << 30))
+        for _ in range(256):
+            file.write(bytes(1 << 20))
+    done = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path / "a.tar.gz"), str(tmp_path / "out")],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    message, peak = done.stdout.splitlines()
+    assert re.search(r"a\.tar\.gz: damaged \(.*a header of 2147483648 bytes.*: fetch it again", message)
+    assert int(peak) < 200
+
+
+def test_what_is_passed_over_is_bounded_too(tmp_path):
+    info = tarfile.TarInfo("zeros")
+    info.size = 5 * LIMIT
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        tar.addfile(info, io.BytesIO(bytes(info.size)))
+    with pytest.raises(BenchError, match="not the right archive"):
+        extract(tmp_path / "a.tar.gz", tmp_path / "out", lambda _: None, LIMIT)
+
+
+@pytest.mark.parametrize(
+    "content", [b"11 path", b"9 path=x\n", b"x path=a\n", b"12 path=\xff\xfe\xfd\n", b"99999999999999999999 path=a\n"]
+)
+def test_a_malformed_pax_header_is_one_line_or_harmless(tmp_path, content):
+    with gzip.open(tmp_path / "a.tar.gz", "wb") as file:
+        file.write(header(tarfile.XHDTYPE, len(content)) + content.ljust(512, b"\0"))
+        info, data = member("good")
+        file.write(info.tobuf() + data.ljust(512, b"\0") + bytes(1024))
+    try:
+        extract(tmp_path / "a.tar.gz", tmp_path / "out", lambda _: "x", LIMIT)
+    except BenchError as error:
+        assert re.fullmatch(r".*a\.tar\.gz: .*", str(error))  # noqa: PT017 - either is right
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("w:gz", "gz"), ("w:bz2", "bz2"), ("w:xz", "xz"), ("w", "tar")])
+def test_damage_in_any_compression_is_one_line_or_harmless(tmp_path, mode, suffix):
+    rng = random.Random(0)
+    noise = rng.randbytes(5000)
+    path = tmp_path / f"a.{suffix}"
+    with tarfile.open(path, mode) as tar:
+        for name in ("a", "b"):
+            info, _ = member(name, noise)
+            tar.addfile(info, io.BytesIO(noise))
+    data = path.read_bytes()
+    refused = 0
+    for turn in range(200):
+        changed = bytearray(data)
+        changed[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(changed)
+        try:
+            extract(path, tmp_path / f"out{turn}", lambda name: name if name in "ab" else None, LIMIT)
+        except BenchError as error:
+            refused += str(error).startswith(f"{path}: ")
+    assert refused > (5 if mode == "w" else 150)

@@ -127,12 +127,32 @@ def test_a_table_that_is_cut_off_anywhere_is_refused(tmp_path):
             catalog.read(path)
 
 
-def test_numbers_that_do_not_add_up_are_refused(tmp_path):
+@pytest.mark.parametrize("bit", [0, 5, 7])
+def test_no_byte_of_a_table_changes_unseen(tmp_path, bit):
     path = tmp_path / "given.csv"
     catalog.write(catalog.make(Given(*GOOD), Path()), path)
-    path.write_text(path.read_text().replace(",48,", ",47,", 1))
-    with pytest.raises(BenchError, match="do not add up"):
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+        with pytest.raises(BenchError, match=r"given\.csv: not a whole catalog, or changed since it was written"):
+            catalog.read(path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [(b",48,", b",47,", "do not add up"), (b"\na,", b"\na,a,", "a row has"), (b",6,8,", b",6,x,", "invalid literal"),
+     (b"a,train", b"\xff,train", "not text in UTF-8"), (b"id,part", b"id,party", "its columns are others"),
+     (b"a,train", b'"' + b"a" * 200_000, "field larger than"), (b"sky", b'"sky', "expected after")],
+)  # fmt: skip
+def test_a_table_that_was_written_wrong_is_one_line(tmp_path, old, new, reason):
+    path = tmp_path / "given.csv"
+    catalog.write(catalog.make(Given(*GOOD), Path()), path)
+    body = path.read_bytes().rpartition(b"# sha256")[0]
+    body = body.replace(old, new, 1)
+    path.write_bytes(body + f"# sha256: {hashlib.sha256(body).hexdigest()}\n".encode())
+    with pytest.raises(BenchError, match=reason) as caught:
         catalog.read(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_table_is_named_with_what_to_do(tmp_path):

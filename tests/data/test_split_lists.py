@@ -230,6 +230,40 @@ def test_a_pinned_list_that_was_edited_is_refused(checkout: Path) -> None:
         pinned("voc", "3")
 
 
+@pytest.mark.parametrize("name", ["pairs_2.txt", "pairs_2.unlabelled.txt"])
+@pytest.mark.parametrize("bit", [0, 5, 7])
+def test_no_byte_of_a_pinned_list_changes_unseen(checkout: Path, name: str, bit: int) -> None:
+    import_list("voc", "pairs_2", CATALOG, drop_duplicates=True)
+    path = checkout / "splits/voc" / name
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+        with pytest.raises(BenchError, match=rf"{name}: "):
+            pinned("voc", "pairs_2")
+
+
+def test_a_list_of_unlabelled_images_cannot_be_lost_or_exchanged_unseen(checkout: Path) -> None:
+    import_list("voc", "pairs_2", CATALOG, drop_duplicates=True)
+    rest = checkout / "splits/voc/pairs_2.unlabelled.txt"
+    before = rest.read_bytes()
+    (checkout / "mirror/voc-pairs_2-one-unlabelled.txt").write_text("2099_000004")
+    import_list("voc", "pairs_2", CATALOG, file=checkout / "mirror/voc-pairs_2-one.txt",
+                unlabelled=checkout / "mirror/voc-pairs_2-one-unlabelled.txt")  # fmt: skip
+    rest.write_bytes(before)
+    with pytest.raises(BenchError, match="belongs to another list"):
+        pinned("voc", "pairs_2")
+    rest.unlink()
+    with pytest.raises(BenchError, match=r"unlabelled\.txt: is missing, .*pairs_2\.txt goes with it"):
+        pinned("voc", "pairs_2")
+
+
+def test_a_file_name_with_a_line_end_breaks_no_head(checkout: Path) -> None:
+    own = checkout / "my\nown\n\n.txt"
+    own.write_text("2099_000007\n")
+    import_list("voc", "mine", CATALOG, file=own)
+    assert resolve("voc", "mine", CATALOG, CONFIG).provenance["file"] == "my own .txt"
+
+
 def test_the_gate_stands_before_the_pin(checkout: Path) -> None:
     twins = table([row(name, content="same" if name < "2099_000002" else "") for name in ids(20)])
     (checkout / "own.txt").write_text("2099_000000\n")

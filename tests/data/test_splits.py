@@ -16,6 +16,8 @@ from rc2l_bench.config import SplitConfig
 from rc2l_bench.data import splits
 from rc2l_bench.data.splits import assemble, draw, images_with, is_drawn, order, overlap, split_id
 from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.readers import DamagedFileError
+from rc2l_bench.seals import seal, unseal
 
 UNIFORM = SplitConfig(seed=0, policy="uniform")
 BALANCED = SplitConfig(seed=0, policy="balanced")
@@ -197,8 +199,68 @@ def test_a_written_split_says_all(tmp_path: Path) -> None:
     split = draw("voc", "1_100", CATALOG, UNIFORM)
     splits.write(split, tmp_path / "deep" / "1_100.json")
     data = json.loads((tmp_path / "deep" / "1_100.json").read_text())
-    assert list(data) == ["dataset", "split", "id", "labelled", "unlabelled", "pixels", "provenance"]
+    keys = ["dataset", "split", "id", "unlabelled_id", "labelled", "unlabelled", "pixels", "provenance", "sha256"]
+    assert list(data) == keys
     assert data["id"] == split_id(data["labelled"])
+    assert data["unlabelled_id"] == split_id(data["unlabelled"])
     assert sorted(data["labelled"] + data["unlabelled"]) == ids(1000)
     assert data["provenance"] == {"kind": "drawn", "seed": 0, "policy": "uniform", "of": 1000, "rounding": "up"}
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["1_100.json"]
+
+
+def test_a_split_is_read_as_it_was_written(tmp_path: Path) -> None:
+    split = draw("voc", "1_100", CATALOG, UNIFORM)
+    splits.write(split, tmp_path / "x.json")
+    assert splits.read(tmp_path / "x.json") == split
+
+
+def test_a_split_that_is_there_already_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    split = draw("voc", "1_100", CATALOG, UNIFORM)
+    splits.write(split, path)
+    before = path.stat().st_ino
+    splits.write(split, path)
+    assert path.stat().st_ino == before
+    splits.write(draw("voc", "1_50", CATALOG, UNIFORM), path)
+    assert path.stat().st_ino != before
+
+
+@pytest.mark.parametrize("bit", [0, 5, 7])
+def test_no_byte_of_a_split_changes_unseen(tmp_path: Path, bit: int) -> None:
+    path = tmp_path / "x.json"
+    splits.write(assemble("voc", "x", CATALOG, ids(3), ids(9)[3:], {"kind": "own"}), path)
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
+        with pytest.raises(DamagedFileError, match=r"x\.json: .*: delete it and run the stages again"):
+            splits.read(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"labelled": "a"}, "labelled: Input should be a valid list"), ({"labelled": ["a"]}, "do not have the hashes"),
+     ({"unlabelled": ["a"]}, "do not have the hashes"), ({"pixels": {"a": 0.5}}, "pixels.a"),
+     ({"more": 1}, "more: Extra inputs")],
+)  # fmt: skip
+def test_a_split_that_was_written_wrong_is_one_line(tmp_path: Path, change: dict, reason: str) -> None:
+    path = tmp_path / "x.json"
+    splits.write(draw("voc", "1_100", CATALOG, UNIFORM), path)
+    path.write_bytes(seal(unseal(path.read_bytes(), path) | change))
+    with pytest.raises(DamagedFileError, match=reason) as caught:
+        splits.read(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"dataset": "vo'])
+def test_what_is_no_split_is_told(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(DamagedFileError, match=r"x\.json: has no hash of its own"):
+        splits.read(tmp_path / "x.json")
+
+
+def test_both_sides_of_a_split_have_an_identity() -> None:
+    split = assemble("voc", "x", CATALOG, ids(3), ids(9)[3:], {})
+    other = assemble("voc", "x", CATALOG, ids(3), ids(10)[4:], {})
+    assert len(split.unlabelled) == len(other.unlabelled)
+    assert split.id == other.id
+    assert split.unlabelled_id != other.unlabelled_id

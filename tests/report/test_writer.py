@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import typer
 from PIL import Image
-from report_data import PALETTE, ROOT, params, write_grid, write_run
+from report_data import PALETTE, ROOT, params, reseal, write_grid, write_run
 from typer.testing import CliRunner
 
 from rc2l_bench.cli.report import report as command
@@ -132,7 +132,7 @@ def test_every_picture_says_what_it_shows(page):
 def test_the_missing_place_is_empty_and_the_broken_run_is_named(written, page):
     text = (written[1] / "index.html").read_text()
     assert text.count('<td class="none" data-v="" aria-label="no result"></td>') == 1
-    assert "metrics.json is missing; the run has not finished" in "".join(page.text)
+    assert "left out: metrics.json: No such file or directory" in "".join(page.text)
 
 
 def test_the_markdown_tables_have_the_same_number_of_cells_in_every_row(written):
@@ -212,6 +212,7 @@ def test_panels_of_different_sizes_are_a_remark_not_an_end(tmp_path):
     folder = write_run(tmp_path / "runs")
     for path in (folder / "panels").glob("*.prediction.png"):
         Image.new("P", (3, 3)).save(path)
+    reseal(folder)
     write(build(tmp_path / "runs"), tmp_path / "out", TEMPLATES)
     assert "no pictures: the truth is (64, 96), the prediction (3, 3)" in (tmp_path / "out" / "report.md").read_text()
 

@@ -17,6 +17,7 @@ from rc2l_bench.run import artifacts
 from rc2l_bench.run.artifacts import Panel, metrics, render_history, score, write_artifacts
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.train import Record
+from rc2l_bench.seals import check_files, read_record
 from rc2l_bench.types import Batch
 
 CLASSES = ["ground", "disc", "box"]
@@ -105,6 +106,15 @@ def test_a_folder_holds_everything(tmp_path):
         "model.safetensors",
         "panels",
     }
+
+
+def test_the_record_lists_every_other_file_with_its_hash(tmp_path):
+    record, listed = read_record(written(tmp_path))
+    assert record == {"fingerprint": "f"}
+    assert listed.keys() == {
+        path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*") if path.name != "run.json"
+    }
+    check_files(tmp_path, listed)
 
 
 def test_the_same_outcome_is_the_same_bytes(tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,9 @@ import pytest
 import torch
 
 from rc2l_bench.errors import BenchError
+from rc2l_bench.readers import DamagedFileError
 from rc2l_bench.run.store import Run
+from rc2l_bench.seals import FILES, RECORD, list_files, seal
 
 CPU = torch.device("cpu")
 
@@ -98,7 +101,6 @@ def test_when_all_checkpoints_are_damaged_the_run_begins_again(saved):
 
 
 def test_a_foreign_pickle_is_not_executed(run, tmp_path):
-    import hashlib
     import pickle
 
     class Evil:
@@ -111,6 +113,17 @@ def test_a_foreign_pickle_is_not_executed(run, tmp_path):
     with pytest.raises(BenchError, match="not a checkpoint of this suite"):
         run.load(CPU)
     assert not (tmp_path / "evil").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(60)])
+def test_a_checkpoint_whose_hash_fits_but_not_its_content_is_one_line(run, content):
+    run.folder.mkdir(parents=True)
+    (run.folder / "step-00000001.ckpt").write_bytes(hashlib.sha256(content).digest() + content)
+    with pytest.raises(
+        BenchError, match=r"step-00000001\.ckpt: .*: not a checkpoint of this suite, remove it"
+    ) as caught:
+        run.load(CPU)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_others_alone(saved, monkeypatch):
@@ -189,10 +202,11 @@ def test_the_lock_is_released_after_an_error(run):
         pass
 
 
-def write_result(folder: Path) -> None:
+def write_result(folder: Path, fingerprint: str = "f") -> None:
     (folder / "metrics.json").write_text("{}")
     (folder / "panels").mkdir()
     (folder / "panels/0.png").write_bytes(b"png")
+    (folder / RECORD).write_bytes(seal({"fingerprint": fingerprint, FILES: list_files(folder)}))
 
 
 def test_a_finished_run_is_complete_and_has_no_checkpoints(saved):
@@ -224,7 +238,7 @@ def test_materialising_replaces_what_was_there(saved, tmp_path):
     (tmp_path / "out/old").mkdir(parents=True)
     saved.finish(write_result)
     saved.materialise(tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "panels"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "panels", "run.json"]
 
 
 def test_changing_the_copy_leaves_the_result_alone(saved, tmp_path):
@@ -247,3 +261,30 @@ def test_materialising_that_fails_leaves_the_old_files(saved, tmp_path, monkeypa
         saved.materialise(tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "runs"]
+
+
+def test_no_flipped_bit_of_a_result_is_handed_out(saved, tmp_path):
+    saved.finish(write_result)
+    (tmp_path / "out").mkdir()
+    for path in sorted(path for path in saved.result.rglob("*") if path.is_file()):
+        good = path.read_bytes()
+        for place in range(len(good)):
+            path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+            with pytest.raises(DamagedFileError, match=rf"{path.name}: .*: delete .*result to train this run again"):
+                saved.materialise(tmp_path / "out")
+        path.write_bytes(good)
+    assert list((tmp_path / "out").iterdir()) == []
+    saved.materialise(tmp_path / "out")
+
+
+def test_a_result_without_one_of_its_files_is_not_handed_out(saved, tmp_path):
+    saved.finish(write_result)
+    (saved.result / "panels/0.png").unlink()
+    with pytest.raises(DamagedFileError, match=r"0\.png: is missing: delete"):
+        saved.materialise(tmp_path / "out")
+
+
+def test_the_result_of_another_run_is_not_handed_out(saved, tmp_path):
+    saved.finish(lambda folder: write_result(folder, "g"))
+    with pytest.raises(DamagedFileError, match=r"run\.json: belongs to another run"):
+        saved.materialise(tmp_path / "out")

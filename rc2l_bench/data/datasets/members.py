@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import tarfile
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rc2l_bench.data.archives import AGAIN, MemberInfo
 from rc2l_bench.errors import BenchError
+from rc2l_bench.readers import DamagedFileError, reading
+
+MOST_MEMBER = 1 << 28
+"""Bytes of one image, mask or list; those of Cityscapes have 2.8 MB."""
 
 
 class Members(ABC):
@@ -72,19 +76,18 @@ class TarMembers(Members):
         """
         self.path = path
         try:
-            with tarfile.open(path, "r:") as tar:
+            with reading(path, AGAIN), tarfile.open(path, "r:", tarinfo=MemberInfo) as tar:
                 self.names = self._members = _find_members(tar, wanted)
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise BenchError(f"{path}: missing: {hint}") from None
-        except tarfile.TarError as error:
-            raise _damaged(path, error) from None
 
     def _read(self, name: str) -> bytes:
         offset, size = self._members[name]
+        _check_size(self.path, name, size)
         data = os.pread(self._file, size, offset)
         if len(data) != size:
-            raise _damaged(self.path, f"{name} is cut off")
+            raise DamagedFileError(f"{self.path}: {name} is cut off: {AGAIN}")
         return data
 
     def close(self) -> None:
@@ -103,18 +106,16 @@ class ZipMembers(Members):
         """
         self.path = path
         try:
-            self._zip = zipfile.ZipFile(path)
+            with reading(path, AGAIN):
+                self._zip = zipfile.ZipFile(path)
         except FileNotFoundError:
             raise BenchError(f"{path}: missing: {hint}") from None
-        except zipfile.BadZipFile as error:
-            raise _damaged(path, error) from None
         self.names = {info.filename: None for info in self._zip.infolist() if not info.is_dir()}
 
     def _read(self, name: str) -> bytes:
-        try:
+        _check_size(self.path, name, self._zip.getinfo(name).file_size)
+        with reading(f"{self.path}: {name}", AGAIN):
             return self._zip.read(name)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise _damaged(self.path, f"{name}: {error}") from None
 
     def close(self) -> None:
         """Closes the file."""
@@ -136,5 +137,7 @@ def _find_members(tar: tarfile.TarFile, wanted: Callable[[str], bool]) -> dict[s
     return found
 
 
-def _damaged(path: Path, error: object) -> BenchError:
-    return BenchError(f"{path}: damaged archive ({' '.join(str(error).split())[:160]}): fetch it again")
+def _check_size(path: Path, name: str, size: int) -> None:
+    """Refuse a member that claims to be far larger than any image or list is."""
+    if size > MOST_MEMBER:
+        raise DamagedFileError(f"{path}: {name} claims {size:,} bytes, expected at most {MOST_MEMBER:,}: {AGAIN}")

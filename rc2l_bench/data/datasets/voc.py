@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import tarfile
-import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,12 +18,14 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
+from rc2l_bench.data.archives import AGAIN, MemberInfo
 from rc2l_bench.data.datasets.base import Dataset, Sample, Source
 from rc2l_bench.data.datasets.members import Members, TarMembers, plain
 from rc2l_bench.data.decode import encode_mask
 from rc2l_bench.data.fetch import fetch, is_stamped, stamp
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import exclusive, say, sync
+from rc2l_bench.readers import reading
 
 TOP = "VOCdevkit/VOC2012"
 """Folder in VOC's tar."""
@@ -185,15 +186,17 @@ def _keep_masks(archive: Path, target: Path) -> None:
     say(f"{archive}: taking out the masks, once")
     part = target.with_name(f"{target.name}.part")
     try:
-        with tarfile.open(archive, "r|gz") as tar, tarfile.open(part, "w") as kept:
+        with (
+            reading(archive, AGAIN),
+            tarfile.open(archive, "r|gz", tarinfo=MemberInfo) as tar,
+            tarfile.open(part, "w") as kept,
+        ):
             for member in tar:
                 if member.isreg() and _is_needed(plain(member.name)):
                     kept.addfile(member, tar.extractfile(member))
         with part.open("rb") as file:
             sync(file)
         part.replace(target)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise BenchError(f"{archive}: damaged archive ({error}): fetch it again") from None
     finally:
         part.unlink(missing_ok=True)
 
