@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from rc2l_bench.data.order import Order
 from rc2l_bench.data.shards import Shards
-from rc2l_bench.draws import derive
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.types import IGNORE
 
 Planes = NDArray[np.uint8]
-Places = NDArray[np.int64]
 Sample = tuple[Planes, Planes | None]
 """Image (3, H, W) and mask (H, W)."""
 _Task = tuple[int, list[int]]
@@ -95,8 +94,10 @@ def training_batches(
         raise BenchError(f"{shards.folder}: has no sample '{unknown}': run the stages again")
     positions = np.array(sorted(shards.positions[identity] for identity in ids))
     share = batch // world
+    order = Order(len(positions), seed, stream)
     firsts = range(start * batch + rank * share, stop * batch + rank * share, batch)
-    return _read_batches(shards, _draw(positions, seed, stream, firsts, share), share, workers, cache_mb)
+    chunks = (positions[order.take(first, share)].tolist() for first in firsts)
+    return _read_batches(shards, chunks, share, workers, cache_mb)
 
 
 def evaluation_batches(
@@ -118,24 +119,6 @@ def evaluation_batches(
     mine = range(rank, len(shards), world)
     chunks = (list(mine[first : first + batch]) for first in range(0, len(mine), batch))
     return _read_batches(shards, chunks, min(batch, len(mine)), workers, cache_mb)
-
-
-def _draw(positions: Places, seed: int, stream: str, firsts: range, count: int) -> Iterator[list[int]]:
-    """The positions of `count` samples of the stream for each position at which a batch begins."""
-    number, order = -1, positions
-    for first in firsts:
-        chosen = []
-        for position in range(first, first + count):
-            wanted, offset = divmod(position, len(positions))
-            if wanted != number:
-                number, order = wanted, _permute(positions, derive(seed, f"{stream}/order", wanted))
-            chosen.append(int(order[offset]))
-        yield chosen
-
-
-def _permute(positions: Places, seed: int) -> Places:
-    """Sorts by random keys, because numpy keeps raw draws the same for good, but not its own permutations."""
-    return positions[np.argsort(np.random.PCG64(seed).random_raw(len(positions)), kind="stable")]
 
 
 def _read_batches(
