@@ -91,7 +91,12 @@ def build(root: Path, params: Params, reference: str | None = None, resamples: i
     plans += [(plan, _of(plan, outside)) for plan in _other_plans(outside)]
     plans += plan_families(kept, params)
     sections = [compare_runs(plan, mine, _reference(plan, chosen), resamples) for plan, mine in plans]
-    remarks = [*broken, *aside, *(r for section in sections for r in (*section.remarks, *_missing(section)))]
+    remarks = [
+        *broken,
+        *aside,
+        *_carried(runs),
+        *(r for section in sections for r in (*section.remarks, *_missing(section))),
+    ]
     compared = frozenset(run.cell for section in sections for run in section.runs)
     return Report(tuple(sections), tuple(dict.fromkeys(remarks)), tuple(runs), compared, declared, chosen, resamples)
 
@@ -116,6 +121,16 @@ def choose_reference(name: str | None, methods: Sequence[str]) -> str:
 def _reference(plan: Plan, chosen: str) -> str:
     """Variants are compared with their method, unless one of them is the reference."""
     return chosen if chosen in plan.methods else plan.family or base_of(chosen)
+
+
+def _carried(runs: Sequence[FinishedRun]) -> list[Remark]:
+    """Runs that somebody took over from another fingerprint, each with the reason."""
+    return [
+        Remark(str(run.cell), f"carried over from {str(entry.get('fingerprint'))[:12]}: {entry.get('reason')}")
+        for run in runs
+        for entry in run.record.get("carried") or []
+        if isinstance(entry, dict)
+    ]
 
 
 def _missing(section: Section) -> list[Remark]:

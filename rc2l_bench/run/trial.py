@@ -47,6 +47,7 @@ def _carry_out(cell: Any, run: Run, provenance: dict[str, Any]) -> dict[str, Any
         except DivergedError as error:
             # A trial that diverges has used its share of the budget: it counts, as the worst there is.
             return {"miou": 0.0, "diverged": True, "seconds": error.seconds}
+    run.verify()
     metrics, cost = (json.loads((run.result / f"{name}.json").read_text()) for name in ("metrics", "cost"))
     return {"miou": metrics["miou"], "diverged": False, "seconds": cost["seconds"]}
 

@@ -24,7 +24,7 @@ VOC = Published(ids=r"\d{4}_\d{6}", example="2007_000032")
 CITY = Published(ids=r"[a-z-]+_\d{6}_\d{6}", example="aachen_000000_000019")
 CITIES = ["nowhere_000001_000019", "some-town_000002_000019"]
 CATALOG = table([row(name) for name in ids(20)], [row("2099_000090", "val")])
-CONFIG = SplitConfig(seed=0, policy="uniform")
+CONFIG = SplitConfig(seed=0, policy="uniform", held_out=0.25)
 
 YAML = """
 ids: '\\d{{4}}_\\d{{6}}'

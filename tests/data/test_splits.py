@@ -19,8 +19,8 @@ from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.readers import DamagedFileError
 from rc2l_bench.seals import seal, unseal
 
-UNIFORM = SplitConfig(seed=0, policy="uniform")
-BALANCED = SplitConfig(seed=0, policy="balanced")
+UNIFORM = SplitConfig(seed=0, policy="uniform", held_out=0.25)
+BALANCED = SplitConfig(seed=0, policy="balanced", held_out=0.25)
 CATALOG = table(row(name) for name in ids(1000))
 
 
@@ -57,7 +57,7 @@ def test_the_order_of_the_catalog_does_not_matter() -> None:
 
 
 def test_seeds_draw_different_splits_and_a_name_can_carry_one() -> None:
-    other = SplitConfig(seed=3, policy="uniform")
+    other = SplitConfig(seed=3, policy="uniform", held_out=0.25)
     assert labelled("1_16-s3") == labelled("1_16", other) != labelled("1_16")
     assert labelled("1_16-s0") == labelled("1_16")
     assert len(labelled("1_16-s3") & labelled("1_16")) < 20

@@ -1,39 +1,177 @@
+"""Every input of a run moves its fingerprint, and nothing else does."""
+
 from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import tiny_data
-import torch
-from safetensors.torch import save_file
 
-from rc2l_bench.run.cell import open_cell
-from rc2l_bench.sources import digest_file
+from rc2l_bench.run import cell
+from rc2l_bench.run.cell import RunInputs, open_cell
 
-
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    tiny_data.write_checkout(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+SHARDS, PLAN = Path("data/shards/tiny"), Path("data/splits/tiny/1_4.json")
+QUIET_RUNTIME = {"workers", "cache_mb", "checkpoint_every"}
 
 
-def provenance(root, weights):
-    """That of a cell whose network starts from some weights."""
-    tiny_data.write_yaml(root / "params.yaml", tiny_data.params(protocol={"default": {"net": {"weights": weights}}}))
-    plan = root / "data/splits/tiny/1_4.json"
-    return open_cell("tiny", "1_4", "baselines/supervised", 0, root / "data/shards/tiny", plan).provenance()
+def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        yield path
+        return
+    for key, inner in value.items():
+        yield from leaves(inner, (*path, key))
 
 
-@pytest.mark.parametrize("weights", ["coco.safetensors", "maskformer:coco.safetensors"])
-def test_a_run_is_named_after_the_bytes_of_its_weights(checkout, weights):
-    file = checkout / "coco.safetensors"
-    found = []
-    for value in (0.0, 1.0):
-        save_file({"a": torch.tensor([value])}, file)
-        found.append(provenance(checkout, weights))
-        assert found[-1]["weights"] == digest_file(file)
-    assert found[0]["fingerprint"] != found[1]["fingerprint"]
-    assert found[0]["protocol"]["net"]["weights"] == weights
+def changed(data: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    """A copy with another value at a leaf, whether or not it makes sense."""
+    out = inner = copy.deepcopy(data)
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = f"not {inner[path[-1]]}"
+    return out
 
 
-def test_without_weights_provenance_says_so(checkout):
-    assert provenance(checkout, "none")["weights"] == "none"
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> Iterator[RunInputs]:
+    root = tmp_path_factory.mktemp("cell")
+    tiny_data.write_checkout(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        yield open_cell("tiny", "1_4", "baselines/cps", 0, SHARDS, PLAN)
+
+
+def name(inputs: RunInputs) -> str:
+    found: str = inputs.provenance()["fingerprint"]
+    return found
+
+
+def test_the_same_inputs_have_the_same_name(inputs):
+    assert name(inputs) == name(replace(inputs))
+
+
+@pytest.mark.parametrize(
+    "change", [{"dataset": "other"}, {"split": "1_8"}, {"method": "baselines/cps@plain"}, {"seed": 1}]
+)
+def test_the_cell_moves_it(inputs, change):
+    assert name(replace(inputs, **change)) != name(inputs)
+
+
+@pytest.mark.parametrize("path", list(leaves(tiny_data.PROTOCOL)), ids=".".join)
+def test_every_number_of_the_protocol_moves_it(inputs, monkeypatch, path):
+    before, data = name(inputs), inputs.declared.model_dump(mode="json")
+    fake = SimpleNamespace(net=inputs.declared.net, model_dump=lambda **_: changed(data, path))
+    monkeypatch.setattr(RunInputs, "declared", fake)
+    assert name(inputs) != before
+
+
+@pytest.mark.parametrize("path", list(leaves(tiny_data.RUNTIME)), ids=".".join)
+def test_the_runtime_moves_it_where_it_moves_numbers(inputs, path):
+    data = inputs.params.runtime.model_dump(mode="json")
+    value = data[path[0]]
+    other = {"device": "cuda", "precision": "bf16-mixed"}.get(path[0], not value if isinstance(value, bool) else value)
+    other = value + 1 if isinstance(other, int) and not isinstance(other, bool) else other
+    runtime = inputs.params.runtime.model_copy(update={path[0]: other})
+    moved = name(replace(inputs, params=inputs.params.model_copy(update={"runtime": runtime}))) != name(inputs)
+    assert moved == (path[0] not in QUIET_RUNTIME)
+
+
+@pytest.mark.parametrize("path", list(leaves({"weight": 1, "views": {"mix": {"boxes": 1}}})), ids=".".join)
+def test_every_number_of_the_method_moves_it(inputs, path):
+    assert name(replace(inputs, config=changed(inputs.config, path))) != name(inputs)
+
+
+@pytest.mark.parametrize(
+    "change", [{"numbers": {"lr": 0.1}}, {"tuning": {"status": "tuned", "trials": 3, "study": "a"}}], ids=str
+)
+def test_tuning_moves_it(inputs, change):
+    assert name(replace(inputs, **change)) != name(inputs)
+
+
+@pytest.mark.parametrize("side", ["labelled", "unlabelled"])
+def test_every_image_of_a_split_moves_it(inputs, side):
+    ids = getattr(inputs.plan, side)
+    assert name(replace(inputs, plan=replace(inputs.plan, **{side: (*ids[:-1], "another")}))) != name(inputs)
+
+
+@pytest.mark.parametrize("part", ["pool", "labelled", "val", "test"])
+def test_the_bytes_of_every_part_move_it(inputs, part):
+    shards = getattr(inputs, part)
+    other = SimpleNamespace(digest=f"{shards.digest}x", index=shards.index)
+    assert name(replace(inputs, **{part: other})) != name(inputs)
+
+
+def test_a_test_part_moves_it(inputs):
+    assert name(replace(inputs, test=None)) != name(inputs)
+
+
+def test_the_classes_move_it(inputs):
+    dataset = inputs.val.index.dataset.model_copy(update={"classes": ["a", "b", "c"]})
+    other = SimpleNamespace(digest=inputs.val.digest, index=SimpleNamespace(dataset=dataset))
+    assert name(replace(inputs, val=other)) != name(inputs)
+
+
+@pytest.mark.parametrize("package", cell.NUMERIC)
+def test_the_version_of_every_numeric_package_moves_it(inputs, monkeypatch, package):
+    before, known = name(inputs), cell.versions()
+    monkeypatch.setattr(cell, "versions", lambda: known | {package: "0"})
+    assert name(inputs) != before
+
+
+def test_the_pretrained_weights_move_it(inputs, monkeypatch, tmp_path):
+    names = set()
+    for content in ("a", "b"):
+        (tmp_path / content).write_text(content)
+        monkeypatch.setattr(cell, "find_weights", lambda _, file=tmp_path / content: file)
+        names.add(name(inputs))
+    assert len(names) == 2
+
+
+def test_the_code_moves_it(inputs, monkeypatch):
+    before = name(inputs)
+    monkeypatch.setattr(cell, "digest_sources", lambda _: "other")
+    assert name(inputs) != before
+
+
+def test_a_comment_does_not_move_it(inputs, monkeypatch, tmp_path):
+    """The whole way: the method's own file, edited between two looks."""
+    before, file = name(inputs), Path("baselines/cps.py")
+    source = file.read_text()
+    monkeypatch.setattr("rc2l_bench.sources.module_file", _own(file, Path(tiny_data.ROOT)))
+    first = name(inputs)
+    file.write_text(f"# A comment.\n{source}")
+    assert name(inputs) == first == before
+    file.write_text(f"{source}\nPOINTLESS = 1\n")
+    assert name(inputs) != first
+    file.write_text(source)
+
+
+def _own(file: Path, root: Path) -> Callable[[str], Path | None]:
+    """Modules of the package, and `baselines.cps` from the current checkout."""
+    from rc2l_bench.sources import module_file
+
+    return lambda module: file if module == "baselines.cps" else module_file(module)
+
+
+def test_a_method_is_trained_with_the_numbers_of_its_fingerprint(inputs):
+    """The yaml is read once: an edit between fingerprint and training changes neither."""
+    from rc2l_bench.methods.contract import check_config
+
+    file = Path("baselines/cps.yaml")
+    text = file.read_text()
+    file.write_text(text.replace("weight: 1.0", "weight: 0.5"))
+    try:
+        assert (
+            check_config(inputs.method, inputs.config).weight == inputs.provenance()["method_config"]["weight"] == 1.0
+        )
+    finally:
+        file.write_text(text)
+
+
+def test_everything_of_the_fingerprint_can_be_written(inputs):
+    assert json.loads(json.dumps(inputs.provenance(), allow_nan=False))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rc2l_bench.data.datasets import scenes, shapes
-from rc2l_bench.data.datasets.shapes import SHA256, Shapes
+from rc2l_bench.data.datasets.shapes import Shapes
 from rc2l_bench.data.decode import decode_image, decode_mask
 from rc2l_bench.errors import BenchError
 
@@ -26,7 +26,7 @@ def all_masks(raw: Path, part: str) -> np.ndarray:
 
 
 def test_the_pixels_are_the_ones_that_results_are_published_for(raw: Path) -> None:
-    assert hashlib.sha256((raw / "shapes.bin").read_bytes()).hexdigest() == SHA256
+    assert hashlib.sha256((raw / "shapes.bin").read_bytes()).hexdigest() == Shapes.sha256
 
 
 def test_the_png_bytes_are_the_same_on_every_machine(raw: Path) -> None:
