@@ -6,7 +6,7 @@ known beforehand. What it writes changes only when a file does, and only then do
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from rc2l_bench.console import guarded
@@ -31,4 +31,8 @@ def main(dataset: str, out: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])  # without typer, whose import takes longer than everything else here
+    # Not typer, whose import takes longer than everything else here.
+    parser = argparse.ArgumentParser()
+    parser.add_argument("dataset")
+    parser.add_argument("out")
+    main(**vars(parser.parse_args()))

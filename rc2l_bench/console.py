@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -20,13 +22,35 @@ R = TypeVar("R")
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
+_SPELLED = {
+    "×": "x", "–": "-", "−": "-", "…": "...", "±": "+-", "²": "2", "·": "*", "≥": ">=", "≠": "!=", "σ": "sigma",
+}  # fmt: skip
+"""What a terminal shows that cannot show the sign itself."""
+
+
+def spell_out() -> None:
+    """Let a terminal that cannot show a sign, for instance one of Latin-1, show another one instead of failing.
+
+    Also for names of files that are no text in any encoding.
+    """
+    codecs.register_error("spell_out", _spell)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="spell_out")
+
+
+def _spell(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError), error
+    return "".join(_SPELLED.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
+
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turns what a user can cause into one line on stderr and an exit code: 1 failed, 2 wrong use, 130 Ctrl-C."""
+    """Turn what a user can cause into one line on stderr and an exit code: 1 failed, 2 wrong use, 130 Ctrl-C."""
     # Read once, when torch is imported, so it has to be there before: without it every process of a training with
     # several prints a paragraph on parameters without a gradient, which a warm-up makes on purpose.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    spell_out()
     try:
         yield
     except BenchError as error:

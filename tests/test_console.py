@@ -1,0 +1,54 @@
+"""Terminals that cannot show every sign."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SHOW = """
+from rich.table import Table
+from rc2l_bench.console import console, errors, guarded
+from rc2l_bench.errors import BenchError
+
+@guarded
+def main():
+    table = Table(title="mIoU, %")
+    table.add_column("cell")
+    table.add_row("57.1 ± 0.5 ×2.44 –")
+    console.print(table)
+    console.print({name!r}, markup=False)
+    raise BenchError("2×3 … é \\u4e2d")
+
+main()
+"""
+
+
+def show(encoding: str, name: str = "a") -> subprocess.CompletedProcess[bytes]:
+    env = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    return subprocess.run([sys.executable, "-c", SHOW.format(name=name)], env=env, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "cp437", "koi8-r", "utf-8"])
+def test_a_table_and_an_error_are_shown_in_any_encoding(encoding):
+    done = show(encoding)
+    assert done.returncode == 1
+    assert "57.1" in done.stdout.decode(encoding)
+    assert done.stderr.decode(encoding).startswith("error: 2")
+    assert b"Traceback" not in done.stderr
+
+
+def test_signs_that_are_not_there_are_spelled():
+    done = show("ascii")
+    assert "57.1 +- 0.5 x2.44 -" in done.stdout.decode()
+    assert done.stderr.decode() == "error: 2x3 ... ? ?\n"
+
+
+def test_a_terminal_that_has_the_signs_shows_them():
+    assert "57.1 ± 0.5 ×2.44 –" in show("utf-8").stdout.decode()
+
+
+def test_the_name_of_a_file_that_is_no_text_can_be_shown():
+    assert "photo_?.png" in show("utf-8", os.fsdecode(b"photo_\xe9.png")).stdout.decode()
