@@ -25,6 +25,9 @@ from rc2l_bench.seals import FILES, RECORD, list_files, seal
 
 Palette = list[tuple[int, int, int]]
 
+LONGEST_NAME = 200
+"""Bytes of an id in the name of a panel: most file systems allow 255, and number and suffix need some."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
@@ -115,10 +118,16 @@ def _save_classes(path: Path, classes: NDArray[np.uint8], palette: Palette) -> N
     picture.save(path)
 
 
+def _file_name(identity: str) -> str:
+    """An id as a part of a file's name: no `/`, and short enough for any file system; the number keeps it unique."""
+    name = identity.replace("%", "%25").replace("/", "%2F")
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
+
+
 def _save_panels(folder: Path, panels: list[Panel], palette: Palette) -> None:
     folder.mkdir()
     for number, panel in enumerate(panels):
-        stem = f"{number}-{panel.id}"
+        stem = f"{number}-{_file_name(panel.id)}"
         Image.fromarray(panel.image).save(folder / f"{stem}.image.png")
         _save_classes(folder / f"{stem}.truth.png", panel.truth, palette)
         _save_classes(folder / f"{stem}.prediction.png", panel.prediction, palette)

@@ -79,7 +79,7 @@ def test_plain_webdataset_reads_the_same_samples(tmp_path):
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing to the collector
 def test_ids_that_differ_only_in_a_dot_stay_apart_and_long_ids_of_any_letters_survive(tmp_path):
     first = make_samples(1)[0]
-    ids = sorted(["a.b", "a_b", "a%2Eb", "é" * 90, "x" * 200, "__x__"])
+    ids = sorted(["a.b", "a_b", "a%2Eb", "é" * 90, "x" * 200, "__x__", "v.1/a.b", "v/a", "v/" + "y" * 900])
     samples = [dataclasses.replace(first, id=identity) for identity in ids]
     write(tmp_path / "pool", samples, META, "train", 9, with_masks=True)
     assert verify(tmp_path / "pool").ids == tuple(ids)

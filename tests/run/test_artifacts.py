@@ -53,6 +53,12 @@ def written(folder: Path, test: Evaluation | None = None, net: nn.Module | None 
     return folder
 
 
+@pytest.mark.parametrize(("identity", "name"), [("video 1/0001", "0-video 1%2F0001"), ("é" * 150, "0-" + "é" * 100)])
+def test_pictures_of_ids_that_are_no_names_of_files_are_written(tmp_path, identity, name):
+    artifacts._save_panels(tmp_path / "panels", [panel(identity)], PALETTE)
+    assert (tmp_path / "panels" / f"{name}.truth.png").is_file()
+
+
 def test_scores_are_those_computed_by_hand():
     found = score(VAL, CLASSES)
     assert found["iou"] == {"ground": 8 / 12, "disc": 0.5, "box": None}
