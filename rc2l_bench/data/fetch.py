@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +94,21 @@ def fault_of(source: Source, path: Path) -> str | None:
         return None
     got = checksum(path, source.checksum.partition(":")[0])
     return None if got == source.checksum else f"expected {source.checksum}, got {got}"
+
+
+def mention_unpacked(raw: Path, names: Iterable[str]) -> None:
+    """Say of folders that somebody has unpacked beside the archives how they can be used.
+
+    Args:
+        raw: folder of the data set.
+        names: topmost folders in its archives.
+    """
+    for name in names:
+        if (raw / name).is_dir():
+            say(
+                f"{raw / name}: only the archive is read here, because it can be verified; an unpacked one can be "
+                "described as images of your own, see 'Unpacked archives' in datasets/README.md"
+            )
 
 
 def is_stamped(source: Source, path: Path) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from rc2l_bench.data.datasets.base import Dataset, Sample, Source
 from rc2l_bench.data.datasets.members import Members, ZipMembers
 from rc2l_bench.data.decode import decode_mask, encode_mask
-from rc2l_bench.data.fetch import fetch
+from rc2l_bench.data.fetch import fetch, mention_unpacked
 from rc2l_bench.errors import BenchError
 from rc2l_bench.types import IGNORE
 
@@ -74,12 +74,14 @@ class Cityscapes(Dataset):
     """Images of each part."""
 
     def prepare(self, raw: Path) -> None:
-        """Brings both archives and checks that every image has its mask.
+        """Bring both archives and check that every image has its mask.
 
         Raises:
             BenchError: an archive is not there, is not the published one, or lacks a member.
         """
         done = self.present(raw)
+        if not done:
+            mention_unpacked(raw, ("leftImg8bit", "gtFine"))
         for source in self.sources:
             fetch(source, raw)
         if not done:

@@ -22,7 +22,7 @@ from rc2l_bench.data.archives import AGAIN, MemberInfo
 from rc2l_bench.data.datasets.base import Dataset, Sample, Source
 from rc2l_bench.data.datasets.members import Members, TarMembers, plain
 from rc2l_bench.data.decode import encode_mask
-from rc2l_bench.data.fetch import fetch, is_stamped, stamp
+from rc2l_bench.data.fetch import fetch, is_stamped, mention_unpacked, stamp
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import exclusive, say, sync
 from rc2l_bench.readers import reading
@@ -79,11 +79,13 @@ class Voc(Dataset):
     """Images of each part; there is no test part, whose masks nobody has."""
 
     def prepare(self, raw: Path) -> None:
-        """Brings both archives, takes SBD's masks out of theirs, and checks that every member is there.
+        """Bring both archives, take SBD's masks out of theirs, and checks that every member is there.
 
         Raises:
             BenchError: an archive cannot be had, is not the published one, or lacks a member.
         """
+        if not self.present(raw):
+            mention_unpacked(raw, ("VOCdevkit", "VOC2012", "benchmark_RELEASE"))
         for source in self.sources:
             fetch(source, raw)
         with exclusive(raw / MASKS):
