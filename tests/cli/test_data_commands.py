@@ -86,6 +86,8 @@ def test_shares_and_ignored_indices_reach_the_description(checkout):
         ([*ADD, "--classes", "a", "--colours", "red"], "'red' is not a colour"),
         ([*ADD, "--classes", "a", "--ignore", "-1"], "'-1' is not a mask value"),
         ([*ADD, "--classes", "a", "--val", "2"], "shares.val"),
+        ([*ADD, "--values", "7:road"], "'7:road' is not a mask value and its class: write 7=road"),
+        ([*ADD, "--values", "7=road,300=x"], "values.300"),
         ([*ADD, "--classes", "a", "--test-list", "t.txt"], "lists.val: Field required"),
         (["add", "shapes", *ADD[2:], "--classes", "a"], "there is a dataset 'shapes' already"),
         (["add", "../x", *ADD[2:], "--classes", "a"], "cannot be the name of a dataset"),
@@ -100,6 +102,32 @@ def test_wrong_use_ends_in_one_line_and_writes_nothing(checkout, args, message):
     assert code == 2
     assert message in error
     assert len(error.splitlines()) == 1
+    assert sorted(checkout.rglob("*")) == before
+
+
+def test_values_and_what_is_excluded_reach_the_description(checkout):
+    for path in (checkout / "masks").iterdir():
+        path.write_bytes(encode_mask(np.repeat(np.array([0, 7, 11], np.uint8), 2)[:, None].repeat(8, 1)))
+    (checkout / "photos/p0_view.png").write_bytes(encode_image(np.ones((6, 8, 3), np.uint8)))
+    (checkout / "photos/notes.txt").touch()
+    code, out, error = run(
+        *ADD, "--values", "7=road, 11=wide field", "--ignore", "others", "--exclude", "photos/*_view.png"
+    )
+    assert (code, error) == (0, "")
+    assert "2 files not used: 1 no picture (photos/notes.txt), 1 excluded (photos/p0_view.png)" in out
+    dataset = load_dataset("mine")
+    dataset.prepare(checkout / "raw")
+    assert dataset.classes == ("road", "wide field")
+    assert {(row.pixels, row.ignored) for row in make(dataset, checkout / "raw").rows} == {((16, 16), 16)}
+
+
+@pytest.mark.parametrize("command", [["fetch", "shapes"], ["verify", "shapes"], ["status"], [*ADD, "--classes", "a,b"]])
+def test_outside_of_a_checkout_nothing_is_made(checkout, command):
+    (checkout / "dvc.yaml").unlink()
+    before = sorted(checkout.rglob("*"))
+    code, _, error = run(*command)
+    assert code == 2
+    assert error == f"error: {checkout}: there is no dvc.yaml here: run this in the root of a checkout of rc2l-bench\n"
     assert sorted(checkout.rglob("*")) == before
 
 

@@ -156,6 +156,8 @@ def test_a_changed_list_is_refused_and_not_kept(checkout: Path) -> None:
     (checkout / "mirror/voc-3-one.txt").write_bytes(THREE + b"2099_000009\n")
     with pytest.raises(BenchError, match=r"voc-3-one\.txt: not the released file"):
         import_list("voc", "3", CATALOG)
+    kept = checkout / "data/lists/voc/voc-3-one.txt.wrong"
+    assert kept.read_bytes() == THREE + b"2099_000009\n"
     with pytest.raises(BenchError, match="but the released file has"):
         import_list("voc", "3", CATALOG, file=checkout / "mirror/voc-3-one.txt")
     assert not (checkout / "splits/voc").exists()
@@ -220,6 +222,21 @@ def test_an_own_list_needs_a_file_and_a_free_name(checkout: Path) -> None:
             import_list("voc", name, CATALOG, file=own)
     with pytest.raises(UsageError, match="no published list 'mone'"):
         import_list("voc", "mone", CATALOG)
+
+
+def test_a_list_of_own_images_is_read_in_every_form(checkout: Path) -> None:
+    own = table([row("my photo"), row("cam1/01"), row("cam2/01"), row("x")], [row("v", "val")])
+    text = 'Photos\\my photo.JPG\tmasks\\my photo.png\r\n"cam2/01.png" "m/cam2/01.png"\r\nshot x (2).jpg\r\n'
+    (checkout / "own.txt").write_text(text, newline="")
+    names = {"photos/shot x (2).jpg": "x", "photos/v.jpg": "v"}
+    assert import_list("voc", "mine", own, file=checkout / "own.txt", aliases=names).labelled == (
+        "cam2/01",
+        "my photo",
+        "x",
+    )
+    (checkout / "own.txt").write_text("photos/v.jpg")
+    with pytest.raises(BenchError, match=r"line 1: 'v' is no id of voc"):
+        import_list("voc", "mine", own, file=checkout / "own.txt", aliases=names)
 
 
 def test_a_pinned_list_that_was_edited_is_refused(checkout: Path) -> None:
@@ -322,6 +339,16 @@ def test_compare_shows_overlaps_and_clean_masks(checkout: Path, monkeypatch: pyt
     code, text = call(monkeypatch, "compare", "voc", "mine", "3")
     assert code == 0
     assert "mine 2 2 (100.0 %) 1 (50.0 %) 1 (50.0 %) 3 3 1 (33.3 %) 3 (100.0 %) 3 (100.0 %)" in text
+
+
+def test_outside_of_a_checkout_nothing_is_made(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (checkout / "elsewhere").mkdir()
+    monkeypatch.chdir(checkout / "elsewhere")
+    for command in (["make", "voc", "1_4"], ["describe", "voc", "1_4"], ["import", "voc", "3"]):
+        code, text = call(monkeypatch, *command)
+        assert code == 2
+        assert "there is no dvc.yaml here" in text
+    assert list((checkout / "elsewhere").iterdir()) == []
 
 
 def test_make_writes_the_split_file_and_errors_are_one_line(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
