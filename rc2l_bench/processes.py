@@ -27,7 +27,8 @@ class _Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ANN401, ARG004
-        # `all_reduce` works in place, where other operations may have saved the input, and NCCL wants contiguous memory.
+        # `all_reduce` works in place, where other operations may have saved the input, and NCCL wants contiguous
+        # memory.
         x = x.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(x)
         return x
@@ -65,8 +66,8 @@ def gather(x: Tensor) -> Tensor:
     """
     if world() == 1:
         return x
-    # A sum of tensors that are 0 outside of their own rows. Adding 0 is exact, also to infinity, and the backward pass of
-    # `_Sum` serves here too, at the price of more bytes than an all-gather moves.
+    # A sum of tensors that are 0 outside of their own rows. Adding 0 is exact, also to infinity, and the backward pass
+    # of `_Sum` serves here too, at the price of more bytes than an all-gather moves.
     rows = [torch.zeros_like(x)] * world()
     rows[dist.get_rank()] = x
     every = torch.cat(rows)

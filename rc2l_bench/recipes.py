@@ -65,7 +65,8 @@ def _compose(own: Any, key: str, recipes: Mapping[str, Any], path: tuple[str, ..
 
 def overlay(base: Any, changes: Any) -> Any:  # noqa: ANN401 - YAML holds anything
     """Merge nested mappings: keys of `changes` win, and a mapping with a `mode` replaces the other as a whole."""
-    # Merged key by key, `{mode: whole}` over `{mode: sliding, window: …}` would keep a window that `whole` does not have.
+    # Merged key by key, `{mode: whole}` over `{mode: sliding, window: …}` would keep a window that `whole` does not
+    # have.
     if not isinstance(base, dict) or not isinstance(changes, dict) or KIND in changes:
         return changes
     return {**base, **{key: overlay(base[key], value) if key in base else value for key, value in changes.items()}}

@@ -86,7 +86,8 @@ def digest_sources(method: str) -> str:
     Returns:
         sha256, 64 hex digits; comments and docstrings do not move it.
     """
-    # The runner imports all of training, evaluation and data, but methods by their id only, so the method is named here.
+    # The runner imports all of training, evaluation and data, but methods by their id only, so the method is named
+    # here.
     digest = hashlib.sha256()
     for module, file in sources("rc2l_bench.run.runner", method.replace("/", ".")).items():
         digest.update(f"{module}\n{executed(file)}\n".encode())
