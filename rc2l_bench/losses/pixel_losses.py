@@ -51,8 +51,8 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float = 0.7, mi
     """Compute the cross-entropy over hard pixels only (OHEM).
 
     A pixel is kept when the predicted probability of its true class is at most the threshold; when fewer than
-    `min_kept` pixels are, the threshold is raised until that many are kept. After Shrivastava et al., CVPR 2016, in the form for
-    pixels that CPS, U2PL and UniMatch share.
+    `min_kept` pixels are, the threshold is raised until that many are kept. After Shrivastava et al., CVPR 2016, in the
+    form for pixels that CPS, U2PL and UniMatch share.
 
     Args:
         logits: (B, K, H, W) float.
