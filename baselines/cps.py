@@ -26,7 +26,7 @@ from rc2l_bench.types import IGNORE, Batch
 
 
 class CPSConfig(LateConfig):
-    """The numbers of CPS; with weight 0, only the first network is trained."""
+    """Numbers of CPS; with weight 0 only the first network is trained."""
 
     variant: Literal["plain", "cutmix"]
     """`plain`: weak images; `cutmix`: mixed images."""
@@ -53,33 +53,42 @@ class CPS(Method):
         super().__init__(config, protocol, num_classes)
         self.student = PixelNet(protocol.net, num_classes)
         self.second = PixelNet(protocol.net, num_classes)
+        # Without a cross loss the second network teaches nobody. It is then no part of the optimiser, of what processes
+        # exchange, and of the parameters that cost.json counts as trained.
         self.second.requires_grad_(config.weight > 0)
         self.supervised_loss = SUPERVISED[protocol.supervised_loss]
 
     def _cross_plain(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits of both networks on labelled and weak images, and the two cross losses."""
+        """Compute logits of both networks on labelled and weak images, and the two cross losses.
+
+        The paper's form, L_cps = L_cps^l + L_cps^u: the cross loss is on labelled images, too.
+        """
         images = torch.cat([batch.image, batch.weak])
         valid = torch.cat([batch.label != IGNORE, batch.valid])
         logits = [net(images) for net in (self.student, self.second)]
+        # Reversed: each network learns from the other.
         labels = [pseudo_label(x, valid) for x in reversed(logits)]
         return logits, [cross_entropy(x, label) for x, label in zip(logits, labels, strict=True)]
 
     def _cross_mixed(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Logits of both networks on labelled and mixed images, and the two cross losses on the mixed ones."""
+        """Compute logits of both networks on labelled and mixed images, and the two cross losses on the mixed ones."""
         box, count = batch.box[0], len(batch.image)
         with torch.no_grad():
+            # The second network's labels come first, because the first network learns from them. The networks stay in
+            # train mode, as in the released code: these passes move their running statistics, too.
             labels = [paste(pseudo_label(net(batch.weak), batch.valid), box) for net in (self.second, self.student)]
         images = torch.cat([batch.image, paste(batch.strong[0], box)])
         logits = [net(images) for net in (self.student, self.second)]
         return logits, [cross_entropy(x[count:], label) for x, label in zip(logits, labels, strict=True)]
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Supervised and cross loss of both networks."""
+        """Compute supervised and cross loss of both networks."""
         if self.config.only_supervised(batch, progress):
+            # In a warm-up the second network learns from the labels too; at its end each has something to teach.
             nets = (self.student, self.second) if self.config.weight else (self.student,)
             supervised = [self.supervised_loss(net(batch.image), batch.label) for net in nets]
             cross = [torch.zeros_like(supervised[0])] * 2
-            supervised = [*supervised, cross[0]][:2]
+            supervised = [*supervised, cross[0]][:2]  # 0 for a second network that is not trained
         else:
             logits, cross = self._cross_mixed(batch) if self.config.variant == "cutmix" else self._cross_plain(batch)
             supervised = [self.supervised_loss(x[: len(batch.image)], batch.label) for x in logits]
@@ -91,18 +100,26 @@ class CPS(Method):
         }
 
     def predict(self, image: Tensor) -> Tensor:
-        """Logits of the first network; with `ensemble`, the logarithm of the mean probability of both."""
+        """Compute logits of the first network; with `ensemble`, of the mean probability of both.
+
+        Args:
+            image: (B, 3, H, W) float, [0, 1].
+
+        Returns:
+            (B, K, H, W).
+        """
         first: Tensor = self.student(image)
         if not self.config.ensemble:
             return first
         both = torch.stack([first, self.second(image)])
+        # log(p₁ + p₂) without leaving logarithms; the missing log 2 is the same for all classes, and softmax drops it.
         return both.log_softmax(2).logsumexp(0)
 
     @property
     def scored(self) -> Scored:
-        """The first network is the student."""
+        """Weights of the first network, the student, or of both."""
         return "ensemble" if self.config.ensemble else "student"
 
     def deployed(self) -> nn.Module:
-        """The first network; with `ensemble`, both."""
+        """Return the first network; with `ensemble`, both."""
         return nn.ModuleList([self.student, self.second]) if self.config.ensemble else self.student

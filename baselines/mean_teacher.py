@@ -32,7 +32,7 @@ class OneView(Views):
 
 
 class MeanTeacherConfig(TaughtConfig):
-    """The numbers of Mean Teacher."""
+    """Numbers of Mean Teacher."""
 
     views: OneView
     weight: NonNegative
@@ -42,7 +42,14 @@ class MeanTeacherConfig(TaughtConfig):
 
 
 def ramp_up(progress: float, ramp: float) -> float:
-    """Rises from exp(−5) at progress 0 to 1 at progress = ramp (Tarvainen & Valpola, appendix B)."""
+    """Compute the weight of the consistency loss as a share of its final one.
+
+    exp(−5 (1 − t)²), t = progress / ramp (Tarvainen & Valpola, appendix B), and 1 once the ramp is over.
+
+    Args:
+        progress: share of the budget that is spent, in [0, 1).
+        ramp: share of the budget over which the weight rises, in [0, 1]; 0 = the whole weight at once.
+    """
     return math.exp(-5 * (1 - progress / ramp) ** 2) if progress < ramp else 1.0
 
 
@@ -59,12 +66,16 @@ class MeanTeacher(TaughtMethod):
         self.supervised_loss = SUPERVISED[protocol.supervised_loss]
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Supervised loss, and squared distance of the class distributions on the strong view."""
+        """Compute the supervised loss, and the squared distance of the class distributions on the strong view."""
+        # The teacher is not even asked: without a weight this is supervised training, to the bit and in its time.
         if not self.config.weight or not len(batch.weak):
             supervised = self.supervised_loss(self.student(batch.image), batch.label)
             return {"supervised": supervised, "consistency": torch.zeros_like(supervised)}
         box = batch.box[0]
+        # The target is made of the unmixed images and then mixed like them: of a mixed image the teacher would see
+        # edges that are in neither picture.
         target = paste(self.teacher(batch.weak).float().softmax(1), box)
+        # One pass, so that batch norm sees labelled and strong images as one batch, as with every method here.
         logits = self.student(torch.cat([batch.image, paste(batch.strong[0], box)]))
         labelled, strong = logits.split([len(batch.image), len(batch.weak)])
         weight = self.config.weight * ramp_up(progress, self.config.ramp)

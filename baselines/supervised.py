@@ -1,4 +1,4 @@
-"""Supervised training on the labelled images alone: what every other method is measured against."""
+"""Supervised training on the labelled images alone: the reference of every other method."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rc2l_bench.types import Batch
 class Supervised(Method):
     """PixelNet and the protocol's supervised loss."""
 
+    # No unlabelled image is loaded or warped for nothing, so time and memory are those of supervised training.
     unlabelled: ClassVar[bool] = False
 
     def __init__(self, config: MethodConfig, protocol: Protocol, num_classes: int) -> None:
@@ -24,9 +25,9 @@ class Supervised(Method):
         self.supervised_loss = SUPERVISED[protocol.supervised_loss]
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """One loss, on the labelled images."""
+        """Compute the one loss, on the labelled images."""
         return {"supervised": self.supervised_loss(self.student(batch.image), batch.label)}
 
     def deployed(self) -> nn.Module:
-        """The trained network."""
+        """Return the trained network."""
         return self.student

@@ -1,4 +1,4 @@
-"""What a user is told when something is wrong: one line, no traceback."""
+"""Errors that reach the user as one line without a traceback, and hints at what was meant."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Iterable
 
 
 class BenchError(Exception):
-    """The work failed. The message names the thing, what was expected, and what to do. Exit code 1."""
+    """Work that failed, exit code 1. The message names the thing, what was expected, and what to do."""
 
     exit_code = 1
 
 
 class UsageError(BenchError):
-    """The command, a name or a value in a configuration file is wrong. Exit code 2."""
+    """A command, a name or a value in a configuration file that is wrong, exit code 2."""
 
     exit_code = 2
 
 
 class DivergedError(BenchError):
-    """A loss is no longer finite.
+    """A loss that is no longer finite, exit code 1; tuning counts such a trial instead of stopping.
 
     Attributes:
-        seconds: of training that were spent.
+        seconds: time spent in training until then.
     """
 
     def __init__(self, message: str, seconds: float) -> None:
@@ -31,7 +31,11 @@ class DivergedError(BenchError):
 
 
 def suggest(name: str, options: Iterable[str]) -> str:
-    """Names what could have been meant.
+    """Name the option that was probably meant.
+
+    Args:
+        name: what the user wrote.
+        options: the valid names.
 
     Returns:
         `did you mean 'x'?` for a near miss, else the list of valid names.

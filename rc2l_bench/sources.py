@@ -1,4 +1,4 @@
-"""The sources that make the numbers of a method, and the name of a run. Imports none of them, and no torch."""
+"""Digest the sources that make the numbers of a method, and name runs. Imports none of them, and no torch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "data", "data.datasets", "data.datasets.base", "data.index", "losses", "methods", "nets", "nets.weights",
     "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.store",
 )}  # fmt: skip
-"""Modules that read, write or show, and make no numbers."""
+"""Modules that read, write or show and make no numbers: their edits make no run stale."""
 
 
 def module_file(module: str) -> Path | None:
-    """The source file of a module of this project; None for what is not one, or lies elsewhere. Imports nothing."""
+    """Find the source file of a module of this project without importing anything.
+
+    Args:
+        module: dotted name.
+
+    Returns:
+        The file; None for a name that is no module, or one outside of this project.
+    """
     top, *inner = module.split(".")
+    # Only the top is looked up: for `a.b` find_spec imports `a`. The rest is a matter of paths.
     spec = importlib.util.find_spec(top) if top in ("rc2l_bench", "baselines") else None
     for folder in (spec and spec.submodule_search_locations) or ():
         stem = Path(folder, *inner)
@@ -32,7 +40,15 @@ def module_file(module: str) -> Path | None:
 
 
 def imported(file: Path) -> Iterator[str]:
-    """Names that a file imports: modules, and for `from a import b` also `a.b`, which may be one."""
+    """List the names that a file imports, lazy imports inside functions included.
+
+    Args:
+        file: Python source.
+
+    Yields:
+        Dotted names; for `from a import b` both `a` and `a.b`, because `b` may be a module or not.
+    """
+    # The whole tree, not its top: a module that is imported lazily inside a function makes numbers all the same.
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -42,7 +58,7 @@ def imported(file: Path) -> Iterator[str]:
 
 
 def sources(*modules: str) -> dict[str, Path]:
-    """Files of modules and of all that they import within the project, without the quiet ones.
+    """Collect the files of modules and of all that they import within the project, without the quiet ones.
 
     Args:
         modules: for instance `rc2l_bench.run.runner`, `baselines.cps`.
@@ -55,6 +71,7 @@ def sources(*modules: str) -> dict[str, Path]:
     while waiting:
         module = waiting.pop()
         file = module_file(module)
+        # What a quiet module imports is not followed: if it makes numbers, a module that is not quiet imports it, too.
         if file is not None and module not in found and module not in QUIET:
             found[module] = file
             waiting += imported(file)
@@ -62,11 +79,16 @@ def sources(*modules: str) -> dict[str, Path]:
 
 
 def digest_sources(method: str) -> str:
-    """sha256 of what all modules that make the numbers of a method execute.
+    """Digest what all modules that make the numbers of a method execute.
 
     Args:
         method: id, for instance `baselines/cps`.
+
+    Returns:
+        sha256, 64 hex digits; comments and docstrings do not move it.
     """
+    # The runner imports all of training, evaluation and data, but methods by their id only, so the method is named
+    # here.
     digest = hashlib.sha256()
     for module, file in sources("rc2l_bench.run.runner", method.replace("/", ".")).items():
         digest.update(f"{module}\n{executed(file)}\n".encode())
@@ -74,7 +96,9 @@ def digest_sources(method: str) -> str:
 
 
 def executed(file: Path) -> str:
-    """The syntax tree of a module without docstrings, comments and positions: equal for files that do the same.
+    """Return the syntax tree of a module as text, without docstrings, comments and positions.
+
+    Equal for files that do the same; the bytes of a file would make a day of trainings stale for an edited comment.
 
     A statement that is only a string does nothing, so docstrings and the strings under constants are left out. A
     docstring that a program reads (`__doc__`) would be missed; no module that makes numbers reads one.
@@ -93,13 +117,20 @@ def _is_string(node: ast.AST) -> bool:
 
 
 def digest_file(path: Path) -> str:
-    """sha256 of the bytes of a file."""
+    """Digest the bytes of a file.
+
+    Returns:
+        sha256, 64 hex digits.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:
-    """The name of a run: sha256 of all that makes its numbers.
+    """Name a run by the sha256 of all that makes its numbers.
 
     Args:
         parts: JSON values; the order of keys does not matter.
@@ -107,4 +138,5 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
     Returns:
         64 hex digits.
     """
+    # NaN is refused because JSON has none: it would be written as a word that other readers reject.
     return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()

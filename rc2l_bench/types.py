@@ -1,4 +1,4 @@
-"""What the modules hand to one another.
+"""Types that cross module borders, and the letters of shapes.
 
 The letters of shapes, the same in every module:
     B images of a batch, L labelled images, U unlabelled images, V strong views, K classes,
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORE = 255
-"""The label of pixels that take part in no loss and no metric: void borders, padding."""
+"""Label of pixels that take part in no loss and no metric: void borders, padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +41,8 @@ class Batch:
     valid: Tensor
 
     def __post_init__(self) -> None:
+        # Shapes only: looking at values would make the device wait for every batch. Assertions, because a batch is
+        # built by this suite alone; what users write is checked where it is read.
         views, unlabelled = self.strong.shape[:2]
         height, width = self.image.shape[-2:]
         assert self.label.shape == (len(self.image), height, width), self.label.shape

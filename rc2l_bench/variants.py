@@ -1,4 +1,4 @@
-"""Methods by id, and their named variants. Reading them needs no torch.
+"""Find methods by id and read their yaml with the changes of a named variant; needs no torch.
 
 `rc2l_bench/methods/rc2l@rmc` is the method with the changes that its yaml calls `rmc`.
 """
@@ -15,9 +15,9 @@ from rc2l_bench.sources import module_file
 
 MARK = "@"
 HOME = "rc2l_bench/methods"
-"""Where the methods of the package itself lie; those of the checkout lie in `baselines`."""
+"""Folder of the methods of the package itself; those of the checkout lie in `baselines`."""
 FILE_MARK = "+"
-"""What stands for the mark in params.yaml and in paths: DVC takes an @ in the name of a stage for its own."""
+"""Replacement of the mark in params.yaml and in paths: DVC takes an @ in the name of a stage for its own."""
 VARIANTS = "variants"
 """The key of a method's yaml that holds, by name, what a variant changes."""
 TUNE = "tune"
@@ -27,12 +27,12 @@ UNTUNED = "untuned"
 
 
 def base_of(method: str) -> str:
-    """The id without the variant: whose module it is."""
+    """Return the id without the variant: the path of the module."""
     return method.partition(MARK)[0]
 
 
 def variant_of(method: str) -> str:
-    """The variant of an id; empty for the method as its yaml has it."""
+    """Return the variant of an id; empty for the method as its yaml has it."""
     return method.partition(MARK)[2]
 
 
@@ -42,12 +42,12 @@ def file_name_of(method: str) -> str:
 
 
 def method_of(file_name: str) -> str:
-    """Give the id that `file_name_of` has spelled."""
+    """Turn what `file_name_of` has spelled back into an id."""
     return file_name.replace(FILE_MARK, MARK)
 
 
 def method_yaml(method: str) -> Path:
-    """The yaml beside a method's module.
+    """Return the yaml beside a method's module.
 
     Args:
         method: id, with or without a variant.
@@ -63,13 +63,20 @@ def method_yaml(method: str) -> Path:
 
 
 def variants_of(method: str) -> dict[str, Any]:
-    """The variants that the yaml of a method names, each with what it changes.
+    """Read the variants that the yaml of a method names.
+
+    Args:
+        method: id, with or without a variant.
+
+    Returns:
+        By name of the variant, the keys that it changes.
 
     Raises:
         UsageError: there is no such method, or they are not changes by name.
     """
     file = method_yaml(method)
     content = read_yaml(file)
+    # A yaml that is no mapping at all is refused by the typed check, with a better message than this function has.
     found = content.get(VARIANTS, {}) if isinstance(content, dict) else {}
     if not isinstance(found, dict) or not all(isinstance(changes, dict) for changes in found.values()):
         raise UsageError(f"{file}: {VARIANTS}: expected names, and under each the keys that it changes")
@@ -77,7 +84,10 @@ def variants_of(method: str) -> dict[str, Any]:
 
 
 def changes_of(method: str) -> dict[str, Any]:
-    """What the variant of an id changes; nothing where the id has no variant.
+    """Return what the variant of an id changes; nothing where the id has no variant, or is `@untuned`.
+
+    Args:
+        method: id, with or without a variant.
 
     Raises:
         UsageError: there is no such method or variant.
@@ -92,11 +102,16 @@ def changes_of(method: str) -> dict[str, Any]:
 
 
 def read_config(method: str, tuned: Mapping[str, float] | None = None) -> Any:  # noqa: ANN401 - YAML holds anything
-    """A method's yaml with tuned numbers and the changes of its variant, as it stands there: not checked yet.
+    """Read a method's yaml with tuned numbers and the changes of its variant, not checked yet.
+
+    Not checked, because the typed form lies in the method's module, and importing that imports torch.
 
     Args:
         method: id, with or without a variant.
         tuned: numbers by name, `weights.smc`; a variant that changes one of them has the last word.
+
+    Returns:
+        The content without `variants` and `tune`.
 
     Raises:
         UsageError: there is no such method or variant, or a key that is changed is not there.
@@ -105,19 +120,26 @@ def read_config(method: str, tuned: Mapping[str, float] | None = None) -> Any:  
     content = read_yaml(file)
     if not isinstance(content, dict):
         return content
+    # Left out, so that a new variant or another search range makes no finished run of the method stale.
     own = {key: value for key, value in content.items() if key not in (VARIANTS, TUNE)}
+    # Tuned numbers first: an ablation that sets a weight to 0 must not get the tuned weight back.
     for name, value in (tuned or {}).items():
         own = _changed(own, _nested(name, value), f"{file}: tuned")
     return _changed(own, changes, f"{file}: {VARIANTS}.{variant_of(method)}")
 
 
 def _nested(name: str, value: float) -> dict[str, Any]:
-    """`a.b` and 1 become {a: {b: 1}}."""
+    """Turn a dotted name and a value into nested keys: `a.b` and 1 into {a: {b: 1}}."""
     first, _, rest = name.partition(".")
     return {first: _nested(rest, value) if rest else value}
 
 
 def _changed(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[str, Any]:
+    """Merge changes into a copy of nested keys; `where` is their place, for messages.
+
+    Raises:
+        UsageError: a key that is changed is not there, so a misspelt change never passes for one without effect.
+    """
     out = dict(base)
     for key, value in changes.items():
         if key not in base:
@@ -128,14 +150,27 @@ def _changed(base: dict[str, Any], changes: dict[str, Any], where: str) -> dict[
 
 
 def find_methods(root: Path = Path()) -> list[str]:
-    """Ids of all methods: modules with a yaml beside them, in baselines/ and in the package."""
+    """List the ids of all methods: modules with a yaml beside them, in baselines/ and in the package.
+
+    Args:
+        root: of the checkout.
+
+    Returns:
+        Sorted ids, those of baselines/ first.
+    """
+    # The yaml tells a method from a helper module without importing either.
     rivals = [f"baselines/{file.stem}" for file in sorted((root / "baselines").glob("*.yaml"))]
+    # Beside this file, not under `root`: the package may be installed outside of the checkout.
     home = [f"{HOME}/{file.stem}" for file in sorted((Path(__file__).parent / "methods").glob("*.yaml"))]
     return [*rivals, *home]
 
 
 def resolve_method(name: str, methods: list[str]) -> str:
-    """The id that a name stands for: an id, or the tail of exactly one; a variant may follow.
+    """Return the id that a name stands for.
+
+    Args:
+        name: an id, or the tail of exactly one; a variant may follow.
+        methods: all ids.
 
     Raises:
         UsageError: there is no such method or variant, or there are several methods.
@@ -147,5 +182,5 @@ def resolve_method(name: str, methods: list[str]) -> str:
     if not found:
         raise UsageError(f"unknown method '{tail}': {suggest(tail, [m.split('/')[-1] for m in methods])}")
     method = found[0] + name.removeprefix(tail)
-    changes_of(method)
+    changes_of(method)  # refuses an unknown variant here, before any data is prepared for it
     return method

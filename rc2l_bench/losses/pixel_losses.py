@@ -1,4 +1,4 @@
-"""Pixel losses and the selection of pseudo-labels: pure functions on logits, labels and features.
+"""Compute pixel losses and select pseudo-labels: pure functions on logits, labels and features.
 
 Means, percentiles and thresholds are taken over the images of all processes: see `processes`.
 """
@@ -17,7 +17,7 @@ from rc2l_bench.types import IGNORE
 
 
 def mean(part: Tensor, count: Tensor) -> Tensor:
-    """A sum over pixels divided by their number in all processes.
+    """Divide a sum over pixels by their number in all processes.
 
     Args:
         part: scalar, the sum over this process's pixels.
@@ -30,7 +30,7 @@ def mean(part: Tensor, count: Tensor) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, label: Tensor, over: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy over the labelled pixels.
+    """Compute the mean cross-entropy over the labelled pixels.
 
     Args:
         logits: (B, K, H, W) float.
@@ -41,15 +41,18 @@ def cross_entropy(logits: Tensor, label: Tensor, over: Tensor | None = None) -> 
     Returns:
         Scalar float32; 0 with a zero gradient where every pixel is ignored.
     """
+    # In float32, because a sum over pixels overflows float16. A sum, because torch's own mean is one process's, and NaN
+    # where every pixel is ignored.
     part = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="sum")
     return mean(part, (label != IGNORE if over is None else over).sum())
 
 
 def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float = 0.7, min_kept: int = 100_000) -> Tensor:
-    """Cross-entropy over hard pixels only (online hard example mining).
+    """Compute the cross-entropy over hard pixels only (OHEM).
 
     A pixel is kept when the predicted probability of its true class is at most the threshold; when fewer than
-    `min_kept` pixels are, the threshold is raised until that many are kept.
+    `min_kept` pixels are, the threshold is raised until that many are kept. After Shrivastava et al., CVPR 2016, in the
+    form for pixels that CPS, U2PL and UniMatch share.
 
     Args:
         logits: (B, K, H, W) float.
@@ -62,10 +65,14 @@ def ohem_cross_entropy(logits: Tensor, label: Tensor, threshold: float = 0.7, mi
     """
     pixels = F.cross_entropy(logits.float(), label, ignore_index=IGNORE, reduction="none")
     valid = label != IGNORE
+    # The loss of a pixel is −log of the probability that is wanted: no softmax over the classes is needed.
     probability = torch.exp(-pixels.detach()).masked_fill(~valid, torch.inf)
+    # Pixels of all processes are ranked together, so that their number does not move the threshold. Ignored pixels have
+    # infinity and come last: with too few valid pixels the threshold is infinite and all of these are kept.
     every = gather(probability).flatten()
     kth = every.kthvalue(min(min_kept, len(every))).values
     kept = valid & (probability <= kth.clamp(min=threshold))
+    # A product, because indexing with a mask makes the host wait for the device.
     return mean((pixels * kept).sum(), kept.sum())
 
 
@@ -74,7 +81,7 @@ SUPERVISED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"ce": cross_entropy
 
 
 def pseudo_label(logits: Tensor, valid: Tensor, threshold: float = 0.0) -> Tensor:
-    """The most probable class of every pixel that is confident enough.
+    """Take the most probable class of every pixel that is confident enough.
 
     Args:
         logits: (B, K, H, W) float; no gradient flows.
@@ -85,25 +92,43 @@ def pseudo_label(logits: Tensor, valid: Tensor, threshold: float = 0.0) -> Tenso
         (B, H, W) int64, 0..K-1, or 255 where a pixel is invalid or below the threshold.
     """
     logits = logits.detach().float()
+    # Without a threshold the probability is not needed, and logits have the same maximum.
     best, label = (logits.softmax(1) if threshold > 0 else logits).max(1)  # argmax(1) takes six times as long on a CPU
     return label.masked_fill(~valid | (best < threshold) if threshold > 0 else ~valid, IGNORE)
 
 
 def shrink(x: Tensor, size: torch.Size) -> Tensor:
-    """Nearest neighbours of maps (B, C, H, W) or labels (B, H, W), any dtype, at a smaller height and width."""
+    """Shrink maps or labels to a smaller height and width by nearest neighbours.
+
+    Args:
+        x: (B, C, H, W) or (B, H, W), any dtype.
+        size: height and width of the result.
+
+    Returns:
+        Like `x`, values copied and none averaged.
+    """
+    # Through float, because `interpolate` takes no integers; labels up to 255 are exact in float32.
     maps = x if x.ndim == 4 else x[:, None]
     out = F.interpolate(maps.float(), size, mode="nearest").to(x.dtype)
     return out if x.ndim == 4 else out[:, 0]
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Shannon entropy of the class distribution of every pixel, in nats: (B, K, H, W) -> (B, H, W) float32."""
+    """Compute the Shannon entropy of every pixel's class distribution.
+
+    Args:
+        logits: (B, K, H, W) float.
+
+    Returns:
+        (B, H, W) float32, nats, in 0..log K.
+    """
+    # From log-softmax: a probability that underflows to 0 gives 0 · a finite number, not 0 · −inf = NaN.
     log = logits.float().log_softmax(1)
     return -(log.exp() * log).sum(1)
 
 
 def percentile(values: Tensor, valid: Tensor, share: float) -> Tensor:
-    """The smallest value that at least a share of the valid values do not exceed (nearest rank).
+    """Find the smallest value that at least a share of the valid values do not exceed (nearest rank).
 
     Args:
         values: (B, ...) float, finite.
@@ -113,6 +138,8 @@ def percentile(values: Tensor, valid: Tensor, share: float) -> Tensor:
     Returns:
         Scalar like `values`; infinite where nothing is valid.
     """
+    # Invalid values are infinite and rank last, where a share of the valid ones never reaches. A selection by rank
+    # needs no sorting, and gives one of the values, not something between two.
     every = gather(values.masked_fill(~valid, torch.inf)).flatten()
     # The margin keeps a product such as 0.8 * 10 from being rounded up to the next rank.
     rank = math.ceil(share * int(total(valid.sum())) - 1e-6)
@@ -120,7 +147,9 @@ def percentile(values: Tensor, valid: Tensor, share: float) -> Tensor:
 
 
 def reweighted_cross_entropy(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
-    """Mean cross-entropy over the labelled pixels, times the valid pixels per labelled one (U2PL, section 3.2).
+    """Compute the mean cross-entropy over the labelled pixels, times the valid pixels per labelled one.
+
+    U2PL (Wang et al., CVPR 2022), section 3.2: the fewer pixels are reliable, the more each of them counts.
 
     Args:
         logits: (B, K, H, W) float.
@@ -135,7 +164,9 @@ def reweighted_cross_entropy(logits: Tensor, label: Tensor, valid: Tensor) -> Te
 
 
 def squared_error(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Squared distance of class distributions, summed over the classes, mean over the valid pixels.
+    """Compute the squared distance of class distributions, summed over the classes, mean over the valid pixels.
+
+    The sum over the classes is our choice: a mean, as in Mean Teacher, makes the loss smaller with every further class.
 
     Args:
         logits: (B, K, H, W) float.
@@ -150,7 +181,7 @@ def squared_error(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
 
 
 def contrast(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of anchors that share one positive per class, and each have negatives of their own.
+    """Compute InfoNCE of anchors that share one positive per class, and each have negatives of their own.
 
     −log( exp(⟨a, p⟩/τ) / (exp(⟨a, p⟩/τ) + Σ_n exp(⟨a, n⟩/τ)) ), mean over the anchors.
 
@@ -158,7 +189,7 @@ def contrast(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: fl
         anchor: (K, A, D) float, unit length.
         positive: (K, D) float, unit length.
         negative: (K, A, N, D) float, unit length.
-        temperature: τ.
+        temperature: τ > 0.
 
     Returns:
         (K,) float, one loss per class.
@@ -166,4 +197,5 @@ def contrast(anchor: Tensor, positive: Tensor, negative: Tensor, temperature: fl
     near = torch.einsum("kad,kd->ka", anchor, positive)
     far = torch.einsum("kad,kand->kan", anchor, negative)
     logits = torch.cat([near[..., None], far], 2) / temperature
+    # In logarithms, because exp(1/τ) overflows float32 for τ below 0.012.
     return (logits.logsumexp(2) - logits[..., 0]).mean(1)

@@ -1,4 +1,4 @@
-"""What a method is: networks, and the losses that train them."""
+"""Define what a method is (networks, and the losses that train them), and load methods by their id."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Scored = Literal["student", "teacher", "ensemble"]
 
 
 class MethodConfig(Model):
-    """The numbers that a method chose for itself; a method adds fields, its yaml holds the values."""
+    """Numbers that a method chose for itself; a method adds fields, its yaml holds the values."""
 
     views: Views
 
 
 class LateConfig(MethodConfig):
-    """The numbers of a method whose unlabelled losses begin late, when the network already knows something."""
+    """Numbers of a method whose unlabelled losses begin late, with a network that has learnt something."""
 
     weight: NonNegative
     """Of all unlabelled losses together; 0 = supervised training."""
@@ -35,7 +35,10 @@ class LateConfig(MethodConfig):
     """Share of the budget before the unlabelled losses begin."""
 
     def only_supervised(self, batch: Batch, progress: float) -> bool:
-        """Whether a step has no unlabelled loss: its arguments are those of `Method.losses`."""
+        """Tell whether a step has no unlabelled loss; the arguments are those of `Method.losses`.
+
+        A method that asks this first skips its passes over the unlabelled images where they would change nothing.
+        """
         return not self.weight or not len(batch.weak) or progress < self.warm_up
 
 
@@ -60,18 +63,19 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The weighted losses of a batch; their sum is minimised and their names are columns of history.csv.
+        """Compute the weighted losses of a batch; their sum is minimised, their names are columns of history.csv.
 
         Args:
             batch: see `Batch`.
             progress: share of the budget that is spent, 0 <= progress < 1.
 
         Returns:
-            Scalars. The same keys at every step (a loss that is switched off is exactly 0).
+            Scalars by name. The same keys at every step, because history.csv has one head: a loss that is switched off
+            is exactly 0.
         """
 
     def predict(self, image: Tensor) -> Tensor:
-        """Class logits of images; what the deployed network gives, unless a method does it another way.
+        """Compute class logits of images; those of the deployed network, unless a method overrides this.
 
         Args:
             image: (B, 3, H, W) float, [0, 1]; H and W multiples of 32.
@@ -84,32 +88,33 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def deployed(self) -> nn.Module:
-        """The part that `predict` needs: what is saved as model.safetensors, and counted as deployed parameters."""
+        """Return the part that `predict` needs: saved as model.safetensors, counted as deployed parameters."""
 
     @property
     def scored(self) -> Scored:
-        """Whose weights `predict` uses; kept with every result, because it is a part of how one evaluates."""
+        """Whose weights `predict` uses; kept with every result, because it is part of the evaluation."""
         return "student"
 
     def after_step(self) -> None:
-        """Called after every optimiser step: EMA teachers and the like."""
+        """Update what no gradient moves, such as an EMA teacher; called after every optimiser step."""
 
     def param_groups(self) -> list[tuple[list[nn.Parameter], bool]]:
-        """The parameters that are trained, in groups of one learning rate.
+        """Group the parameters that are trained by their learning rate.
 
         Returns:
-            Pairs (parameters, is_head): heads learn at lr · head_lr, backbones at lr. Default: what stands in a
-            module named `backbone`, and the rest.
+            Pairs (parameters, is_head), none of them empty: heads learn at lr · head_lr, backbones at lr. Default: what
+            stands in a module named `backbone`, and the rest.
         """
         backbone: list[nn.Parameter] = []
         head: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
+                # Dots on both sides, so that a module `my_backbone` is not taken for one.
                 (backbone if ".backbone." in f".{name}" else head).append(parameter)
         return [(group, is_head) for group, is_head in ((backbone, False), (head, True)) if group]
 
     def forward(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """The same as `losses`; the one callable that wrappers (DDP, precision) see."""
+        """Compute the same as `losses`: the one callable that wrappers (DDP, precision) see."""
         return self.losses(batch, progress)
 
 
@@ -119,11 +124,11 @@ class Teacher(nn.Module):
     updates: Tensor
 
     def __init__(self, student: nn.Module, decay: float, buffers: Literal["average", "copy"]) -> None:
-        """Starts as a copy of the student.
+        """Start as a copy of the student.
 
         Args:
             student: the network to follow.
-            decay: weight of the past after warm-up; the decay of update t = 0, 1, ... is
+            decay: weight of the past after warm-up, in [0, 1]; the decay of update t = 0, 1, ... is
                 min(decay, t / (t + 1)), so that the first updates copy the student (U2PL's rule).
             buffers: whether batch-norm statistics are averaged like parameters, or copied.
         """
@@ -131,23 +136,30 @@ class Teacher(nn.Module):
         self.net = copy.deepcopy(student).requires_grad_(False).eval()
         self.decay = decay
         self.buffer_rule = buffers
+        # A buffer, because the decay depends on it: a run that continues must not copy the student once more.
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
 
     def train(self, mode: bool = True) -> Teacher:
-        """Stays in eval mode, whatever the method is told."""
+        """Stay in eval mode, whatever the method is told: dropout off, running statistics as averaged."""
         super().train(False)
         self.training = mode
         return self
 
     def forward(self, image: Tensor) -> Tensor:
-        """What the averaged network gives for images (B, 3, H, W), without gradients."""
+        """Compute what the averaged network gives for images (B, 3, H, W), without gradients."""
         with torch.no_grad():
             out: Tensor = self.net(image)
         return out
 
     @torch.no_grad()
     def update(self, student: nn.Module) -> None:
-        """Moves towards the student; call once after every optimiser step."""
+        """Move towards the student; call once after every optimiser step.
+
+        θ' ← α θ' + (1 − α) θ (Tarvainen & Valpola, NeurIPS 2017, equation 1).
+
+        Args:
+            student: of the same form as at the start.
+        """
         count = int(self.updates)
         decay = min(self.decay, count / (count + 1))
         self.updates += 1
@@ -158,12 +170,14 @@ class Teacher(nn.Module):
                 mine.append(old)
                 theirs.append(new)
             else:
+                # With either rule where buffers are counts: integers have no average.
                 old.copy_(new)
+        # One call for all tensors: on CUDA a few kernels, not one for each of hundreds of parameters.
         torch._foreach_lerp_(mine, theirs, 1.0 - decay)
 
 
 class TaughtConfig(MethodConfig):
-    """The numbers of a method with a teacher."""
+    """Numbers of a method with a teacher."""
 
     decay: Share
     """Of the teacher, per step; reached gradually, see `Teacher`."""
@@ -172,7 +186,7 @@ class TaughtConfig(MethodConfig):
 
 
 class TaughtMethod(Method):
-    """A method with a student and its moving average; a subclass makes both."""
+    """Base of methods with a student and its moving average; a subclass makes both."""
 
     config: TaughtConfig
     student: nn.Module
@@ -180,20 +194,20 @@ class TaughtMethod(Method):
 
     @property
     def scored(self) -> Scored:
-        """As `predict` says."""
+        """Student or teacher, as `config.predict` says."""
         return self.config.predict
 
     def deployed(self) -> nn.Module:
-        """The student or the teacher."""
+        """Return the student or the teacher, as `config.predict` says."""
         return self.student if self.config.predict == "student" else self.teacher.net
 
     def after_step(self) -> None:
-        """The teacher follows."""
+        """Let the teacher follow the student."""
         self.teacher.update(self.student)
 
 
 def load_class(method: str) -> type[Method]:
-    """The one `Method` subclass that the module of an id defines.
+    """Import the one `Method` subclass that the module of an id defines.
 
     Args:
         method: `baselines/cps` is the module `baselines.cps`, and so is its variant `baselines/cps@plain`.
@@ -206,9 +220,12 @@ def load_class(method: str) -> type[Method]:
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
+        # Only a module on the way to the method makes it unknown; a package that the method imports and that is not
+        # installed is an error of another kind, whose traceback says where.
         if not name.startswith(error.name or " "):
             raise
         raise UsageError(f"unknown method '{method}': there is no {method}.py at the root of the checkout") from None
+    # Defined there, not imported there: a module may well use another one's base class.
     own = [c for _, c in inspect.getmembers(module, inspect.isclass) if issubclass(c, Method) and c.__module__ == name]
     if len(own) != 1:
         raise UsageError(f"{method}.py must define exactly one Method, it defines {[c.__name__ for c in own]}")
@@ -216,12 +233,25 @@ def load_class(method: str) -> type[Method]:
 
 
 def load_config(method: str) -> MethodConfig:
-    """The numbers of a method, or of a variant: read from the yaml beside its module, and checked."""
+    """Read the numbers of a method or of a variant from the yaml beside its module, and check them.
+
+    Tuned numbers are not among them; see `rc2l_bench.run.cell`.
+
+    Raises:
+        UsageError: there is no such method or variant, or a key or a value is wrong.
+    """
     return check_config(method, read_config(method))
 
 
 def check_config(method: str, config: Any) -> MethodConfig:  # noqa: ANN401 - YAML holds anything
-    """The typed form of what was read of a method's yaml.
+    """Check what was read of a method's yaml.
+
+    Args:
+        method: id, with or without a variant.
+        config: from `variants.read_config`.
+
+    Returns:
+        The typed form.
 
     Raises:
         UsageError: a key or a value is wrong.
@@ -230,5 +260,12 @@ def check_config(method: str, config: Any) -> MethodConfig:  # noqa: ANN401 - YA
 
 
 def build(method: str, config: MethodConfig, protocol: Protocol, num_classes: int) -> Method:
-    """A method with freshly initialised networks, drawn from torch's global generator."""
+    """Build a method with freshly initialised networks, drawn from torch's global generator.
+
+    Args:
+        method: id, with or without a variant.
+        config: its numbers, of the type `Config` of its class.
+        protocol: network, crop and the rest.
+        num_classes: K.
+    """
     return load_class(method)(config, protocol, num_classes)

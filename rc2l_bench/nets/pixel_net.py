@@ -10,7 +10,15 @@ from rc2l_bench.nets.backbone import Backbone, resize
 
 
 def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, ReLU; keeps height and width."""
+    """Build a convolution with batch norm and ReLU that keeps height and width.
+
+    Args:
+        inputs: channels that come in.
+        outputs: channels that go out.
+        kernel: odd height and width of the kernel, pixels.
+        dilation: distance of the kernel's taps, pixels.
+    """
+    # No bias: the batch norm behind it subtracts the mean, and with it any bias.
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=dilation * (kernel // 2), dilation=dilation, bias=False),
         nn.BatchNorm2d(outputs),
@@ -19,9 +27,10 @@ def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequen
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling (DeepLabv3).
+    """Atrous spatial pyramid pooling (Chen et al., "Rethinking atrous convolution", 2017, section 3.3).
 
-    The image-pooling branch has no batch norm, so that a batch of one image can be trained (our choice).
+    Five branches: one 1x1 convolution, three dilated ones, and the mean over the image. The last has no batch norm (our
+    choice): batch norm refuses a single value per channel, which is what it would see of a batch of one image.
     """
 
     def __init__(self, inputs: int, config: PixelNetConfig) -> None:
@@ -31,11 +40,13 @@ class ASPP(nn.Module):
             [conv(inputs, width, 1)] + [conv(inputs, width, 3, rate) for rate in config.rates]
         )
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(inputs, width, 1), nn.ReLU(inplace=True))
+        # Whole channels are dropped: neighbouring pixels are so alike that single ones would be filled in from beside.
         self.project = nn.Sequential(conv(width * 5, width, 1), nn.Dropout2d(config.dropout))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, width, h, w)."""
+        """Map features (B, C, h, w) to (B, width, h, w)."""
         maps = [branch(x) for branch in self.branches]
+        # Expanded, not interpolated: bilinear interpolation of one pixel gives the same constant map.
         maps.append(self.pool(x).expand_as(maps[0]))
         out: Tensor = self.project(torch.cat(maps, 1))
         return out
@@ -43,6 +54,9 @@ class ASPP(nn.Module):
 
 class PixelNet(nn.Module):
     """DeepLabv3+ (Chen et al., ECCV 2018): one class distribution per pixel.
+
+    The pass is open in three parts, because methods put something between them: UniMatch perturbs what `encode` gives,
+    U2PL reads the features that `decode` gives.
 
     Attributes:
         width: channels of what `decode` returns.
@@ -61,20 +75,37 @@ class PixelNet(nn.Module):
         self.classifier = nn.Conv2d(pixel.width, num_classes, 1)
 
     def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Backbone features of images (B, 3, H, W): at stride 4, and at the output stride."""
+        """Compute the backbone's features of images.
+
+        Args:
+            image: (B, 3, H, W) float, [0, 1].
+
+        Returns:
+            Features at stride 4, and at the output stride.
+        """
         maps = self.backbone(image)
         return maps[0], maps[-1]
 
     def decode(self, low: Tensor, high: Tensor) -> Tensor:
-        """Features before the classifier, (B, width, H/4, W/4)."""
+        """Fuse the two maps of `encode` into the features before the classifier, (B, width, H/4, W/4)."""
         high = resize(self.aspp(high), low.shape[-2:])
         out: Tensor = self.fuse(torch.cat([high, self.low(low)], 1))
         return out
 
     def classify(self, features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-        """Class logits (B, K, H, W) of features (B, width, h, w), interpolated to a size."""
+        """Classify features.
+
+        Args:
+            features: (B, width, h, w).
+            size: height and width of the result.
+
+        Returns:
+            (B, K, H, W) class logits.
+        """
+        # The K logits are interpolated, not the features: 1x1 convolution and interpolation commute, and there are many
+        # more features than classes.
         return resize(self.classifier(features), size)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] -> class logits (B, K, H, W)."""
+        """Map images (B, 3, H, W) in [0, 1] to class logits (B, K, H, W)."""
         return self.classify(self.decode(*self.encode(image)), image.shape[-2:])

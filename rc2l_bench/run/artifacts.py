@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics, counts per image, history, cost, provenance, weights, pictures."""
+"""Write the artifacts of a run: metrics, counts per image, history, cost, provenance, weights, pictures."""
 
 from __future__ import annotations
 
@@ -47,11 +47,21 @@ class Panel:
 
 
 def _number(value: float) -> float | None:
+    """Return a number for JSON, which has no NaN."""
     return None if math.isnan(value) else float(value)
 
 
 def score(evaluation: Evaluation, classes: list[str]) -> dict[str, Any]:
-    """mIoU, pixel accuracy and IoU per class ([0, 1]; None where undefined) of an evaluation."""
+    """Compute mIoU, pixel accuracy and IoU per class of an evaluation.
+
+    Args:
+        evaluation: counts of N images.
+        classes: K names.
+
+    Returns:
+        `miou`, `pixel_accuracy` and, by class, `iou`: in [0, 1], None where undefined.
+    """
+    # Counts of all images first, as VOC and Cityscapes do: a mean of mIoUs per image would be another score.
     confusion = evaluation.confusion.sum(0, dtype=np.int64)
     areas = areas_of(confusion)
     return {
@@ -62,7 +72,18 @@ def score(evaluation: Evaluation, classes: list[str]) -> dict[str, Any]:
 
 
 def metrics(record: Record, val: Evaluation, test: Evaluation | None, classes: list[str]) -> dict[str, Any]:
-    """metrics.json. `miou` is the last evaluation, `miou_best` the best one, chosen on the images it is scored on."""
+    """Assemble metrics.json.
+
+    Args:
+        record: of the training.
+        val: the last evaluation of the validation part, which `miou` is of.
+        test: of the test part, scored once; None where the data set has none.
+        classes: K names.
+
+    Returns:
+        As `score`, with `miou_best`, the best evaluation of the validation part. That one is chosen on the images it is
+        scored on, so it is optimistic.
+    """
     best_step, best = max(record.evaluations, key=lambda found: found[1])
     return {
         **score(val, classes),
@@ -76,7 +97,18 @@ def metrics(record: Record, val: Evaluation, test: Evaluation | None, classes: l
 def cost(
     record: Record, images_per_step: int, memory: Mapping[str, float], method: Method, device: str, devices: int
 ) -> dict[str, Any]:
-    """cost.json: seconds, device seconds, images per second, peak memory in MiB, parameters."""
+    """Assemble cost.json: seconds, device seconds, images per second, peak memory in MiB, parameters.
+
+    Args:
+        record: of the training.
+        images_per_step: labelled and unlabelled, over all processes.
+        memory: peaks in MiB by kind.
+        method: for its numbers of parameters.
+        device: type of the device.
+        devices: number of processes.
+    """
+    # A step is told by median and 95 % quantile: the first ones warm up, and other programs disturb a few. Parts are
+    # means, so that they add up to what a step takes.
     seconds = np.array(record.step_seconds)
     steps = len(seconds)
     parts = {name: total / steps for name, total in record.part_seconds.items()}
@@ -98,7 +130,7 @@ def cost(
 
 
 def render_history(record: Record) -> str:
-    """history.csv; an empty place where nothing was measured."""
+    """Write history.csv as text; an empty place where nothing was measured."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(record.history[0]), lineterminator="\n")
     writer.writeheader()
@@ -107,10 +139,12 @@ def render_history(record: Record) -> str:
 
 
 def _weights(net: nn.Module) -> bytes:
+    # Contiguous, because safetensors refuses the channels-last layout that networks are trained in.
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in net.state_dict().items()})
 
 
 def _save_classes(path: Path, classes: NDArray[np.uint8], palette: Palette) -> None:
+    # A palette: the file shows colours, and its pixels are still the classes, so errors can be counted in it.
     picture = Image.fromarray(classes)
     colours = np.full((256, 3), 255, np.uint8)
     colours[: len(palette)] = palette
@@ -153,7 +187,8 @@ def write_artifacts(
         cost: from `cost`.
         run: cell, fingerprint and all its parts.
         record: history.
-        evaluations: by part, `val` and perhaps `test`.
+        evaluations: by part, `val` and perhaps `test`; their counts per image are kept, because intervals resample
+            images.
         net: what is deployed.
         panels: pictures.
         palette: colours of the classes.

@@ -1,4 +1,4 @@
-"""On what a run was carried out."""
+"""Describe and set up what a run is carried out on: device, precision, processes, memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rc2l_bench.errors import BenchError, UsageError
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """Processor, cores, memory, and the GPU where there is one."""
+    """Describe processor, cores, memory, and the GPU where there is one, for run.json."""
     facts: dict[str, Any] = {
         "machine": platform.machine(),
         "system": platform.system(),
@@ -39,7 +39,13 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The commit of the checkout, with `+` when files differ from it; None outside git."""
+    """Find the commit of the checkout.
+
+    Returns:
+        40 hex digits, with `+` when tracked files differ from it; None outside of git.
+    """
+    # `--exclude` leaves out all tags, which would come first otherwise. A timeout, because git may wait for a network
+    # disk, and a result must not be lost for the sake of a remark.
     git = ["git", "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
     try:
         done = subprocess.run(git, capture_output=True, text=True, check=False, timeout=20)
@@ -49,7 +55,15 @@ def commit() -> str | None:
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """Peaks of this process, MiB: resident memory, and on CUDA what torch allocated and reserved."""
+    """Read the peaks of this process since its start.
+
+    Args:
+        device: that was computed on.
+
+    Returns:
+        MiB: `resident_mb`, and on CUDA `allocated_mb` and `reserved_mb`, as torch counts.
+    """
+    # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     peaks = {"resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20}
     if device.type == "cuda":
@@ -59,7 +73,11 @@ def peak_memory(device: torch.device) -> dict[str, float]:
 
 
 def keep_memory() -> None:
-    """Lets glibc keep freed memory for the next step instead of giving it back: fewer page faults, equal numbers."""
+    """Let glibc keep freed memory for the next step instead of giving it back: fewer page faults, equal numbers.
+
+    Activations of a step are freed and allocated again at the same sizes in the next one. Left to itself, glibc gives
+    large blocks back, and the kernel hands them out again page by page, filled with zeros.
+    """
     trim_threshold, mmap_threshold = -1, -3
     try:
         libc = ctypes.CDLL("libc.so.6")
@@ -70,7 +88,7 @@ def keep_memory() -> None:
 
 
 def choose_launcher() -> ClusterEnvironment:
-    """Who starts the processes of a training: torchrun where it did, else this process.
+    """Choose who starts the processes of a training: torchrun where it did, else this process.
 
     Left to itself, Fabric takes any Slurm variable for a launch by srun and waits for processes that nobody starts.
     """
@@ -78,10 +96,14 @@ def choose_launcher() -> ClusterEnvironment:
 
 
 def open_fabric(runtime: Runtime) -> Fabric:
-    """Device, precision and processes.
+    """Open device and precision, and start further processes, each of which runs the program from its start.
+
+    Args:
+        runtime: what params.yaml asks for; `auto` takes CUDA where there is any.
 
     Raises:
         UsageError: the machine does not have what params.yaml asks for.
+        BenchError: another number of processes was started.
     """
     device = runtime.device
     if device == "auto":
@@ -90,11 +112,15 @@ def open_fabric(runtime: Runtime) -> Fabric:
         raise UsageError(f"runtime: {runtime.devices} CUDA devices wanted, {torch.cuda.device_count()} are here")
     if device == "cpu" and runtime.precision == "16-mixed":
         raise UsageError("runtime.precision: 16-mixed needs CUDA; on the CPU use 32-true or bf16-mixed")
-    keep_memory()
+    keep_memory()  # before any tensor is allocated
     torch.set_num_threads(runtime.threads)
+    # Only a warning where torch has no deterministic kernel: the run is then merely not repeatable to the bit. New
+    # memory is not filled with NaN, as torch does in this mode: a pass over all of it, for code that reads before it
+    # writes.
     torch.use_deterministic_algorithms(runtime.deterministic, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if device == "cuda" and runtime.deterministic:
+        # cuBLAS reads this when its first handle is made, later it is too late.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # A method may leave a branch out for some steps (a warm-up), so that its parameters get no gradient there. Buffers
     # are equal in all processes, because batch norm and memories look at all of them.

@@ -1,4 +1,4 @@
-"""The live line of a training: loss, mIoU, images per second, time left."""
+"""Show the live line of a training: loss, mIoU, images per second, time left."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from rc2l_bench.run.train import Record
 
 
 class Progress:
-    """One line that moves on a terminal; a line per evaluation elsewhere."""
+    """One line that moves on a terminal; a line per evaluation in a file or a pipe."""
 
     def __init__(self, title: str, steps: int, images: int, visible: bool) -> None:
-        """Prepares the line.
+        """Prepare the line.
 
         Args:
             title: what is trained.
@@ -48,7 +48,9 @@ class Progress:
         self.line.stop()
 
     def note(self, record: Record) -> str:
-        """Loss, last mIoU in percent, images per second of this session."""
+        """Describe the state: loss, last mIoU in percent, images per second of this session."""
+        # The clock starts with the first step that is seen: a run that continues has done steps before, and what
+        # precedes the first step (workers that start, files that are opened) is not training.
         if self.first is None:
             self.first, self.begin = record.step - 1, time.perf_counter() - record.step_seconds[-1]
         rate = (record.step - self.first) * self.images / (time.perf_counter() - self.begin)
@@ -57,7 +59,7 @@ class Progress:
         return "  ".join([*parts, f"{rate:.0f} images/s"])
 
     def show(self, record: Record) -> None:
-        """Takes note of a finished step."""
+        """Show a finished step."""
         note = self.note(record)
         self.line.update(self.task, completed=record.step, note=note)
         if self.plain and len(record.evaluations) > self.shown:

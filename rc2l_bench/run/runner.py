@@ -1,4 +1,4 @@
-"""Carries out a cell: connects shards, loader, augmentation, training and evaluation."""
+"""Carry out a cell: connect shards, loader, augmentation, training and evaluation."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ PANELS = 6
 
 
 class Wiring:
-    """Connects shards, loader, augmentation and evaluation of one cell in one process."""
+    """Connections between shards, loader, augmentation and evaluation of one cell, in one process."""
 
     def __init__(self, cell: RunInputs, fabric: Fabric) -> None:
         self.cell = cell
+        # Of what the cell has read, not of the file, which may have been edited since the run was named.
         self.config = check_config(cell.method, cell.config)
         self.fabric = fabric
         self.share = {"rank": fabric.global_rank, "world": fabric.world_size}
@@ -45,17 +46,21 @@ class Wiring:
         self.augmenter = Augmenter(cell.protocol, self.config.views, cell.seed, fabric.device, **self.share)
 
     def unlabelled_ids(self) -> list[str]:
-        """The images that come without labels; none where the method does not look at them."""
+        """List the images that come without labels; none where the method does not look at them."""
         wanted = load_class(self.cell.method).unlabelled and self.cell.protocol.batch.unlabelled > 0
         return list(self.cell.plan.unlabelled) if wanted else []
 
     def images_per_step(self) -> int:
-        """Labelled and unlabelled images over all processes."""
+        """Count labelled and unlabelled images of a step over all processes."""
         sizes = self.cell.protocol.batch
         return sizes.labelled + (sizes.unlabelled if self.unlabelled_ids() else 0)
 
     def batches(self, start: int) -> Iterator[tuple[loader.RawBatch, loader.RawBatch | None]]:
-        """Labelled and unlabelled images of every step from `start` on."""
+        """Load labelled and unlabelled images of every step from `start` on; this process's rows of each batch.
+
+        Raises:
+            UsageError: the processes cannot share a batch evenly.
+        """
         cell, sizes = self.cell, self.cell.protocol.batch
         span = {"seed": cell.seed, "start": start, "stop": cell.protocol.steps, **self.loading}
         labelled = loader.training_batches(
@@ -65,6 +70,7 @@ class Wiring:
         if not ids:
             return ((raw, None) for raw in labelled)
         world = self.fabric.world_size
+        # CutMix partners are neighbours in a batch, so a pair must not be torn apart.
         if sizes.unlabelled % (2 * world):
             raise UsageError(
                 f"protocol: a batch of {sizes.unlabelled} images cannot be shared by {world} processes in pairs: "
@@ -74,20 +80,30 @@ class Wiring:
         return zip(labelled, unlabelled, strict=True)
 
     def augment(self, raw: tuple[loader.RawBatch, loader.RawBatch | None], step: int) -> Batch:
-        """See `Augmenter`."""
+        """Turn loaded images into the batch of a step; see `Augmenter`."""
         labelled, unlabelled = raw
         assert labelled.label is not None
         pictures: tuple[Tensor, Tensor] | None = (unlabelled.image, unlabelled.size) if unlabelled else None
         return self.augmenter((labelled.image, labelled.label, labelled.size), pictures, step)
 
     def evaluate(self, method: Method, shards: Shards) -> Evaluation:
-        """Scores the method on every image once, whatever the number of processes."""
+        """Score the method on every image of a part once, whatever the number of processes.
+
+        Args:
+            method: the bare one.
+            shards: of the part.
+
+        Returns:
+            Counts of all images, in every process.
+        """
         spec = self.cell.protocol.eval
         raws = loader.evaluation_batches(shards, batch=spec.batch, **self.loading)
         images = (
             group for raw in raws if raw.label is not None for group in by_size(raw.ids, raw.image, raw.label, raw.size)
         )
         method.eval()
+        # The bare method: the wrapped one would compute in the training's precision, and DDP would wait for processes
+        # that have a batch less.
         mine = evaluate(
             method.predict, images, spec, image_scale=self.cell.protocol.image_scale,
             num_classes=len(shards.classes), device=self.fabric.device,
@@ -100,7 +116,7 @@ class Wiring:
         return merge(parts)
 
     def train(self, trainer: Trainer, run: Run) -> Evaluation:
-        """Trains to the end and shows it; returns the last evaluation of the validation part."""
+        """Train to the end and show progress; return the last evaluation of the validation part."""
         cell = self.cell
         title = f"{cell.dataset} {cell.split} {cell.method} seed {cell.seed}"
         steps, images = cell.protocol.steps, self.images_per_step()
@@ -114,14 +130,19 @@ class Wiring:
             return trainer.fit(feed, run)
 
     def weigh(self, trainer: Trainer) -> dict[str, float]:
-        """Peaks of memory, MiB; see `peak_memory` and `measure_step`."""
+        """Measure peaks of memory, MiB; all processes have to do so together.
+
+        See `peak_memory` and `measure_step`.
+        """
+        # In this order: the copies that `measure_step` makes would raise the resident peak.
         peaks = peak_memory(self.fabric.device)
+        # Loaded anew, because the loop keeps no batch.
         last = self.cell.protocol.steps - 1
         batch = self.augment(next(iter(self.batches(last))), last)
         return peaks | measure_step(trainer, batch)
 
     def cost(self, trainer: Trainer, memory: dict[str, float]) -> dict[str, Any]:
-        """cost.json; see `artifacts.cost`."""
+        """Assemble cost.json; see `artifacts.cost`."""
         device, images = self.fabric.device.type, self.images_per_step()
         return artifacts.cost(trainer.record, images, memory, trainer.method, device, self.fabric.world_size)
 
@@ -134,7 +155,7 @@ class Wiring:
         val: Evaluation,
         test: Evaluation | None,
     ) -> None:
-        """Writes the files of the run; see `outcome`."""
+        """Write the files of the run; see `artifacts.write_artifacts`."""
         method, shards = trainer.method, self.cell.val
         artifacts.write_artifacts(
             folder,
@@ -149,7 +170,7 @@ class Wiring:
         )
 
     def panels(self, method: Method) -> list[artifacts.Panel]:
-        """Pictures of a few evenly spaced validation images."""
+        """Make pictures of a few evenly spaced validation images: the same ones for every method."""
         shards, protocol = self.cell.val, self.cell.protocol
         method.eval()
         found = []
@@ -164,15 +185,24 @@ class Wiring:
 
 
 def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any]) -> None:
-    """Trains and evaluates a cell and puts the result into the store.
+    """Train and evaluate a cell and put the result into the store.
+
+    In a training of several processes every one of them runs this; the first one writes.
 
     Args:
         cell: what to do.
         run: where checkpoints and result go; what is there is continued.
-        provenance: of the cell.
+        provenance: of the cell, as it was when the run was named.
+
+    Raises:
+        UsageError: the machine does not have what params.yaml asks for, or the batch cannot be shared.
+        DivergedError: a loss is no longer finite.
+        BenchError: a shard or a checkpoint is damaged.
     """
     fabric = open_fabric(cell.params.runtime)
     wiring = Wiring(cell, fabric)
+    # Right before the networks are made, so that nothing that draws before it moves the initial weights; all processes
+    # start from the same ones.
     torch.manual_seed(derive(cell.seed, "init"))
     method = build(cell.method, wiring.config, cell.protocol, len(cell.val.classes))
     trainer = Trainer(fabric, method, cell.protocol, cell.params.runtime, cell.seed)
@@ -182,6 +212,7 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any]) -> None:
             trainer.restore(state)
     val = wiring.train(trainer, run)
     test = wiring.evaluate(method, cell.test) if cell.test else None
+    # Not inside the `if`: the processes take the measured step together.
     cost = wiring.cost(trainer, wiring.weigh(trainer))
     if fabric.is_global_zero:
         facts = provenance | {"scored": method.scored, "hardware": hardware(fabric.device), "commit": commit()}
