@@ -11,7 +11,7 @@ mean over the matched regions of an image, then over the images that have any; 0
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, cast
 
@@ -191,6 +191,9 @@ class RC2LInfoNCE(TaughtMethod):
     """A student and its teacher, which agree on regions by InfoNCE."""
 
     Config: ClassVar[type[MethodConfig]] = RC2LInfoNCEConfig
+    switched_off: ClassVar[Mapping[str, float]] = dict.fromkeys(
+        ("weights.rmc", "weights.rfc", "weights.rcc", "weights.smc"), 0.0
+    )
     config: RC2LInfoNCEConfig
     student: RegionNet
 

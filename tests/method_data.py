@@ -98,11 +98,16 @@ def make(method: str, changes: dict[str, Any] | None = None, seed: int = 0, **pr
 
 def without_unlabelled_loss(method: str) -> dict[str, Any]:
     """The changes of its config that switch off what a method learns from unlabelled images."""
-    fields = load_config(method).model_dump()
-    for name in ("weight", "alpha"):
-        if name in fields:
-            return {name: 0.0}
-    return {f"weights.{name}": 0.0 for name in fields["weights"]}
+    off = load_class(method).switched_off
+    for name in off:
+        inner: Any = load_config(method).model_dump()
+        for part in name.split("."):
+            inner = inner.get(part) if isinstance(inner, dict) else None
+        assert inner is not None, (
+            f"{method}: `switched_off` names '{name}', which {method}.yaml does not have: say there with which numbers "
+            "nothing is learnt from unlabelled images"
+        )
+    return dict(off)
 
 
 def make_scenes(count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,6 +6,7 @@ import copy
 import importlib
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -48,13 +49,22 @@ class Method(nn.Module, ABC):
     All that must survive a restart (teachers, memory banks) is in `state_dict`. A method never calls backward,
     an optimiser, `.cuda()`, print, or a path.
 
+    Random numbers come from torch's default generator (`torch.rand`, dropout, on the batch's device): the trainer seeds
+    it from (seed, process, step) before every step, so they replay and a method seeds nothing. Numbers that all
+    processes must share come from `processes.rand`. Networks are initialised from the same generator, in `__init__`;
+    what a rival of the same form has comes first, so that both start equal.
+
     Attributes:
         Config: the type of the method's yaml.
         unlabelled: whether `losses` looks at unlabelled images; if not, none are loaded.
+        switched_off: numbers of the yaml, by name (`weights.smc`), with which nothing is learnt from unlabelled
+            images: training then equals supervised training to the bit.
+        student: the network that supervised training has too; a method with several networks says which.
     """
 
     Config: ClassVar[type[MethodConfig]] = MethodConfig
     unlabelled: ClassVar[bool] = True
+    switched_off: ClassVar[Mapping[str, float]] = {"weight": 0.0}
 
     def __init__(self, config: MethodConfig, protocol: Protocol, num_classes: int) -> None:  # noqa: ARG002 - for subclasses
         super().__init__()

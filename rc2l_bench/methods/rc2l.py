@@ -6,7 +6,7 @@ choice by choice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -104,6 +104,7 @@ class RC2L(TaughtMethod):
     """A student and its teacher, which agree on regions."""
 
     Config: ClassVar[type[MethodConfig]] = RC2LConfig
+    switched_off: ClassVar[Mapping[str, float]] = {"alpha": 0.0}
     config: RC2LConfig
     student: RegionNet
 
