@@ -297,6 +297,17 @@ class Params(Model):
             raise UsageError(f"params.yaml: tuning has neither '{dataset}' nor 'default': add one of them")
         return found
 
+    def describe_protocol(self, dataset: str) -> str:
+        """Say in a line which protocol a dataset is trained with: a user's own images come without one."""
+        name, protocol = self.protocol_name(dataset), self.protocol_of(dataset)
+        net, batch = protocol.net, protocol.batch
+        own = "" if name == dataset else f" (params.yaml has no protocol.{dataset})"
+        return (
+            f"protocol '{name}'{own}: {net.backbone}, weights {net.weights}, "
+            f"crop {protocol.crop[0]}×{protocol.crop[1]}, "
+            f"{protocol.steps:,} steps of {batch.labelled} + {batch.unlabelled} images"
+        )
+
     def protocol_name(self, dataset: str) -> str:
         """The key of `protocol` that a dataset uses: its own name, else `default`.
 

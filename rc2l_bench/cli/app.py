@@ -62,7 +62,10 @@ def run(
         dataset, split, method, seed = params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed
     elif not (method and split):
         raise UsageError("which cells? give --method and --split, for instance --method rc2l --split 1_16, or --grid")
-    _carry_out(_cells(dataset, split, method, seed), jobs, params.runtime.threads)
+    cells = _cells(dataset, split, method, seed)
+    for name in dataset:
+        console.print(f"{name}: {params.describe_protocol(name)}", markup=False, soft_wrap=True)
+    _carry_out(cells, jobs, params.runtime.threads)
 
 
 @app.command()

@@ -111,7 +111,10 @@ def add(
     found = ", ".join(f"{count} {part}" for part, count in counts.items())
     if left:
         console.print(left, markup=False, soft_wrap=True)
-    console.print(f"{path}: {found}; next: rc2l-bench run --dataset {name}", markup=False)
+    console.print(
+        f"{path}: {found}; next: rc2l-bench run --dataset {name} --split 1_4 --method supervised",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _status(name: str) -> tuple[str, str, str, str, str]:

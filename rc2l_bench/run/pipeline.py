@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.files import require_checkout, write_atomically
+from rc2l_bench.files import require_checkout, say, write_atomically
 from rc2l_bench.run.process_pool import run_modules
 from rc2l_bench.variants import file_name_of
 
@@ -80,6 +80,8 @@ class Stage:
         """Runs the stage unless it is fresh; returns its exit code."""
         if self.fresh():
             return 0
+        if not self.always:
+            say(f"{self.name}: {', '.join(map(str, self.outs))} …")
         inputs = self.inputs()
         code = subprocess.run(self.command, check=False).returncode
         if code == 0:
