@@ -1,4 +1,4 @@
-"""Stage `pool`: shards that all splits share: the training images without labels, validation and test with them."""
+"""Stage `pool`: pack what all splits share: training images without labels, validation and test with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from rc2l_bench.data.datasets.registry import load_dataset
 
 @guarded
 def main(dataset: str, raw: Path, pool: Path, val: Path, test: Path) -> None:
-    """Packs a data set.
+    """Pack a data set.
+
+    Labels of training images are packed by the stage `label`, split by split, so that a training cannot reach others.
 
     Args:
         dataset: its name.
