@@ -1,4 +1,4 @@
-"""Where every number of a report comes from."""
+"""Trace every number of a report to its runs, and every run to what it was made with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from rc2l_bench.report.results import Cell, FinishedRun
 
 
 class Trace(NamedTuple):
-    """One run: where to find it in the page, and the numbers of the protocol and the machine that it was made with."""
+    """One run: its place in the page, and what it was made with.
+
+    Attributes:
+        anchor: of the run in the page.
+        run: the run.
+        status: see `Report.status`.
+        group: anchor of the number that it is a part of; empty if of none.
+        protocol: number of its protocol, from 1.
+        environment: number of its versions, hardware and runtime settings, from 1.
+    """
 
     anchor: str
     run: FinishedRun
@@ -23,12 +32,12 @@ class Trace(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Of the run."""
+        """Fingerprint of the run."""
         return str(self.run.record["fingerprint"])
 
     @property
     def split_id(self) -> str:
-        """Of the labelled images."""
+        """Digest of the ids of the labelled images."""
         return str(self.run.record["split"]["id"])
 
     @property
@@ -38,7 +47,7 @@ class Trace(NamedTuple):
 
     @property
     def commit(self) -> str:
-        """Of the checkout; empty if unknown."""
+        """Commit of the checkout; empty if unknown."""
         return str(self.run.record.get("commit") or "")
 
 
@@ -58,17 +67,18 @@ class Provenance(NamedTuple):
     environments: tuple[Sequence[tuple[str, str]], ...]
 
     def group(self, section: int, method: str, split: str) -> str:
-        """The anchor of a group's first run."""
+        """Return the anchor of a group's first run."""
         return self.groups[section, Key(method, split)]
 
 
 def trace(report: Report) -> Provenance:
-    """Numbers the runs and collects what they share."""
+    """Number the runs and collect what they share."""
     groups = {run.cell: f"g{i}-{j}" for i, s in enumerate(report.sections) for j, run in _numbered(s)}
     protocols: dict[str, int] = {}
     environments: dict[str, int] = {}
     traces = []
     for index, run in enumerate(report.runs, start=1):
+        # By their text with sorted keys: equal settings are one, whatever order they were written in.
         protocol = protocols.setdefault(_text(run.record["protocol"]), len(protocols) + 1)
         environment = environments.setdefault(_text(_environment(run)), len(environments) + 1)
         status = report.status(run.cell)
