@@ -29,6 +29,7 @@ def main(dataset: str, raw: Path, split: Path, out: Path) -> None:
     count = load(Params, Path("params.yaml")).shard.samples_per_shard
     plan = splits.read(split)
     wanted = set(plan.labelled)
+    # The split's id goes into the shards, so that a training notices labels of another split.
     samples = all_of(source.samples(raw, "train", only=wanted), wanted, dataset)
     shards.write(out, samples, source.meta(), "train", count, with_masks=True, split=plan.name, split_id=plan.id)
 

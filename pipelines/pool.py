@@ -28,6 +28,7 @@ def main(dataset: str, raw: Path, pool: Path, val: Path, test: Path) -> None:
     source = load_dataset(dataset)
     count = load(Params, Path("params.yaml")).shard.samples_per_shard
     shards.write(pool, source.images(raw, "train"), source.meta(), "train", count, with_masks=False)
+    # A part without samples gets its folder, too: DVC expects every output of a stage.
     for part, folder in (("val", val), ("test", test)):
         shards.write(folder, source.samples(raw, part), source.meta(), part, count, with_masks=True)
 

@@ -112,6 +112,7 @@ def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: li
     for name in datasets:
         if name not in known:
             raise UsageError(f"unknown dataset '{name}': {suggest(name, known)}")
+    # All names are resolved before anything runs: the last of many methods must not turn out to be misspelt in an hour.
     ids = [resolve_method(name, find_methods()) for name in methods]
     # A dict, not a set: cells keep the order in which they were given.
     cells = dict.fromkeys(itertools.product(datasets, splits, ids, map(str, seeds)))
@@ -187,6 +188,7 @@ def _examine() -> list[tuple[str, str, bool]]:
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     mirror = os.environ.get("RC2L_BENCH_MIRROR", "")
     weights = os.environ.get("RC2L_BENCH_WEIGHTS", "")
+    # None of the checks ends the command: what is missing may not be needed for what the user has in mind.
     free = shutil.disk_usage(Path()).free >> 30
     return [
         ("rc2l-bench", __version__, True),

@@ -81,6 +81,7 @@ def make_features(side: int, learns: bool) -> Tensor:
 def region_contrast(crop: int) -> Work:
     """Prepare RMC and RFC of RC²L with matching, as many regions per image as there are classes."""
     side = side_of(crop)
+    # One decoder layer: that is the one whose masks the losses read. Logits learn nothing from these two losses.
     seen = Prediction(
         logits=torch.randn(IMAGES, 1, QUERIES, CLASSES + 1),
         embedding=torch.randn(IMAGES, 1, QUERIES, DIM).requires_grad_(),
@@ -89,6 +90,7 @@ def region_contrast(crop: int) -> Work:
     label = make_labels(side)
     weights = SetLossConfig(class_weight=1.0, focal_weight=20.0, dice_weight=1.0, no_object=0.1, ignored="excluded")
 
+    # Finding the regions and matching them are in what is measured: the dense rival needs neither.
     def loss() -> Tensor:
         regions: Regions = label_regions(label, CLASSES, "excluded")
         match = match_regions(seen, regions, weights, [-1])[:, 0]
@@ -134,6 +136,7 @@ def weigh(term: Term, crop: int) -> tuple[int, int]:
     Returns:
         Bytes and FLOPs.
     """
+    # Made inside of the mode, where even the features of the largest crop take no memory.
     with FakeTensorMode():
         work = term(crop)
         with worst_case():
@@ -149,7 +152,7 @@ def clock(term: Term, crop: int) -> float:
     """
     torch.manual_seed(0)
     work = term(crop)
-    learn(work)
+    learn(work)  # the first pass allocates and loads kernels
     seconds: list[float] = []
     while not seconds or (sum(seconds) < ENOUGH_SECONDS and len(seconds) < REPEATS):
         begin = time.process_time()
@@ -174,6 +177,7 @@ def measure(terms: dict[str, Term], crops: Sequence[int] = CROPS, most_bytes: in
     for name, term in terms.items():
         for crop in crops:
             size, flops = weigh(term, crop)
+            # The estimate decides what is tried: a term that does not fit would take the whole machine with it.
             seconds = clock(term, crop) if size <= most_bytes else np.nan
             rows.append((name, crop, side_of(crop) ** 2, size, flops, seconds))
     return pd.DataFrame(rows, columns=["term", "crop", "pixels", "bytes", "flops", "seconds"])
@@ -195,6 +199,7 @@ def fit(pixels: Iterable[float], size: Iterable[float]) -> Fit:
         raise ValueError(f"a power law needs three sizes, got {known.sum()}")
     # In logarithms every size has the same weight; least squares on the sizes would see the largest crop alone.
     line = linregress(np.log(x[known]), np.log(y[known]))
+    # Two parameters are fitted, so two degrees of freedom are gone.
     half = t.ppf(0.975, known.sum() - 2) * line.stderr
     return Fit(float(line.slope), float(line.slope - half), float(line.slope + half))
 

@@ -111,6 +111,7 @@ def track(function: Callable[[], object], known: Iterable[nn.Module | Tensor | t
     """
     tracker, counter = Tracker(), FlopCounterMode(display=False)
     known = list(known)
+    # In this order: what the tracker was told of before it starts belongs to its peak from the first moment.
     tracker.track_external(*known)
     for one in known:
         tracker.exempt_frozen(one)
@@ -120,6 +121,7 @@ def track(function: Callable[[], object], known: Iterable[nn.Module | Tensor | t
     for snapshot in tracker.get_tracker_snapshot("peak").values():
         for kind, size in snapshot.items():
             if kind != "Total":
+                # The tracker's kinds are members of an enumeration; only its total is plain text.
                 memory[KINDS[getattr(kind, "value", kind)]] += size
     return StepEstimate(memory=memory, flops=counter.get_total_flops())
 
@@ -170,6 +172,7 @@ def estimate_step(
     Raises:
         UsageError: timm does not have the backbone, or not at this output stride.
     """
+    # Pretrained weights would have to be there, and have the size of any others.
     net = protocol.net.model_copy(update={"weights": "none"})
     protocol = protocol.model_copy(update={"net": net})
     progress, clip = 1 - 1 / protocol.steps, protocol.optimiser.clip
@@ -183,6 +186,7 @@ def estimate_step(
         # Entered last, so that it sees operations first: what needs values never reaches the fake tensors, which refuse
         # it.
         stack.enter_context(worst_case(most_regions))
+        # The first step of a training holds less than all that follow.
         fill_state(model, optimiser)
         step = partial(take_step, model, optimiser, batch, progress, clip)
         return track(step, [model, optimiser, *batch.tensors().values()])

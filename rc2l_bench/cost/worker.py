@@ -77,6 +77,7 @@ class Workload:
         self.protocol = protocol.model_copy(update={"steps": budget, "eval": scoring})
         self.runtime = runtime.model_copy(update={"devices": 1, "checkpoint_every": budget, "log_every": budget})
         self.fabric, self.num_classes, self.steps = open_fabric(self.runtime), num_classes, steps
+        # Fixed, and the same in every round: nothing that depends on weights may differ between rounds.
         torch.manual_seed(0)
         config = trust(load_config(name))
         self.method: Method = build(name, config, self.protocol, num_classes)
@@ -86,6 +87,7 @@ class Workload:
     def load(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor] | None]:
         """Make images as large as the crop, before augmentation; every labelled one has every class."""
         made = make_batch(self.protocol, 0, self.method.unlabelled, self.num_classes)
+        # Bytes, as shards give them: their conversion is a part of the augmentation that is timed.
         image, weak = ((x * 255).to(torch.uint8) for x in (made.image, made.weak))
         size = torch.tensor(self.protocol.crop).expand(len(image), 2)
         other = (weak, torch.tensor(self.protocol.crop).expand(len(weak), 2)) if self.method.unlabelled else None
@@ -112,6 +114,7 @@ class Workload:
         # The end of the budget, past every warm-up, so that all losses are on.
         self.trainer.record.step = self.protocol.steps - self.steps - WARM_UP
         feed = Feed(
+            # One batch again and again: loading is the same for all methods and would only blur the comparison.
             batches=lambda _: itertools.repeat(raw),
             augment=self.augment,
             evaluate=self.score,
@@ -138,6 +141,7 @@ def estimate(asked: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
     """Answer a request of `measurement`."""
+    # Through JSON, because strict models take a list for a tuple there and nowhere else.
     protocol = Protocol.model_validate_json(json.dumps(asked["protocol"]))
     if asked["kind"] == "estimate":
         return estimate(asked, protocol)

@@ -50,6 +50,7 @@ class WorstCase(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self.number if not args[0].dtype.is_floating_point else float(self.number)
         if func is _ATEN.nonzero.default:
             return self._select(args[0])
+        # Values are zeros: what is selected matters to no size.
         if func is _ATEN.masked_select.default:
             return args[0].new_zeros(min(args[1].numel(), self.selected))
         if func in _INDEXING:
@@ -65,6 +66,7 @@ class WorstCase(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Turn masks among indices into places: only the number of places can be limited."""
         fields: list[Tensor | None] = []
         for one in index:
+            # A mask of n dimensions stands for n indices; torch still takes bytes for a mask, too.
             mask = one is not None and one.dtype in (torch.bool, torch.uint8)
             fields += self._select(one).unbind(1) if one is not None and mask else [one]
         return fields
@@ -124,6 +126,7 @@ def worst_case(most_regions: int | None = None) -> Iterator[None]:
         with _assume(mode, selected=math.prod(bank.vectors.shape[:2])):
             add(bank, vectors, mask)
 
+    # The mode comes last: it sees every operation, those of the replaced functions too.
     with ExitStack() as stack:
         stack.enter_context(replaced(regions.number_regions, number_regions))
         stack.enter_context(replaced(memory_bank.draw, draw_from))

@@ -53,6 +53,7 @@ def compare_costs(
     plain = {m: _cost(mine, kind) for m, mine in raw.items()}
     base = plain.get(reference)
     costs = {m: _relative(cost, base) for m, cost in plain.items()} if base else plain
+    # Times of different machines are shown all the same, with a remark: they may still tell minutes from hours.
     machines = Counter(str(run.record.get("hardware")) + str(run.cost.get("device")) for run in runs)
     text = f"runs come from {len(machines)} kinds of machine: their times and memory are not comparable"
     remarks = [Remark(runs[0].cell.dataset, text)] if len(machines) > 1 else []

@@ -66,6 +66,7 @@ def _write_curves(runs: list[FinishedRun], folder: Path) -> None:
             curve = read_history(run)[["step", "miou"]].dropna()
         except (ValueError, KeyError):
             continue  # the report says so
+        # In long form, a row for each step and run: what DVC's plots group by a column.
         curves.setdefault(name, []).append(curve.assign(run=f"{run.cell.method.split('/')[-1]} {run.cell.seed}"))
     for name, parts in curves.items():
         pd.concat(parts).to_csv(folder / f"{name}.csv", index=False, columns=CURVES, lineterminator="\n")

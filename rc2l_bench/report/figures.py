@@ -90,6 +90,7 @@ def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], l
         The pictures, and what could not be drawn.
     """
     remarks: list[Remark] = []
+    # More lines than colours and dashes can tell apart say nothing.
     if len(section.methods) > MOST_METHODS:
         text = f"figures show the first {MOST_METHODS} of {len(section.methods)} methods; the tables show all"
         remarks.append(Remark(section.dataset, text))
@@ -127,6 +128,7 @@ def _labels(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
     drawn = [_line(axes, section, method) for method in section.methods]
     if not any(drawn):
         return None
+    # Splits halve the labels again and again: only on a logarithmic axis do they stand side by side.
     ticks = sorted({int(c.labelled or 0): c.split for c in columns}.items())
     axes.set_xscale("log")
     axes.set_xticks([n for n, _ in ticks], [f"{split}\n{n}" for n, split in ticks])
@@ -179,6 +181,7 @@ def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
     if len(points) < 2:
         return None
     figure = Figure(figsize=(6.4, 3.1), layout="constrained")
+    # Memory and time as two fields, not as size and place of one mark: both are read off an axis.
     left, right = figure.subplots(1, 2, sharey=True)
     for method, cost, mean in points:
         look = _look(section, method) | {"linestyle": "none", "markersize": 8}
@@ -224,6 +227,7 @@ def _classes(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
     figure = Figure(figsize=(2.0 + 0.62 * columns, 0.9 + 0.27 * rows), layout="constrained")
     axes = figure.subplots()
     axes.grid(visible=False)
+    # Always from 0 to 100, so that a colour means the same in every report; cividis is even for the colour-blind.
     axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
     names = short_names(section.methods)
     axes.set_xticks(range(columns), section.classes, rotation=40, ha="right", rotation_mode="anchor")
@@ -285,6 +289,7 @@ def _curve(runs: Sequence[FinishedRun], remarks: list[Remark]) -> pd.DataFrame |
             tables.append(history[["step", "miou"]].apply(pd.to_numeric, errors="coerce").dropna())
         except (ValueError, KeyError) as error:
             remarks.append(Remark(str(run.cell), f"no learning curve: {error}"))
+    # By step: a seed that was evaluated at other steps adds points, and none is interpolated.
     joined = pd.concat(tables) if tables else pd.DataFrame()
     return joined.groupby("step")["miou"].agg(["mean", "min", "max"]) if len(joined) else None
 

@@ -72,7 +72,12 @@ class Provenance(NamedTuple):
 
 
 def trace(report: Report) -> Provenance:
-    """Number the runs and collect what they share."""
+    """Number the runs and collect what they share.
+
+    Args:
+        report: the results; every run that could be read gets a trace, also one that is set aside.
+    """
+    # A method beside its variants is in two sections; it leads to the later one, where all of them are.
     groups = {run.cell: f"g{i}-{j}" for i, s in enumerate(report.sections) for j, run in _numbered(s)}
     protocols: dict[str, int] = {}
     environments: dict[str, int] = {}
@@ -101,6 +106,7 @@ def _groups(sections: Sequence[Section], anchors: Mapping[Cell, str]) -> dict[tu
 
 
 def _environment(run: FinishedRun) -> dict[str, Any]:
+    # Apart from the protocol: these may differ between runs that are compared.
     return {name: run.record.get(name) for name in ("versions", "hardware", "runtime")}
 
 
@@ -109,10 +115,12 @@ def _text(value: object) -> str:
 
 
 def _lines(texts: Mapping[str, int]) -> tuple[list[tuple[str, str]], ...]:
+    # A dict keeps the order of insertion, and so the order of the numbers that `trace` gave.
     return tuple(list(_flatten(json.loads(text), "")) for text in texts)
 
 
 def _flatten(value: object, path: str) -> list[tuple[str, str]]:
+    """Turn nested keys into lines `a.b: value`; `all` where the whole is one value."""
     if isinstance(value, dict) and value:
         return [line for key, inner in value.items() for line in _flatten(inner, f"{path}.{key}" if path else str(key))]
     return [(path or "all", value if isinstance(value, str) else json.dumps(value))]

@@ -46,9 +46,12 @@ def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], l
     for column in section.columns:
         runs = {m: run for m in section.methods if (run := _first(section.groups[Key(m, column.split)].runs))}
         panels = {m: {panel.id: panel for panel in panels_of(run)} for m, run in runs.items()}
+        # Runs without panels drop out before the first eight are taken, not after.
         panels = dict([(m, table) for m, table in panels.items() if table][:METHODS])
         if not panels:
             continue
+        # One damaged picture costs the figure of its split, not the report. No SVG, which could only wrap the
+        # photographs.
         try:
             with style():
                 figure = _figure(section, panels)
@@ -73,6 +76,7 @@ def _figure(section: Section, panels: Mapping[str, Mapping[str, PanelFiles]]) ->
     ids = _common(panels)
     beside = len(panels) <= BESIDE
     across, lines = (2 + 2 * len(panels), 1) if beside else (2 + len(panels), 2)
+    # The figure gets the form of the images: constrained layout would leave white stripes otherwise.
     one = next(table[ids[0]] for table in panels.values() if ids[0] in table)
     height, width = read_picture(one.run, one.image).shape[:2]
     size = (1.75 * across, 1.75 * height / width * lines * len(ids) + 0.7)
@@ -110,12 +114,14 @@ def _fill(
     truth = read_picture(known.run, known.truth)
     image, labels = seen
     image.imshow(read_picture(known.run, known.image))
+    # Nearest, because between two classes there is no third one.
     labels.imshow(paint(truth, section.palette), interpolation="nearest")
     for upper, lower, panel in zip(said, wrong, panels, strict=True):
         # The method has no panel of this image: its place stays empty, so that columns keep their meaning.
         if panel is None:
             continue
         prediction = read_picture(panel.run, panel.prediction)
+        # Against the first method's copy of the truth; another size means another data set and raises.
         share, errors = errors_of(truth, prediction)
         upper.imshow(paint(prediction, section.palette), interpolation="nearest")
         lower.imshow(errors, interpolation="nearest")
@@ -144,6 +150,7 @@ def paint(labels: Bytes, palette: Sequence[Sequence[int]]) -> Bytes:
     Returns:
         (H, W, 3) uint8.
     """
+    # All 256 values have an entry, so that a damaged picture is drawn white in places and not refused.
     table = np.full((IGNORE + 1, 3), _IGNORED, np.uint8)
     table[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
     return table[labels]

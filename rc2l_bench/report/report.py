@@ -82,10 +82,14 @@ def build(root: Path, params: Params, reference: str | None = None, resamples: i
     declared = tuple(
         Cell(*cell) for cell in product(params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed)
     )
+    # Before anything is computed, so that a misspelt reference is told at once.
     methods = list(dict.fromkeys([*params.grid.method, *(run.cell.method for run in runs)]))
     chosen = choose_reference(reference, methods)
+    # All runs together: what lies outside of the grid is measured like the rest, and may not be compared if it differs.
     kept, aside = screen(runs, params)
     kept = [run for run in kept if math.isfinite(run.miou)]
+    # Variants have sections of their own. Among the methods each of them would be one more comparison that Holm's
+    # correction has to pay for.
     inside, outside = _part([run for run in kept if not variant_of(run.cell.method)], set(declared))
     plans = [(plan, _of(plan, inside)) for plan in _declared_plans(params)]
     plans += [(plan, _of(plan, outside)) for plan in _other_plans(outside)]
@@ -97,6 +101,7 @@ def build(root: Path, params: Params, reference: str | None = None, resamples: i
         *_carried(runs),
         *(r for section in sections for r in (*section.remarks, *_missing(section))),
     ]
+    # From the sections, not from `kept`: what no table shows is not compared.
     compared = frozenset(run.cell for section in sections for run in section.runs)
     return Report(tuple(sections), tuple(dict.fromkeys(remarks)), tuple(runs), compared, declared, chosen, resamples)
 
@@ -128,7 +133,7 @@ def _reference(plan: Plan, chosen: str) -> str:
 
 
 def _carried(runs: Sequence[FinishedRun]) -> list[Remark]:
-    """Runs that somebody took over from another fingerprint, each with the reason."""
+    """Remark on runs that somebody took over from another fingerprint, each with the reason."""
     return [
         Remark(str(run.cell), f"carried over from {str(entry.get('fingerprint'))[:12]}: {entry.get('reason')}")
         for run in runs

@@ -64,6 +64,7 @@ def _read(file: Path, columns: list[str]) -> pd.DataFrame:
         ValueError: a column is missing, or there is no row.
     """
     table = pd.read_csv(file)
+    # Checked here, because a missing column would be a KeyError that names neither the file nor what to do.
     missing = [name for name in columns if name not in table]
     if missing or not len(table):
         raise ValueError(f"{file.name} has no {', '.join(missing) or 'rows'}")

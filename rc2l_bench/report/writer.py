@@ -180,6 +180,7 @@ def _chapter(section: Section, index: int, pictures: tuple[tuple[FigureFile, str
 
 def _stem(section: Section) -> str:
     """Make the start of the names of a section's figures, different for every section."""
+    # A data set can have three kinds of sections: its grid, what lies outside of it, and the variants of a method.
     part = "" if section.declared else f"-{section.family or 'outside'}"
     return slug(f"{section.dataset}{part}")
 
@@ -203,8 +204,8 @@ def frame(report: Report) -> pd.DataFrame:
     """Tabulate the numbers of every declared or found run with full precision, and where they come from.
 
     Returns:
-        A row for each; declared runs come first, and have a row where they have no result. mIoU and IoU by class (in the
-        columns `iou/<class>`) are in [0, 1], memory in MiB; nan where unknown.
+        A row for each; declared runs come first, and have a row where they have no result. mIoU, and IoU by class in
+        the columns `iou/<class>`, are in [0, 1], memory in MiB; nan where unknown.
     """
     runs = {run.cell: run for run in report.runs}
     cells = list(dict.fromkeys([*report.declared, *runs]))
@@ -219,6 +220,8 @@ def frame(report: Report) -> pd.DataFrame:
 
 
 def _row(report: Report, cell: Cell, run: FinishedRun | None) -> dict[str, Any]:
+    # A missing run has the same columns, all empty: whoever reads the table sees that it is missing, not a shorter
+    # table.
     metrics, cost, record = (run.metrics, run.cost, run.record) if run else ({}, {}, {})
     split = record.get("split", {})
     return {

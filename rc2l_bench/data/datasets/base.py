@@ -97,6 +97,7 @@ class Dataset(ABC):
 
     def present(self, raw: Path) -> bool:
         """Tell whether `prepare` has been through, without reading the data."""
+        # By stamps of size and time: a status line must not read gigabytes. `verify` is there to do so.
         return (
             raw.is_dir()
             and any(raw.iterdir())

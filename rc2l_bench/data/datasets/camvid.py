@@ -150,6 +150,7 @@ def content_hash(raw: Path) -> tuple[str, int]:
         sha256 over the lines `<sha256 of the file>  <folder>/<name>`, sorted by what follows the blanks; their number.
     """
     paths = {f"{path.parent.name}/{path.name}": path for folder in _FOLDERS for path in (raw / folder).glob("*.png")}
+    # Names are hashed too: the same pictures under other names would be other labels.
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in sorted(paths.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest(), len(lines)
 
@@ -176,5 +177,6 @@ def _without_void(path: Path) -> bytes:
     """Encode a mask anew, with 255 where the file says void."""
     if not path.is_file():
         raise BenchError(f"{path}: missing: {_HINT}")
+    # Stored, so that the bytes in the shards are the same whatever zlib the machine has.
     mask = decode_mask(path.read_bytes(), str(path))
     return encode_mask(np.where(mask == VOID, np.uint8(IGNORE), mask), stored=True)

@@ -46,6 +46,7 @@ class Members(ABC):
         Raises:
             BenchError: one is not.
         """
+        # Asked when an archive has just been fetched; `read` would find out hours later, in the middle of a stage.
         missing = [name for name in names if name not in self.names]
         if missing:
             more = f" (and {len(missing) - 1} more)" if missing[1:] else ""
@@ -139,6 +140,7 @@ def plain(name: str) -> str:
 
 def _find_members(tar: tarfile.TarFile, wanted: Callable[[str], bool]) -> dict[str, tuple[int, int]]:
     """Find offset and size of the wanted regular files."""
+    # An archive that holds a name twice means the last one, as tar itself would leave it.
     found = {}
     for member in tar:
         if member.isreg() and wanted(plain(member.name)):

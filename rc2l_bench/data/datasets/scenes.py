@@ -70,6 +70,7 @@ class _Draws:
     """Random numbers of some images, one row for each; an image's numbers depend on its name only."""
 
     def __init__(self, names: list[str], count: int) -> None:
+        # An extendable hash gives as many bytes as are wanted; little-endian whatever the machine is.
         rows = [hashlib.shake_128(f"rc2l-bench/shapes/{name}".encode()).digest(2 * count) for name in names]
         self._words = np.frombuffer(b"".join(rows), dtype="<u2").reshape(len(names), count).astype(np.int32)
         self._used = 0
@@ -112,6 +113,7 @@ def _local(draws: _Draws) -> tuple[Ints, Ints]:
     turn = _rotations()[draws.between((0, 31))]
     a, b, n = (_over(turn[:, i]) for i in range(3))
     at = np.arange(SIZE, dtype=np.int32) * _UNIT + _UNIT // 2
+    # Floor division: the same on every machine, also below 0, where C and Python round differently.
     dx, dy = at[None, None, :] - x, at[None, :, None] - y
     return (a * dx + b * dy) // n, (a * dy - b * dx) // n
 
@@ -128,6 +130,7 @@ def _inside(form: Ints, u: Ints, v: Ints, radius: Ints) -> Bools:
     r = _over(radius * _UNIT)
     across, along, square = np.abs(u), np.abs(v), u * u + v * v
     low, high = np.minimum(across, along), np.maximum(across, along)
+    # Compared without roots and quotients: u² + v² < r², 8 u < 7 r and so on are exact.
     forms = (
         square < r * r,
         8 * high < 7 * r,
@@ -170,7 +173,7 @@ def _paint(image: Ints, where: Bools | None, colour: Ints, gain: Ints) -> None:
 
 def _smooth(draws: _Draws) -> Ints:
     """Draw smooth noise (N, H, W), -128..127: a coarse grid, interpolated."""
-    knots = SIZE // _CELL + 1
+    knots = SIZE // _CELL + 1  # one beyond the last cell, so that every pixel lies between two
     grid = (draws.words(knots * knots) >> 8).reshape(-1, knots, knots) - 128
     at, weight = np.divmod(np.arange(SIZE, dtype=np.int32), _CELL)
     rows = grid[:, at] * (_CELL - weight)[:, None] + grid[:, at + 1] * weight[:, None]
@@ -183,6 +186,7 @@ def _lay_ground(draws: _Draws, image: Ints) -> None:
     colour = _rgb(draws.between((0, _HUES - 1)), draws.between(GROUND_SATURATION), draws.between(GROUND_VALUE))
     gain = _pattern(draws, *_local(draws), GROUND_TEXTURE)
     _paint(image, None, colour, gain + (_smooth(draws) * _over(draws.between(BLOTCHES)) >> 7))
+    # Distractors take colours of objects, so that colour alone does not find these.
     count = draws.between(DISTRACTORS)
     for slot in range(DISTRACTORS[1]):
         u, v = _local(draws)
@@ -208,6 +212,7 @@ def _place_objects(draws: _Draws, image: Ints) -> Bytes:
     for slot in range(OBJECTS[1]):
         u, v = _local(draws)
         kind, form, hue = _draw_kind(draws)
+        # Across is stretched before the form is looked up, which makes the form itself narrower.
         where = _inside(form, 16 * u // _over(draws.between(SQUEEZE)), v, draws.between(RADIUS)) & _over(count > slot)
         _paint(image, where, _rgb(hue, draws.between(SATURATION), draws.between(VALUE)), _pattern(draws, u, v, TEXTURE))
         np.copyto(label, _over(kind).astype(np.uint8), where=where)
@@ -224,6 +229,7 @@ def _light(draws: _Draws, image: Ints) -> None:
     along = _over(draws.between((-LIGHT, LIGHT))) * ramp[None, None, :]
     down = _over(draws.between((-LIGHT, LIGHT))) * ramp[None, :, None]
     gain = 256 + (along + down) // SIZE
+    # Light and cast in one product and one shift: rounding twice would show as bands in dark places.
     for channel in range(3):
         image[..., channel] = image[..., channel] * gain * _over(draws.between(CAST)) >> 16
 
@@ -243,6 +249,7 @@ def _add_noise(names: list[str], draws: _Draws, image: Ints) -> Bytes:
     After the blur, as a sensor behind a lens does it.
     """
     amount = draws.between(NOISE)[:, None, None, None]
+    # A stream of its own: a scene that needs one draw more keeps its noise.
     raw = _Draws([f"{name}/noise" for name in names], image[0].size).words(image[0].size).reshape(image.shape)
     return np.clip(image + ((raw - 32768) * amount >> 15), 0, 255).astype(np.uint8)
 
