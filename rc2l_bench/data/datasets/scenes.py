@@ -229,7 +229,7 @@ def _light(draws: _Draws, image: Ints) -> None:
     along = _over(draws.between((-LIGHT, LIGHT))) * ramp[None, None, :]
     down = _over(draws.between((-LIGHT, LIGHT))) * ramp[None, :, None]
     gain = 256 + (along + down) // SIZE
-    # Light and cast in one product and one shift: rounding twice would show as bands in dark places.
+    # Light and cast in one product, which is rounded once.
     for channel in range(3):
         image[..., channel] = image[..., channel] * gain * _over(draws.between(CAST)) >> 16
 
