@@ -95,6 +95,7 @@ def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:
         codes = carry_out_cells(items, count_jobs(jobs, threads))
     except KeyboardInterrupt:  # the stages that were running have said so
         raise typer.Exit(130) from None
+    # Results are shown only if all are there: a table that lacks rows is easily taken for the whole.
     if failed := [code for code in codes if code != 0]:
         raise typer.Exit(failed[0] if failed[0] > 0 else 128 - failed[0])
     _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])

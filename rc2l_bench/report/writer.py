@@ -124,6 +124,7 @@ def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
 
 
 def _render(report: Report, kind: Format, templates: Path, drawn: Drawn) -> str:
+    # A table for programs: full precision and no template, in which numbers could be rounded by mistake.
     if kind == "csv":
         # Line ends are fixed, so that equal results give equal bytes on every system.
         return frame(report).to_csv(index=False, lineterminator="\n")

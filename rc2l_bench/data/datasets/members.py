@@ -84,6 +84,7 @@ class TarMembers(Members):
         try:
             with reading(path, AGAIN), tarfile.open(path, "r:", tarinfo=MemberInfo) as tar:
                 self.names = self._members = _find_members(tar, wanted)
+            # A descriptor of its own: tarfile reads through a buffer that has a position.
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise BenchError(f"{path}: missing: {hint}") from None
