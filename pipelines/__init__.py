@@ -1,1 +1,1 @@
-"""The stages of dvc.yaml: `python -m pipelines.<stage>`, each one function from paths to paths."""
+"""Stages of dvc.yaml: `python -m pipelines.<stage>`, each one function from paths to paths."""

@@ -1,4 +1,4 @@
-"""Stage `catalog`: every sample checked and counted. `python -m pipelines.catalog camvid data/raw/camvid out.csv`."""
+"""Stage `catalog`: check and count every sample. `python -m pipelines.catalog camvid data/raw/camvid out.csv`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from rc2l_bench.data.datasets.registry import load_dataset
 
 @guarded
 def main(dataset: str, raw: Path, out: Path) -> None:
-    """Decodes every image and mask once and writes one row for each.
+    """Decode every image and mask once and write one row for each.
+
+    What is wrong with a data set is found here, before anything is split or packed.
 
     Args:
         dataset: its name.
         raw: folder that the stage `fetch` filled.
-        out: the table.
+        out: the table, CSV.
     """
     catalog.write(catalog.make(load_dataset(dataset), raw), out)
 

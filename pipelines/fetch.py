@@ -1,4 +1,4 @@
-"""Stage `fetch`: the files of a data set, verified. `python -m pipelines.fetch camvid data/raw/camvid`."""
+"""Stage `fetch`: bring the files of a data set, verified. `python -m pipelines.fetch camvid data/raw/camvid`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rc2l_bench.data.datasets.registry import load_dataset
 
 @guarded
 def main(dataset: str, raw: Path) -> None:
-    """Downloads, generates or finds a data set.
+    """Download, generate or find a data set; do nothing when it is there.
 
     Args:
         dataset: its name.

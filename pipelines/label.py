@@ -1,4 +1,4 @@
-"""Stage `label`: shards of the labelled images of a split, with their masks."""
+"""Stage `label`: pack the labelled images of a split, with their masks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rc2l_bench.errors import BenchError
 
 @guarded
 def main(dataset: str, raw: Path, split: Path, out: Path) -> None:
-    """Packs the labelled samples of a split.
+    """Pack the labelled samples of a split.
 
     Args:
         dataset: its name.
@@ -29,12 +29,17 @@ def main(dataset: str, raw: Path, split: Path, out: Path) -> None:
     count = load(Params, Path("params.yaml")).shard.samples_per_shard
     plan = splits.read(split)
     wanted = set(plan.labelled)
+    # The split's id goes into the shards, so that a training notices labels of another split.
     samples = all_of(source.samples(raw, "train", only=wanted), wanted, dataset)
     shards.write(out, samples, source.meta(), "train", count, with_masks=True, split=plan.name, split_id=plan.id)
 
 
 def all_of(samples: Iterable[Sample], wanted: set[str], dataset: str) -> Iterator[Sample]:
-    """Passes samples on, and fails in the end if one was wanted that did not come."""
+    """Pass samples on, and fail in the end if one was wanted that did not come.
+
+    Raises:
+        BenchError: a sample did not come; the shards, which appear as a whole, are then not written.
+    """
     missing = set(wanted)
     for sample in samples:
         missing.discard(sample.id)

@@ -1,4 +1,4 @@
-"""Stage `pool`: shards that all splits share: the training images without labels, validation and test with them."""
+"""Stage `pool`: pack what all splits share: training images without labels, validation and test with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from rc2l_bench.data.datasets.registry import load_dataset
 
 @guarded
 def main(dataset: str, raw: Path, pool: Path, val: Path, test: Path) -> None:
-    """Packs a data set.
+    """Pack a data set.
+
+    Labels of training images are packed by the stage `label`, split by split, so that a training cannot reach others.
 
     Args:
         dataset: its name.
@@ -26,6 +28,7 @@ def main(dataset: str, raw: Path, pool: Path, val: Path, test: Path) -> None:
     source = load_dataset(dataset)
     count = load(Params, Path("params.yaml")).shard.samples_per_shard
     shards.write(pool, source.images(raw, "train"), source.meta(), "train", count, with_masks=False)
+    # A part without samples gets its folder, too: DVC expects every output of a stage.
     for part, folder in (("val", val), ("test", test)):
         shards.write(folder, source.samples(raw, part), source.meta(), part, count, with_masks=True)
 

@@ -1,4 +1,4 @@
-"""The report stage: finished runs to tables, figures and one page."""
+"""Stage `report`: turn finished runs into tables, figures and one page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from rc2l_bench.report.writer import TEMPLATES, write
 
 @guarded
 def main(runs: Path, out: Path) -> None:
-    """Writes the report of all runs in a folder."""
+    """Write the report of all runs in a folder.
+
+    Args:
+        runs: folder of `<dataset>/<split>/<method>/seed<k>`; runs outside of the grid are reported, too.
+        out: folder of the report.
+    """
     params = load(Params, Path("params.yaml"))
     report = build(runs, params)
     write(report, out, TEMPLATES)

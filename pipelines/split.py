@@ -1,4 +1,4 @@
-"""Stage `split`: which training images are labelled; drawn, or read from a published list."""
+"""Stage `split`: choose which training images are labelled, by a draw or from a published list."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from rc2l_bench.data.split_import import resolve
 
 @guarded
 def main(dataset: str, split: str, table: Path, out: Path) -> None:
-    """Writes a split after the gate has found no image on two sides."""
+    """Write a split after the gate has found no image on two sides.
+
+    Args:
+        dataset: its name.
+        split: name of the split: `1_16`, `full`, or a published list.
+        table: what the stage `catalog` wrote.
+        out: the split, JSON.
+    """
     config = load(Params, Path("params.yaml")).split
     splits.write(resolve(dataset, split, catalog.read(table), config), out)
 

@@ -1,4 +1,4 @@
-"""Stage `train`: one cell, trained and evaluated, unless its run is in the store already."""
+"""Stage `train`: train and evaluate one cell, unless its run is in the store already."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rc2l_bench.variants import method_of
 
 @guarded
 def main(dataset: str, split: str, method: str, seed: int, shards: Path, plan: Path, out: Path) -> None:
-    """Trains one cell into a folder.
+    """Train one cell into a folder; continue it where it was cut off, copy it where it is finished.
 
     Args:
         dataset: name.
@@ -26,13 +26,17 @@ def main(dataset: str, split: str, method: str, seed: int, shards: Path, plan: P
         out: where the result is wanted.
     """
     cell = open_cell(dataset, split, method_of(method), seed, shards, plan)
+    # Once, before anything is trained: sources that are edited meanwhile must not name the run.
     provenance = cell.provenance()
     run = Run(STORE, provenance["fingerprint"])
     with run.lock(owner=is_first_process()):
+        # Asked under the lock, because another process may have finished the run while this one started. The runner is
+        # imported when it is needed: torch takes seconds, and a finished run is handed out without it.
         if not run.complete:
             from rc2l_bench.run.runner import carry_out
 
             carry_out(cell, run, provenance)
+        # The others of a training hold no lock, and would replace one folder at the same time.
         if is_first_process():
             run.materialise(out)
 

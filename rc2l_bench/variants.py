@@ -176,6 +176,7 @@ def resolve_method(name: str, methods: list[str]) -> str:
         UsageError: there is no such method or variant, or there are several methods.
     """
     tail = base_of(name)
+    # With a slash before the tail: `region` is not the tail of `supervised_region`.
     found = [method for method in methods if method == tail or method.endswith(f"/{tail}")]
     if len(found) > 1:
         raise UsageError(f"method '{tail}' is ambiguous: {', '.join(found)}")

@@ -1,4 +1,7 @@
-"""rc2l-bench: choose cells, carry them out, show what came of them. No option changes a number."""
+"""Command line `rc2l-bench`: choose cells, carry them out, show the results. No option changes a number.
+
+What takes time to import is imported inside of the commands, so that help and errors come in a fraction of a second.
+"""
 
 from __future__ import annotations
 
@@ -80,29 +83,48 @@ def ablate(jobs: Jobs = 1) -> None:
 
 
 def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:
-    """Brings cells up to date and shows their results; ends with the exit code of the first that failed."""
+    """Bring cells up to date and show their results.
+
+    Args:
+        items: the cells.
+        jobs: trainings at a time; 0 = as many as there are cores for.
+        threads: of each training.
+
+    Raises:
+        typer.Exit: with the exit code of the first stage that failed; as in shells, 128 + the number of a signal that
+            ended it, and 130 after Ctrl-C.
+    """
     try:
         codes = carry_out_cells(items, count_jobs(jobs, threads))
     except KeyboardInterrupt:  # the stages that were running have said so
         raise typer.Exit(130) from None
+    # Results are shown only if all are there: a table that lacks rows is easily taken for the whole.
     if failed := [code for code in codes if code != 0]:
         raise typer.Exit(failed[0] if failed[0] > 0 else 128 - failed[0])
     _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])
 
 
 def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: list[int]) -> list[dict[str, str]]:
+    """Combine names to cells, each once; seeds as text, because they fill in templates as DVC's matrix does.
+
+    Raises:
+        UsageError: a data set or a method is unknown; splits are checked by their stage, which reads published lists.
+    """
     from rc2l_bench.data.datasets.registry import names
 
     known = names()
     for name in datasets:
         if name not in known:
             raise UsageError(f"unknown dataset '{name}': {suggest(name, known)}")
+    # All names are resolved before anything runs: the last of many methods must not turn out to be misspelt in an hour.
     ids = [resolve_method(name, find_methods()) for name in methods]
+    # A dict, not a set: cells keep the order in which they were given.
     cells = dict.fromkeys(itertools.product(datasets, splits, ids, map(str, seeds)))
     return [dict(zip(("dataset", "split", "method", "seed"), cell, strict=True)) for cell in cells]
 
 
 def _show_results(results: list[tuple[dict[str, str], Path]]) -> None:
+    """Print the results of cells and the folders of their files."""
     from rc2l_bench.report.results import Cell, number, read_run
 
     table = Table(title="mIoU, %", caption="* best evaluation on the images it is scored on: optimistic")
@@ -112,6 +134,7 @@ def _show_results(results: list[tuple[dict[str, str], Path]]) -> None:
     for item, folder in results:
         cell = Cell(item["dataset"], item["split"], item["method"], int(item["seed"]))
         found = read_run(cell, folder, [])
+        # What torch allocated, where that is known: resident memory has the libraries in it, equal for all methods.
         memory = [number(found.cost, "peak_memory", name) for name in ("allocated_mb", "resident_mb")]
         table.add_row(
             f"{cell.dataset} {cell.split} {cell.method.split('/')[-1]} seed {cell.seed}",
@@ -145,7 +168,7 @@ def methods() -> None:
 
 
 def _first_line(method: str) -> str:
-    """First line of a method's docstring, read without importing it."""
+    """Read the first line of a method's docstring without importing the method, and torch with it."""
     file = method_yaml(method).with_suffix(".py")
     return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
@@ -161,12 +184,15 @@ def doctor() -> None:
 
 
 def _examine() -> list[tuple[str, str, bool]]:
+    """List what is needed, what was found, and whether that will do."""
     import psutil
 
     needed = ("torch", "torchvision", "timm", "kornia", "webdataset", "lightning_fabric", "safetensors")
+    # Looked up, not imported: all of them together take many seconds.
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     mirror = os.environ.get("RC2L_BENCH_MIRROR", "")
     weights = os.environ.get("RC2L_BENCH_WEIGHTS", "")
+    # None of the checks ends the command: what is missing may not be needed for what the user has in mind.
     free = shutil.disk_usage(Path()).free >> 30
     return [
         ("rc2l-bench", __version__, True),
@@ -194,6 +220,6 @@ def version() -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the console script; see `one_line_errors` for its exit codes."""
     with one_line_errors():
         app()

@@ -1,4 +1,4 @@
-"""`rc2l-bench cost`."""
+"""Command `rc2l-bench cost`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORT = {
     "batch": "batch", "augment": "augm", "forward": "forw", "backward": "back", "optimise": "optim",
     "allocated_mb": "torch", "resident_mb": "resid",
 }  # fmt: skip
-"""Heads of columns, so that a table fits on 80 columns."""
+"""Heads of columns, short enough for a table of 80 characters."""
 MEASURED = (
     "Made-up images, fresh networks, thresholds at 0. torch: peak of torch's own allocations; resid: resident memory "
     "of the process. ×: multiples of the first row, in the same round."
@@ -45,7 +45,7 @@ def cost(
     reference: Annotated[str, typer.Option(help="Method that ratios are taken against.")] = "supervised",
     out: Annotated[Path | None, typer.Option(help="Also write all numbers here, as JSON.")] = None,
 ) -> None:
-    """Memory and time of a training step, method by method, as multiples of the reference."""
+    """Compare memory and time of a training step, method by method, as multiples of the reference."""
     from rc2l_bench.config import Params, load
     from rc2l_bench.files import write_atomically
 
@@ -73,7 +73,7 @@ def _batch(protocol: Protocol) -> str:
 
 
 def _methods(names: list[str], reference: str) -> list[str]:
-    """Ids, the reference first."""
+    """Resolve names to ids, each once, the reference first."""
     from rc2l_bench.variants import find_methods, resolve_method
 
     return list(dict.fromkeys(resolve_method(name, find_methods()) for name in [reference, *names]))
@@ -82,7 +82,12 @@ def _methods(names: list[str], reference: str) -> list[str]:
 def _protocol(
     params: Params, dataset: str, backbone: str | None, crop: str | None, batch: int | None
 ) -> tuple[Protocol, int]:
-    """The protocol that was asked for, and the number of classes."""
+    """Build the protocol that was asked for, and count the classes.
+
+    Raises:
+        UsageError: the data set is unknown, or the crop is not a size.
+    """
+    # Imported here, like whatever takes time, so that help and errors of the command line come at once.
     from rc2l_bench.cost.measurement import scale_protocol
     from rc2l_bench.data.datasets.registry import load_dataset
     from rc2l_bench.errors import UsageError
@@ -95,6 +100,7 @@ def _protocol(
 
 
 def _estimate(methods: list[str], protocol: Protocol, classes: int, regions: int | None, title: str) -> dict[str, Any]:
+    """Estimate the methods, print a table of them, and return the answers by method."""
     from rc2l_bench.cost.measurement import estimate
 
     found = {}
@@ -119,11 +125,14 @@ def _estimate(methods: list[str], protocol: Protocol, classes: int, regions: int
 def _measure(
     methods: list[str], protocol: Protocol, params: Params, classes: int, rounds: int, steps: int, title: str
 ) -> dict[str, Any]:
+    """Measure the methods, print a table of them, and return the answers of all rounds by method."""
     from rc2l_bench.cost.measurement import PARTS, measure, middle, ratio
 
     with console.status("…") as status:
         found = measure(methods, protocol, params.runtime, classes, rounds=rounds, steps=steps, told=status.update)
     base = found[methods[0]]
+    # Ratios are of the first kind: torch's own allocations, or where they are not known resident memory, in which the
+    # libraries, equal for all, hide much of a difference.
     memory = [kind for kind in ("allocated_mb", "resident_mb") if kind in base[0]["peak_memory"]]
     columns = ["step", "×", "p95", *(SHORT[part] for part in PARTS), "img/s", SHORT[memory[0]], "×"]
     columns += [SHORT[kind] for kind in memory[1:]]

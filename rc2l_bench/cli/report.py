@@ -1,4 +1,4 @@
-"""`rc2l-bench report`."""
+"""Command `rc2l-bench report`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rc2l_bench.console import console, guarded
 
 
 class Format(StrEnum):
-    """What to write."""
+    """Forms that a report can be printed in."""
 
     html = "html"
     latex = "latex"
@@ -49,7 +49,7 @@ def report(
         return
     text = writer.compose(made, format.value)
     if out is None:
-        sys.stdout.write(text)
+        sys.stdout.write(text)  # not through rich, which would wrap lines and take brackets for markup
     else:
         write_atomically(out, text.encode())
         console.print(str(out))

@@ -1,4 +1,4 @@
-"""Memory, time and FLOPs of a training step: measured, estimated symbolically, and how they scale.
+"""Measure memory, time and FLOPs of a training step, estimate them symbolically, and show how they scale.
 
 Imports run and what lies below it.
 """

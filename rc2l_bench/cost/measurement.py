@@ -1,4 +1,4 @@
-"""What methods cost side by side: each in a fresh process, measured in interleaved rounds or estimated symbolically."""
+"""Compare what methods cost, each in a fresh process: measured in interleaved rounds, or estimated symbolically."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rc2l_bench.errors import BenchError
 from rc2l_bench.schema import read_yaml
 
 PAPER_SCALE = Path("reports/paper_scale.yaml")
-"""Numbers of methods that are larger at paper scale than in their yaml."""
+"""File of numbers that are larger at paper scale than in a method's yaml."""
 PARTS = ("augment", "forward", "backward", "optimise")
 """Parts of a step that are compared; loading is the same for all."""
 
@@ -25,24 +25,42 @@ Answer = dict[str, Any]
 def scale_protocol(
     params: Params, dataset: str, backbone: str | None, crop: tuple[int, int] | None, batch: int | None
 ) -> Protocol:
-    """The protocol of a dataset with another backbone, crop, or number of labelled and of unlabelled images.
+    """Change the protocol of a dataset in what its cost depends on.
+
+    Args:
+        params: with the protocols.
+        dataset: name.
+        backbone: name of a timm model; None = the protocol's.
+        crop: height and width, network pixels; None = the protocol's.
+        batch: labelled images, and as many unlabelled ones; None = the protocol's.
 
     Raises:
         UsageError: neither the dataset nor `default` has a protocol.
         ValidationError: a value is absurd.
     """
     data = params.protocol_of(dataset).model_dump(mode="json")
+    # Without pretrained weights, which cost the same as any others and would have to be there.
     data["net"] |= {"backbone": backbone, "weights": "none"} if backbone else {"weights": "none"}
     data |= {"crop": list(crop)} if crop else {}
     data["batch"] |= {"labelled": batch, "unlabelled": batch} if batch else {}
+    # Checked anew, as a file would be; `model_copy` takes any value for valid.
     return Protocol.model_validate_json(json.dumps(data))
 
 
 def estimate(method: str, protocol: Protocol, num_classes: int, most_regions: int | None = None) -> Answer:
-    """Memory by kind, bytes, and FLOPs of a training step at paper scale, from a fresh process.
+    """Estimate memory by kind and FLOPs of a training step at paper scale, in a fresh process.
+
+    Args:
+        method: id.
+        protocol: networks, crop, batch, optimiser.
+        num_classes: K.
+        most_regions: regions per image; None = as many as there could be, see `worst_case`.
 
     Returns:
-        `memory` and `flops` as in `symbolic.StepEstimate`; `seconds` and `real_mb`, what finding out took.
+        `memory` (bytes) and `flops` as in `symbolic.StepEstimate`; `seconds` and `real_mb` (MiB) of the process.
+
+    Raises:
+        BenchError: the process failed.
     """
     changes = read_yaml(PAPER_SCALE).get(method, {}) if PAPER_SCALE.is_file() else {}
     return _ask("estimate", method, protocol, num_classes, changes=changes, most_regions=most_regions)
@@ -58,7 +76,9 @@ def measure(
     steps: int,
     told: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[Answer]]:
-    """Steps of methods on the same made-up images, in interleaved rounds, each in a fresh process.
+    """Measure steps of methods on the same made-up images, in interleaved rounds, each in a fresh process.
+
+    Fresh, because a process never forgets its peak of resident memory, nor its allocator what an earlier method needed.
 
     Args:
         methods: ids.
@@ -67,14 +87,18 @@ def measure(
         num_classes: K.
         rounds: processes per method.
         steps: that are timed per process, after a few others.
-        told: hears what is measured next.
+        told: called with a text that says what is measured next.
 
     Returns:
         By method, one answer per round: `step_seconds` (median and p95), `parts` (mean seconds), `images_per_second`,
         `peak_memory` (MiB) and `parameters`.
+
+    Raises:
+        BenchError: a process failed.
     """
     found: dict[str, list[Answer]] = {method: [] for method in methods}
     setting = {"runtime": runtime.model_dump(mode="json"), "steps": steps}
+    # Rounds outside, methods inside: whatever slows the machine for a while slows all methods alike.
     for number in range(rounds):
         for method in methods:
             told(f"round {number + 1} of {rounds}: {method}")
@@ -83,12 +107,19 @@ def measure(
 
 
 def middle(answers: Sequence[Answer], *keys: str) -> float:
-    """Median over rounds of a number."""
+    """Take the median over rounds of a number, found by its keys in an answer."""
     return median(_number(answer, keys) for answer in answers)
 
 
 def ratio(answers: Sequence[Answer], reference: Sequence[Answer], *keys: str) -> float:
-    """Median over rounds of a number as a multiple of the reference's in the same round."""
+    """Take the median over rounds of a number as a multiple of the reference's.
+
+    Args:
+        answers: one for each round.
+        reference: likewise, of the reference.
+        keys: way to the number in an answer.
+    """
+    # Divided within a round, where both were measured under the same load, not median by median.
     pairs = zip(answers, reference, strict=True)
     return median(_number(mine, keys) / _number(other, keys) for mine, other in pairs)
 
@@ -101,12 +132,13 @@ def _number(answer: Mapping[str, Any], keys: Sequence[str]) -> float:
 
 
 def _ask(kind: str, method: str, protocol: Protocol, num_classes: int, **more: Any) -> Answer:  # noqa: ANN401
-    """Starts a process and waits for its answer."""
+    """Start a process and wait for its answer."""
     asked = {"kind": kind, "method": method, "protocol": protocol.model_dump(mode="json"), "classes": num_classes}
     command = [sys.executable, "-m", "rc2l_bench.cost.worker"]
     done = subprocess.run(command, input=json.dumps(asked | more), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
         raise BenchError(f"{method}: its cost could not be found: {last.removeprefix('error: ')}")
+    # The last line, because libraries may have something to say before.
     answer: Answer = json.loads(done.stdout.splitlines()[-1])
     return answer

@@ -1,4 +1,4 @@
-"""How memory and time of contrastive terms grow with the number of pixels: the terms alone, on made-up features."""
+"""Measure how memory and time of contrastive terms grow with the number of pixels: terms alone, made-up features."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ IMAGES, CLASSES, DIM, QUERIES = 2, 21, 256, 100
 """VOC at paper scale, with a batch that is small enough to be timed on a laptop."""
 TEMPERATURE = 0.1
 MOST_BYTES = 1_500_000_000
-"""Terms that need more are not timed."""
+"""Terms that need more are not timed: they would fill the memory of a laptop."""
 ENOUGH_SECONDS = 2.0
 """A term is repeated until this much time has passed, at least once and at most `REPEATS` times."""
 REPEATS = 7
@@ -37,7 +37,7 @@ class Work(NamedTuple):
     """A term that is ready to be computed.
 
     Attributes:
-        loss: computes it.
+        loss: function that computes it.
         known: what the networks give, and what stays from step to step; its memory does not count.
     """
 
@@ -46,7 +46,7 @@ class Work(NamedTuple):
 
 
 Term = Callable[[int], Work]
-"""Makes a term ready for a crop."""
+"""Function that makes a term ready for a crop, pixels."""
 
 
 class Fit(NamedTuple):
@@ -64,23 +64,24 @@ class Fit(NamedTuple):
 
 
 def side_of(crop: int) -> int:
-    """Height and width of a crop's features, at stride 4."""
+    """Return height and width of a crop's features, at stride 4."""
     return (crop + 3) // 4
 
 
 def make_labels(side: int) -> Tensor:
-    """(IMAGES, side, side) int64, every class in every image, in vertical stripes as far as there is room."""
+    """Make labels (IMAGES, side, side) int64: all classes in vertical stripes, as far as there is room."""
     return (torch.arange(side) * CLASSES // side).expand(IMAGES, side, side).contiguous()
 
 
 def make_features(side: int, learns: bool) -> Tensor:
-    """(IMAGES, DIM, side, side) float32."""
+    """Draw features (IMAGES, DIM, side, side) float32."""
     return torch.randn(IMAGES, DIM, side, side).requires_grad_(learns)
 
 
 def region_contrast(crop: int) -> Work:
-    """RMC and RFC of RC²L with matching, as many regions per image as there are classes."""
+    """Prepare RMC and RFC of RC²L with matching, as many regions per image as there are classes."""
     side = side_of(crop)
+    # One decoder layer: that is the one whose masks the losses read. Logits learn nothing from these two losses.
     seen = Prediction(
         logits=torch.randn(IMAGES, 1, QUERIES, CLASSES + 1),
         embedding=torch.randn(IMAGES, 1, QUERIES, DIM).requires_grad_(),
@@ -89,6 +90,7 @@ def region_contrast(crop: int) -> Work:
     label = make_labels(side)
     weights = SetLossConfig(class_weight=1.0, focal_weight=20.0, dice_weight=1.0, no_object=0.1, ignored="excluded")
 
+    # Finding the regions and matching them are in what is measured: the dense rival needs neither.
     def loss() -> Tensor:
         regions: Regions = label_regions(label, CLASSES, "excluded")
         match = match_regions(seen, regions, weights, [-1])[:, 0]
@@ -100,10 +102,10 @@ def region_contrast(crop: int) -> Work:
 
 
 def dense_contrast(crop: int) -> Work:
-    """Every pixel against every pixel of its image, pixels of its class are the positives.
+    """Prepare the dense rival: every pixel against every pixel of its image, those of its class are the positives.
 
     −mean over pixels p and pixels q of the same class of log softmax_q(⟨s_p, t_q⟩/τ), s of the student, t of the
-    teacher, both of length 1.
+    teacher, both of length 1; after the supervised contrast of Khosla et al., NeurIPS 2020 (L_out).
     """
     side = side_of(crop)
     features, teacher, label = make_features(side, True), make_features(side, False), make_labels(side)
@@ -121,14 +123,20 @@ def dense_contrast(crop: int) -> Work:
 
 
 def learn(work: Work) -> None:
-    """Forward and backward pass, down to what the networks gave."""
+    """Take forward and backward pass, down to what the networks gave."""
     work.loss().backward()  # type: ignore[no-untyped-call]
+    # Or a second pass would add to the gradients of the first, and hold both.
     for tensor in work.known:
         tensor.grad = None
 
 
 def weigh(term: Term, crop: int) -> tuple[int, int]:
-    """Peak memory of a term beyond what is known, bytes, and its FLOPs; worst case, nothing is computed."""
+    """Estimate peak memory of a term beyond what is known, and its FLOPs; worst case, nothing is computed.
+
+    Returns:
+        Bytes and FLOPs.
+    """
+    # Made inside of the mode, where even the features of the largest crop take no memory.
     with FakeTensorMode():
         work = term(crop)
         with worst_case():
@@ -137,10 +145,14 @@ def weigh(term: Term, crop: int) -> tuple[int, int]:
 
 
 def clock(term: Term, crop: int) -> float:
-    """Processor seconds of a term, the median of a few passes after a first one."""
+    """Measure the seconds of a term, the median of a few passes after a first one.
+
+    Returns:
+        Processor seconds of all threads: other programs do not count, only slow down the memory.
+    """
     torch.manual_seed(0)
     work = term(crop)
-    learn(work)
+    learn(work)  # the first pass allocates and loads kernels
     seconds: list[float] = []
     while not seconds or (sum(seconds) < ENOUGH_SECONDS and len(seconds) < REPEATS):
         begin = time.process_time()
@@ -150,7 +162,12 @@ def clock(term: Term, crop: int) -> float:
 
 
 def measure(terms: dict[str, Term], crops: Sequence[int] = CROPS, most_bytes: int = MOST_BYTES) -> pd.DataFrame:
-    """Memory, FLOPs and time of terms at every crop.
+    """Measure memory, FLOPs and time of terms at every crop.
+
+    Args:
+        terms: by name.
+        crops: sides, pixels.
+        most_bytes: terms that need more are not timed.
 
     Returns:
         Columns `term`, `crop`, `pixels` (of the features of an image), `bytes`, `flops`, `seconds` (nan where a term
@@ -160,13 +177,18 @@ def measure(terms: dict[str, Term], crops: Sequence[int] = CROPS, most_bytes: in
     for name, term in terms.items():
         for crop in crops:
             size, flops = weigh(term, crop)
+            # The estimate decides what is tried: a term that does not fit would take the whole machine with it.
             seconds = clock(term, crop) if size <= most_bytes else np.nan
             rows.append((name, crop, side_of(crop) ** 2, size, flops, seconds))
     return pd.DataFrame(rows, columns=["term", "crop", "pixels", "bytes", "flops", "seconds"])
 
 
 def fit(pixels: Iterable[float], size: Iterable[float]) -> Fit:
-    """The exponent of a power law; sizes that are not there are left out.
+    """Fit the exponent of a power law; sizes that are nan are left out.
+
+    Args:
+        pixels: of the features of an image.
+        size: bytes, FLOPs or seconds, > 0.
 
     Raises:
         ValueError: there are fewer than three sizes.
@@ -175,13 +197,22 @@ def fit(pixels: Iterable[float], size: Iterable[float]) -> Fit:
     known = np.isfinite(y)
     if known.sum() < 3:
         raise ValueError(f"a power law needs three sizes, got {known.sum()}")
+    # In logarithms every size has the same weight; least squares on the sizes would see the largest crop alone.
     line = linregress(np.log(x[known]), np.log(y[known]))
+    # Two parameters are fitted, so two degrees of freedom are gone.
     half = t.ppf(0.975, known.sum() - 2) * line.stderr
     return Fit(float(line.slope), float(line.slope - half), float(line.slope + half))
 
 
 def fits(table: pd.DataFrame) -> pd.DataFrame:
-    """Exponents of every term: columns `term`, `quantity` (bytes, flops, seconds), `exponent`, `low`, `high`."""
+    """Fit exponents of every term, where at least three sizes are there.
+
+    Args:
+        table: from `measure`.
+
+    Returns:
+        Columns `term`, `quantity` (bytes, flops, seconds), `exponent`, `low`, `high`.
+    """
     rows = [
         (name, quantity, *fit(part["pixels"], part[quantity]))
         for name, part in table.groupby("term", sort=False)
@@ -192,6 +223,14 @@ def fits(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def factor(table: pd.DataFrame, crop: int, many: str, few: str, quantity: str = "bytes") -> float:
-    """How many times as much one term needs as another at a crop."""
+    """Compute how many times as much one term needs as another at a crop.
+
+    Args:
+        table: from `measure`.
+        crop: its side, pixels.
+        many: the term above the fraction bar.
+        few: the term below it.
+        quantity: `bytes`, `flops` or `seconds`.
+    """
     at = table[table["crop"] == crop].set_index("term")[quantity]
     return float(at[many] / at[few])

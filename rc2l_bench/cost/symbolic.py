@@ -1,4 +1,4 @@
-"""One training step at any size without the hardware: memory by kind and FLOPs, from tensors that have no values."""
+"""Estimate a training step at any size without the hardware: memory by kind and FLOPs, on tensors without values."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ KINDS = {
     "Temp": "temporaries",
     "Other": "batch",
 }
-"""Names of torch's tracker, and ours."""
+"""Our names by those of torch's tracker."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepEstimate:
-    """What a training step needs.
+    """Needs of a training step.
 
     Attributes:
         memory: bytes by kind at the moment of the peak: parameters (teachers and buffers included), gradients,
@@ -59,13 +59,13 @@ class Tracker(MemTracker):  # type: ignore[no-untyped-call]
     """Torch's tracker, for whole steps and for networks with frozen parts."""
 
     def _update_peak_stats(self, peak_state: Any) -> None:  # noqa: ANN401 - private to torch
-        # Not of single modules, which would take four fifths of the time.
+        # Peaks of single modules are left out: they take four fifths of the time, and nobody asks for them.
         modules, self.memory_tracking = self.memory_tracking, WeakIdKeyDictionary()
         super()._update_peak_stats(peak_state)
         self.memory_tracking = modules
 
     def exempt_frozen(self, module: object) -> None:
-        """Makes believe that frozen parameters are hooked into: they cannot be, because they have no gradient."""
+        """Register frozen parameters as hooked: the tracker would hook all, and torch refuses where no gradient is."""
         for parameter in module.parameters() if isinstance(module, nn.Module) else ():
             if not parameter.requires_grad:
                 hooks = (RemovableHandle(OrderedDict()), RemovableHandle(OrderedDict()))
@@ -73,13 +73,16 @@ class Tracker(MemTracker):  # type: ignore[no-untyped-call]
 
 
 def make_batch(protocol: Protocol, views: int, unlabelled: bool, num_classes: int) -> Batch:
-    """A batch of the sizes of a protocol, in which every image has every class in stripes.
+    """Make up a batch of the sizes of a protocol, in which every labelled image has every class in stripes.
 
     Args:
         protocol: crop and numbers of images.
         views: strong views.
         unlabelled: whether there are unlabelled images.
         num_classes: K.
+
+    Returns:
+        Images of noise; CutMix boxes over a quarter of the image; all pixels valid.
     """
     height, width = protocol.crop
     few, many = protocol.batch.labelled, protocol.batch.unlabelled if unlabelled else 0
@@ -97,9 +100,18 @@ def make_batch(protocol: Protocol, views: int, unlabelled: bool, num_classes: in
 
 
 def track(function: Callable[[], object], known: Iterable[nn.Module | Tensor | torch.optim.Optimizer]) -> StepEstimate:
-    """Memory and FLOPs of a function, whose tensors may be fake; what is known before counts, too."""
+    """Track memory and FLOPs of a function, whose tensors may be fake.
+
+    Args:
+        function: runs once.
+        known: what exists before and counts, too: modules, optimisers, tensors.
+
+    Returns:
+        Memory at the moment when all kinds together are largest, over all devices.
+    """
     tracker, counter = Tracker(), FlopCounterMode(display=False)
     known = list(known)
+    # In this order: what the tracker was told of before it starts belongs to its peak from the first moment.
     tracker.track_external(*known)
     for one in known:
         tracker.exempt_frozen(one)
@@ -109,12 +121,18 @@ def track(function: Callable[[], object], known: Iterable[nn.Module | Tensor | t
     for snapshot in tracker.get_tracker_snapshot("peak").values():
         for kind, size in snapshot.items():
             if kind != "Total":
+                # The tracker's kinds are members of an enumeration; only its total is plain text.
                 memory[KINDS[getattr(kind, "value", kind)]] += size
     return StepEstimate(memory=memory, flops=counter.get_total_flops())
 
 
 def forget_values(model: nn.Module) -> None:
-    """Replaces parameters and buffers by fake tensors of the same form, in a `FakeTensorMode`."""
+    """Replace parameters and buffers by fake tensors of the same form; to be called in a `FakeTensorMode`.
+
+    Args:
+        model: changed in place.
+    """
+    # By the tensor that it replaces, so that modules which share a parameter still do.
     fake: dict[Tensor, Tensor] = {}
     for module in model.modules():
         for table in (module._parameters, module._buffers):
@@ -126,12 +144,13 @@ def forget_values(model: nn.Module) -> None:
 
 
 def _like(value: Tensor) -> Tensor:
+    """Make a tensor of the same shape, strides and type: with other strides, kernels would copy where they do not."""
     empty = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype)
     return nn.Parameter(empty, value.requires_grad) if isinstance(value, nn.Parameter) else empty
 
 
 def fill_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Makes the optimiser hold what it holds after a first step."""
+    """Make the optimiser hold what it holds after a first step: it makes its moments when it first sees gradients."""
     for parameter in model.parameters():
         parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
     optimiser.step()
@@ -141,7 +160,7 @@ def fill_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
 def estimate_step(
     method: str, config: MethodConfig, protocol: Protocol, num_classes: int, most_regions: int | None = None
 ) -> StepEstimate:
-    """One step of a method, past its warm-ups, with an optimiser that has taken steps before.
+    """Estimate one step of a method, past its warm-ups, with an optimiser that has taken steps before.
 
     Args:
         method: id.
@@ -149,17 +168,25 @@ def estimate_step(
         protocol: networks, crop, batch, optimiser.
         num_classes: K.
         most_regions: see `worst_case`.
+
+    Raises:
+        UsageError: timm does not have the backbone, or not at this output stride.
     """
+    # Pretrained weights would have to be there, and have the size of any others.
     net = protocol.net.model_copy(update={"weights": "none"})
     protocol = protocol.model_copy(update={"net": net})
     progress, clip = 1 - 1 / protocol.steps, protocol.optimiser.clip
     with ExitStack() as stack:
+        # Built with values: a teacher is a deep copy, and those of fake tensors fail ("set the storage of a tensor").
         model = build(method, config, protocol, num_classes).to(memory_format=torch.channels_last).train()
         stack.enter_context(FakeTensorMode())
         forget_values(model)
         optimiser = build_optimiser(model, protocol.optimiser)
         batch = make_batch(protocol, config.views.strong, load_class(method).unlabelled, num_classes)
+        # Entered last, so that it sees operations first: what needs values never reaches the fake tensors, which refuse
+        # it.
         stack.enter_context(worst_case(most_regions))
+        # The first step of a training holds less than all that follow.
         fill_state(model, optimiser)
         step = partial(take_step, model, optimiser, batch, progress, clip)
         return track(step, [model, optimiser, *batch.tensors().values()])

@@ -1,4 +1,4 @@
-"""What runs in the fresh processes of `cost`: reads a request from its standard input, answers in one line of JSON."""
+"""Serve one request in a fresh process of `cost`: read it from standard input, answer in one line of JSON."""
 
 from __future__ import annotations
 
@@ -26,13 +26,17 @@ from rc2l_bench.run.train import Feed, Record, Trainer
 from rc2l_bench.types import Batch
 
 WARM_UP = 3
-"""Steps that are taken but not counted."""
+"""Steps that are taken but not counted: the first ones fill caches and make the optimiser's state."""
 THRESHOLDS = {"threshold", "probability"}
-"""Numbers of a method that leave out what it is not sure of."""
+"""Names of a method's numbers below whose value a prediction is left out as unsure."""
 
 
 def change(config: MethodConfig, changes: dict[str, Any]) -> MethodConfig:
-    """A config in which some values differ; a mapping inside is changed, not replaced."""
+    """Return a config in which some values differ; a mapping inside is changed, not replaced.
+
+    Raises:
+        ValidationError: a key or a value is wrong.
+    """
     return type(config).model_validate_json(json.dumps(_merged(config.model_dump(mode="json"), changes)))
 
 
@@ -44,8 +48,9 @@ def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def trust(config: MethodConfig) -> MethodConfig:
-    """A config whose thresholds are 0, because an untrained network is sure of nothing and would do little work."""
+    """Return a config whose thresholds are 0: an untrained network is sure of nothing and would do little work."""
 
+    # `views` is left alone: the probability there is that of CutMix.
     def lower(data: dict[str, Any]) -> dict[str, Any]:
         inner = {key: lower(value) for key, value in data.items() if isinstance(value, dict) and key != "views"}
         return inner | dict.fromkeys(THRESHOLDS & data.keys(), 0.0)
@@ -57,7 +62,7 @@ class Workload:
     """The last steps of a training on made-up images, in the loop of real trainings."""
 
     def __init__(self, name: str, protocol: Protocol, runtime: Runtime, num_classes: int, steps: int) -> None:
-        """Sets up a method with fresh networks.
+        """Set up a method with fresh networks.
 
         Args:
             name: id of the method.
@@ -66,11 +71,13 @@ class Workload:
             num_classes: K.
             steps: to time.
         """
+        # One evaluation, at the very end, no checkpoint and no row of the history before: the loop does steps only.
         budget = max(protocol.steps, steps + WARM_UP)
         scoring = protocol.eval.model_copy(update={"evaluations": 1})
         self.protocol = protocol.model_copy(update={"steps": budget, "eval": scoring})
         self.runtime = runtime.model_copy(update={"devices": 1, "checkpoint_every": budget, "log_every": budget})
         self.fabric, self.num_classes, self.steps = open_fabric(self.runtime), num_classes, steps
+        # Fixed, and the same in every round: nothing that depends on weights may differ between rounds.
         torch.manual_seed(0)
         config = trust(load_config(name))
         self.method: Method = build(name, config, self.protocol, num_classes)
@@ -78,39 +85,43 @@ class Workload:
         self.trainer = Trainer(self.fabric, self.method, self.protocol, self.runtime, seed=0)
 
     def load(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor] | None]:
-        """Images as large as the crop, before augmentation; every labelled one has every class."""
+        """Make images as large as the crop, before augmentation; every labelled one has every class."""
         made = make_batch(self.protocol, 0, self.method.unlabelled, self.num_classes)
+        # Bytes, as shards give them: their conversion is a part of the augmentation that is timed.
         image, weak = ((x * 255).to(torch.uint8) for x in (made.image, made.weak))
         size = torch.tensor(self.protocol.crop).expand(len(image), 2)
         other = (weak, torch.tensor(self.protocol.crop).expand(len(weak), 2)) if self.method.unlabelled else None
         return (image, made.label.to(torch.uint8), size), other
 
     def augment(self, raw: Any, step: int) -> Batch:  # noqa: ANN401 - what `load` gives
-        """See `Augmenter`."""
+        """Turn what `load` gives into the batch of a step; see `Augmenter`."""
         labelled, unlabelled = raw
         return self.augmenter(labelled, unlabelled, step)
 
     def score(self, _: Method) -> Evaluation:
-        """An evaluation of nothing."""
+        """Return an evaluation without images, which the loop asks for at its end."""
         return Evaluation(ids=[], confusion=np.eye(self.num_classes, dtype=np.int32)[None])
 
     def watch(self, record: Record) -> None:
-        """Forgets the steps of the warm-up."""
+        """Forget the steps of the warm-up, once they are over."""
         if record.step == self.protocol.steps - self.steps:
             record.step_seconds.clear()
             record.part_seconds.update(dict.fromkeys(record.part_seconds, 0.0))
 
     def carry_out(self) -> dict[str, Any]:
-        """Takes the steps; like cost.json."""
+        """Take the steps; return what cost.json holds."""
         raw = self.load()
+        # The end of the budget, past every warm-up, so that all losses are on.
         self.trainer.record.step = self.protocol.steps - self.steps - WARM_UP
         feed = Feed(
+            # One batch again and again: loading is the same for all methods and would only blur the comparison.
             batches=lambda _: itertools.repeat(raw),
             augment=self.augment,
             evaluate=self.score,
             watch=self.watch,
         )
         self.trainer.fit(feed, run=None)  # type: ignore[arg-type] # there are no checkpoints
+        # Before `measure_step`, whose copies would raise the resident peak.
         peaks = peak_memory(self.fabric.device)
         peaks |= measure_step(self.trainer, self.augment(raw, self.protocol.steps - 1))
         images = self.protocol.batch.labelled + (self.protocol.batch.unlabelled if self.method.unlabelled else 0)
@@ -118,9 +129,9 @@ class Workload:
 
 
 def estimate(asked: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
-    """Answers a request for an estimate."""
+    """Answer a request for an estimate."""
     begin = time.perf_counter()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # nothing is computed but initial weights
     config = change(load_config(asked["method"]), asked["changes"])
     found = estimate_step(asked["method"], config, protocol, asked["classes"], asked["most_regions"])
     unit = 1 if sys.platform == "darwin" else 1024
@@ -129,7 +140,8 @@ def estimate(asked: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
 
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
-    """Carries out a request of `cost`."""
+    """Answer a request of `measurement`."""
+    # Through JSON, because strict models take a list for a tuple there and nowhere else.
     protocol = Protocol.model_validate_json(json.dumps(asked["protocol"]))
     if asked["kind"] == "estimate":
         return estimate(asked, protocol)

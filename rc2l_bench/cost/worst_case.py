@@ -1,4 +1,4 @@
-"""What depends on the data takes its worst case, so that a training step can be carried out on tensors without values.
+"""Let what depends on the data take its worst case, so that a training step works on tensors without values.
 
 Assumed of every choice that is made by looking at values:
 
@@ -31,7 +31,7 @@ _INDEXING = {_ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.defau
 
 
 class WorstCase(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Answers what only values could tell.
+    """Mode that answers what only values could tell.
 
     Attributes:
         number: what a number is that is read from a tensor.
@@ -44,11 +44,13 @@ class WorstCase(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.selected = sys.maxsize
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ANN401
-        """Carries out an operation, or says what it would give at worst."""
+        """Carry out an operation, or return what it would give at worst."""
+        # What `item()`, `int()` and `float()` of a tensor call.
         if func is _ATEN._local_scalar_dense.default:
             return self.number if not args[0].dtype.is_floating_point else float(self.number)
         if func is _ATEN.nonzero.default:
             return self._select(args[0])
+        # Values are zeros: what is selected matters to no size.
         if func is _ATEN.masked_select.default:
             return args[0].new_zeros(min(args[1].numel(), self.selected))
         if func in _INDEXING:
@@ -56,12 +58,15 @@ class WorstCase(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
     def _select(self, mask: Tensor) -> Tensor:
+        # Place 0 again and again: only the number of places matters, and this one is there in every tensor with
+        # elements.
         return torch.zeros(min(mask.numel(), self.selected), mask.ndim, dtype=torch.int64, device=mask.device)
 
     def _places(self, index: list[Tensor | None]) -> list[Tensor | None]:
-        """Indices without masks."""
+        """Turn masks among indices into places: only the number of places can be limited."""
         fields: list[Tensor | None] = []
         for one in index:
+            # A mask of n dimensions stands for n indices; torch still takes bytes for a mask, too.
             mask = one is not None and one.dtype in (torch.bool, torch.uint8)
             fields += self._select(one).unbind(1) if one is not None and mask else [one]
         return fields
@@ -69,7 +74,14 @@ class WorstCase(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @contextmanager
 def replaced(function: Callable[..., Any], wrapper: Callable[..., Any]) -> Iterator[None]:
-    """Puts another function in the place of one in all modules that imported it by its name."""
+    """Replace a function in all modules that imported it by its name.
+
+    Patching its own module would do nothing: `from a import f` has bound the function itself.
+
+    Args:
+        function: that is replaced.
+        wrapper: that is called instead.
+    """
     name = function.__name__
     with ExitStack() as stack:
         for module in list(sys.modules.values()):
@@ -80,6 +92,7 @@ def replaced(function: Callable[..., Any], wrapper: Callable[..., Any]) -> Itera
 
 @contextmanager
 def _assume(mode: WorstCase, **values: int) -> Iterator[None]:
+    # Put back at the end: elsewhere in the step a mask selects all it could.
     before = {name: getattr(mode, name) for name in values}
     vars(mode).update(values)
     try:
@@ -90,20 +103,22 @@ def _assume(mode: WorstCase, **values: int) -> Iterator[None]:
 
 @contextmanager
 def worst_case(most_regions: int | None = None) -> Iterator[None]:
-    """Data-dependent choices take their worst case inside; works on real tensors as on fake ones.
+    """Let data-dependent choices take their worst case inside; works on real tensors as on fake ones.
 
     Args:
-        most_regions: regions per image, where not as many as there could be.
+        most_regions: regions per image; None = as many as there could be.
     """
     mode = WorstCase()
     number, draw, add = regions.number_regions, memory_bank.draw, memory_bank.MemoryBank.add
 
     def number_regions(index: Tensor, probability: Tensor, valid: Tensor) -> Regions:
+        # The one number that is read there is the largest number of regions.
         slots = probability.shape[1]
         with _assume(mode, number=min(slots, most_regions or slots)):
             return number(index, probability, valid)
 
     def draw_from(mask: Tensor, count: int) -> Tensor:
+        # P of the K · P candidates: a pixel is one of one class at most.
         with _assume(mode, selected=mask.shape[1]):
             return draw(mask, count)
 
@@ -111,6 +126,7 @@ def worst_case(most_regions: int | None = None) -> Iterator[None]:
         with _assume(mode, selected=math.prod(bank.vectors.shape[:2])):
             add(bank, vectors, mask)
 
+    # The mode comes last: it sees every operation, those of the replaced functions too.
     with ExitStack() as stack:
         stack.enter_context(replaced(regions.number_regions, number_regions))
         stack.enter_context(replaced(memory_bank.draw, draw_from))
@@ -121,6 +137,9 @@ def worst_case(most_regions: int | None = None) -> Iterator[None]:
 
 
 def match_in_order(cost: Tensor, present: Tensor) -> Tensor:  # noqa: ARG001 - as `assign`
-    """Gives region j query j: some assignment, of the form that `matching.assign` returns."""
+    """Give region j query j: some assignment, of the form that `matching.assign` returns.
+
+    The true one is found by scipy, from values; which query a region gets changes no size.
+    """
     order = torch.arange(cost.shape[3], device=cost.device)
     return torch.where(order < cost.shape[2], order, -1).expand(*cost.shape[:2], -1).contiguous()

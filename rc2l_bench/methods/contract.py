@@ -143,6 +143,7 @@ class Teacher(nn.Module):
             buffers: whether batch-norm statistics are averaged like parameters, or copied.
         """
         super().__init__()
+        # Without gradients, so that no optimiser takes these parameters for its own and DDP does not wait for them.
         self.net = copy.deepcopy(student).requires_grad_(False).eval()
         self.decay = decay
         self.buffer_rule = buffers
@@ -152,6 +153,7 @@ class Teacher(nn.Module):
     def train(self, mode: bool = True) -> Teacher:
         """Stay in eval mode, whatever the method is told: dropout off, running statistics as averaged."""
         super().train(False)
+        # The teacher itself reports the mode that it was told, as every module does; its network stays as it is.
         self.training = mode
         return self
 

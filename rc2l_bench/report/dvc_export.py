@@ -1,4 +1,4 @@
-"""Runs as DVC's own commands show them: `dvc metrics show`, `dvc plots show`, and the editor extension.
+"""Export runs for DVC's own commands: `dvc metrics show`, `dvc plots show`, and the editor extension.
 
 DVC cannot look for files by a pattern, and a run's folder is one output of its stage, so the numbers are gathered here.
 """
@@ -20,7 +20,13 @@ CURVES = ["step", "miou", "run"]
 
 
 def write(runs: Iterable[FinishedRun], out: Path) -> None:
-    """Writes `metrics/<dataset>/<split>/<method>/seed<k>.json` and `curves/<dataset>-<split>.csv` into a folder."""
+    """Write the metrics and curves of runs, each folder as a whole.
+
+    Args:
+        runs: all that could be read.
+        out: folder of `metrics/<dataset>/<split>/<method>/seed<k>.json` and `curves/<dataset>-<split>.csv`.
+    """
+    # Read twice, and it may be a generator.
     found = list(runs)
     replace_folder(out / "metrics", lambda folder: _write_metrics(found, folder))
     replace_folder(out / "curves", lambda folder: _write_curves(found, folder))
@@ -35,7 +41,11 @@ def _write_metrics(runs: list[FinishedRun], folder: Path) -> None:
 
 
 def summarise(run: FinishedRun) -> dict[str, float]:
-    """The few numbers of a run that fit into one row; what is not known is left out."""
+    """Pick the few numbers of a run that fit into one row.
+
+    Returns:
+        mIoUs in [0, 1], seconds, MiB; what is not known is left out, because JSON has no NaN.
+    """
     every = {
         "miou": run.miou,
         "miou_best_on_val": run.miou_best,
@@ -56,6 +66,7 @@ def _write_curves(runs: list[FinishedRun], folder: Path) -> None:
             curve = read_history(run)[["step", "miou"]].dropna()
         except (ValueError, KeyError):
             continue  # the report says so
+        # In long form, a row for each step and run: what DVC's plots group by a column.
         curves.setdefault(name, []).append(curve.assign(run=f"{run.cell.method.split('/')[-1]} {run.cell.seed}"))
     for name, parts in curves.items():
         pd.concat(parts).to_csv(folder / f"{name}.csv", index=False, columns=CURVES, lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The figures of a report, each as PDF, SVG and PNG, with the same bytes for the same results."""
+"""Draw the figures of a report, each as PDF, SVG and PNG, with the same bytes for the same results."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ LINES = ("-", "--", ":", "-.")
 MOST_METHODS = 24
 SUFFIXES = ("svg", "pdf", "png")
 
+# Class and method names are plain text: `text.parse_math` would take a dollar sign for mathematics. The salt makes ids
+# in an SVG equal from one time to the next; paths instead of text make it look the same without the fonts. Type 42
+# embeds fonts in a PDF as journals ask for them.
 _STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False, "text.usetex": False,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#8a8a8a", "axes.labelcolor": "#333333",
@@ -43,11 +46,11 @@ _METADATA: Mapping[str, dict[str, Any]] = {
 
 
 Drawing = Callable[[Section, list[Remark]], tuple[Figure, str] | None]
-"""Draws a section and says what it shows; None where the numbers for it are missing."""
+"""Function that draws a section and says what it shows; None where the numbers for it are missing."""
 
 
 class FigureFile(NamedTuple):
-    """A figure that was saved.
+    """Name and texts of a figure that was saved.
 
     Attributes:
         stem: file name without suffix.
@@ -64,19 +67,19 @@ class FigureFile(NamedTuple):
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of all figures."""
+    """Give all figures their look, and leave matplotlib's own settings as they were."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def save(figure: Figure, folder: Path, stem: str, suffixes: Sequence[str] = SUFFIXES) -> None:
-    """Writes a figure in several formats, without dates and names of programs."""
+    """Write a figure in several formats, without dates and names of programs."""
     for suffix in suffixes:
         figure.savefig(folder / f"{stem}.{suffix}", metadata=_METADATA[suffix], bbox_inches="tight", facecolor="white")
 
 
 def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], list[Remark]]:
-    """Draws what a section has the numbers for.
+    """Draw what a section has the numbers for.
 
     Args:
         section: the results.
@@ -87,6 +90,7 @@ def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], l
         The pictures, and what could not be drawn.
     """
     remarks: list[Remark] = []
+    # More lines than colours and dashes can tell apart say nothing.
     if len(section.methods) > MOST_METHODS:
         text = f"figures show the first {MOST_METHODS} of {len(section.methods)} methods; the tables show all"
         remarks.append(Remark(section.dataset, text))
@@ -102,7 +106,8 @@ def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], l
 
 
 def _look(section: Section, method: str) -> dict[str, Any]:
-    """Colour, marker and line of a method, the same in every figure of a section."""
+    """Choose colour, marker and line of a method, the same in every figure of a section."""
+    # Lines change when colours are through: eight colours and four lines tell 32 methods apart.
     index = section.methods.index(method)
     return {
         "color": COLOURS[index % len(COLOURS)],
@@ -113,15 +118,17 @@ def _look(section: Section, method: str) -> dict[str, Any]:
 
 
 def _labels(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
-    """MIoU against the number of labelled images."""
+    """Draw mIoU against the number of labelled images."""
     columns = [c for c in section.columns if c.labelled]
     if len({c.labelled for c in columns}) < 2:
         return None
+    # `Figure`, not pyplot, which keeps figures in a global list and looks for a display.
     figure = Figure(figsize=(5.4, 3.4), layout="constrained")
     axes = figure.subplots()
     drawn = [_line(axes, section, method) for method in section.methods]
     if not any(drawn):
         return None
+    # Splits halve the labels again and again: only on a logarithmic axis do they stand side by side.
     ticks = sorted({int(c.labelled or 0): c.split for c in columns}.items())
     axes.set_xscale("log")
     axes.set_xticks([n for n, _ in ticks], [f"{split}\n{n}" for n, split in ticks])
@@ -134,6 +141,7 @@ def _labels(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
 
 
 def _line(axes: Axes, section: Section, method: str) -> bool:
+    """Draw the line of a method with its intervals; tell whether there was anything to draw."""
     found = [(c.labelled, group.final) for c in section.columns if (group := section.groups[Key(method, c.split)])]
     points = sorted((n, final) for n, final in found if n and final)
     if not points:
@@ -142,6 +150,7 @@ def _line(axes: Axes, section: Section, method: str) -> bool:
     mean, low, high = (100 * np.array([getattr(e, name) for _, e in points]) for name in ("mean", "low", "high"))
     look = _look(section, method)
     axes.plot(x, mean, **look)
+    # A band needs two points; one alone gets a bar.
     if len(x) > 1:
         axes.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
     elif math.isfinite(low[0]):
@@ -156,11 +165,12 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
-    """MIoU against memory and step time, at the split with the fewest labels that has most methods."""
+    """Draw mIoU against memory and step time, at the split with the fewest labels that has most methods."""
     counts = {
         c.split: sum(section.groups[Key(m, c.split)].final is not None for m in section.methods)
         for c in section.columns
     }
+    # The first of equals, and columns stand in the order of their labels.
     split = max(counts, key=lambda s: counts[s])
     points = [
         (m, cost, final.mean)
@@ -171,6 +181,7 @@ def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
     if len(points) < 2:
         return None
     figure = Figure(figsize=(6.4, 3.1), layout="constrained")
+    # Memory and time as two fields, not as size and place of one mark: both are read off an axis.
     left, right = figure.subplots(1, 2, sharey=True)
     for method, cost, mean in points:
         look = _look(section, method) | {"linestyle": "none", "markersize": 8}
@@ -188,12 +199,17 @@ def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
 
 
 def class_table(section: Section) -> dict[Key, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Mean IoU over seeds of every class, (K,), for every group with a result; nan where no seed has the class."""
+    """Average the IoU of every class over seeds, for every group with a result.
+
+    Returns:
+        By group, (K,) in [0, 1]; nan where no seed has the class.
+    """
     table = {}
     for key, group in section.groups.items():
         rows = [[run.iou().get(name, math.nan) for name in section.classes] for run in group.runs]
         if rows and section.classes:
             values = np.array(rows)
+            # By hand, because `nanmean` warns about a class that no seed has.
             known = np.isfinite(values)
             total = np.where(known, values, 0).sum(0)
             table[key] = np.divide(total, known.sum(0), out=np.full(total.shape, np.nan), where=known.any(0))
@@ -201,7 +217,7 @@ def class_table(section: Section) -> dict[Key, np.ndarray[Any, np.dtype[np.float
 
 
 def _classes(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
-    """Heat map of IoU by class."""
+    """Draw a heat map of IoU by class."""
     table = class_table(section)
     keys = [Key(m, c.split) for c in section.columns for m in section.methods if Key(m, c.split) in table]
     if not keys:
@@ -211,25 +227,27 @@ def _classes(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
     figure = Figure(figsize=(2.0 + 0.62 * columns, 0.9 + 0.27 * rows), layout="constrained")
     axes = figure.subplots()
     axes.grid(visible=False)
+    # Always from 0 to 100, so that a colour means the same in every report; cividis is even for the colour-blind.
     axes.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
     names = short_names(section.methods)
     axes.set_xticks(range(columns), section.classes, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(rows), [f"{names[key.method]}  {key.split}" for key in keys])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    if values.size <= 1500:
+    if values.size <= 1500:  # more would not be legible, and takes long to draw
         _write_values(axes, values)
     return figure, "IoU by class on val, %, mean over seeds; an empty field means that the class does not occur."
 
 
 def _write_values(axes: Axes, values: np.ndarray[Any, np.dtype[np.float64]]) -> None:
     for (row, column), value in np.ndenumerate(values):
+        # Black on the light half of cividis, white on the dark one.
         ink = "white" if value < 55 else "black"
         axes.text(column, row, percent(value / 100, 0), ha="center", va="center", color=ink, fontsize=7.5)
 
 
 def _curves(section: Section, remarks: list[Remark]) -> tuple[Figure, str] | None:
-    """MIoU at the evaluations during training, a field for each split."""
+    """Draw mIoU at the evaluations during training, a field for each split."""
     curves = {key: curve for key, group in section.groups.items() if (curve := _curve(group.runs, remarks)) is not None}
     splits = [c.split for c in section.columns if any(key.split == c.split for key in curves)]
     if not splits:
@@ -259,14 +277,19 @@ def _curves(section: Section, remarks: list[Remark]) -> tuple[Figure, str] | Non
 
 
 def _curve(runs: Sequence[FinishedRun], remarks: list[Remark]) -> pd.DataFrame | None:
-    """Mean, min and max over seeds by step; None without evaluations."""
+    """Compute mean, min and max over seeds by step; None without evaluations.
+
+    A history that cannot be read becomes a remark, and the other seeds are drawn without it.
+    """
     tables = []
     for run in runs:
         try:
             history = read_history(run)
+            # Rows without an evaluation have an empty place there.
             tables.append(history[["step", "miou"]].apply(pd.to_numeric, errors="coerce").dropna())
         except (ValueError, KeyError) as error:
             remarks.append(Remark(str(run.cell), f"no learning curve: {error}"))
+    # By step: a seed that was evaluated at other steps adds points, and none is interpolated.
     joined = pd.concat(tables) if tables else pd.DataFrame()
     return joined.groupby("step")["miou"].agg(["mean", "min", "max"]) if len(joined) else None
 

@@ -1,4 +1,4 @@
-"""Where every number of a report comes from."""
+"""Trace every number of a report to its runs, and every run to what it was made with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ from rc2l_bench.report.results import Cell, FinishedRun
 
 
 class Trace(NamedTuple):
-    """One run: where to find it in the page, and the numbers of the protocol and the machine that it was made with."""
+    """One run: its place in the page, and what it was made with.
+
+    Attributes:
+        anchor: of the run in the page.
+        run: the run.
+        status: see `Report.status`.
+        group: anchor of the number that it is a part of; empty if of none.
+        protocol: number of its protocol, from 1.
+        environment: number of its versions, hardware and runtime settings, from 1.
+    """
 
     anchor: str
     run: FinishedRun
@@ -23,12 +32,12 @@ class Trace(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Of the run."""
+        """Fingerprint of the run."""
         return str(self.run.record["fingerprint"])
 
     @property
     def split_id(self) -> str:
-        """Of the labelled images."""
+        """Digest of the ids of the labelled images."""
         return str(self.run.record["split"]["id"])
 
     @property
@@ -38,7 +47,7 @@ class Trace(NamedTuple):
 
     @property
     def commit(self) -> str:
-        """Of the checkout; empty if unknown."""
+        """Commit of the checkout; empty if unknown."""
         return str(self.run.record.get("commit") or "")
 
 
@@ -58,17 +67,23 @@ class Provenance(NamedTuple):
     environments: tuple[Sequence[tuple[str, str]], ...]
 
     def group(self, section: int, method: str, split: str) -> str:
-        """The anchor of a group's first run."""
+        """Return the anchor of a group's first run."""
         return self.groups[section, Key(method, split)]
 
 
 def trace(report: Report) -> Provenance:
-    """Numbers the runs and collects what they share."""
+    """Number the runs and collect what they share.
+
+    Args:
+        report: the results; every run that could be read gets a trace, also one that is set aside.
+    """
+    # A method beside its variants is in two sections; it leads to the later one, where all of them are.
     groups = {run.cell: f"g{i}-{j}" for i, s in enumerate(report.sections) for j, run in _numbered(s)}
     protocols: dict[str, int] = {}
     environments: dict[str, int] = {}
     traces = []
     for index, run in enumerate(report.runs, start=1):
+        # By their text with sorted keys: equal settings are one, whatever order they were written in.
         protocol = protocols.setdefault(_text(run.record["protocol"]), len(protocols) + 1)
         environment = environments.setdefault(_text(_environment(run)), len(environments) + 1)
         status = report.status(run.cell)
@@ -91,6 +106,7 @@ def _groups(sections: Sequence[Section], anchors: Mapping[Cell, str]) -> dict[tu
 
 
 def _environment(run: FinishedRun) -> dict[str, Any]:
+    # Apart from the protocol: these may differ between runs that are compared.
     return {name: run.record.get(name) for name in ("versions", "hardware", "runtime")}
 
 
@@ -99,10 +115,12 @@ def _text(value: object) -> str:
 
 
 def _lines(texts: Mapping[str, int]) -> tuple[list[tuple[str, str]], ...]:
+    # A dict keeps the order of insertion, and so the order of the numbers that `trace` gave.
     return tuple(list(_flatten(json.loads(text), "")) for text in texts)
 
 
 def _flatten(value: object, path: str) -> list[tuple[str, str]]:
+    """Turn nested keys into lines `a.b: value`; `all` where the whole is one value."""
     if isinstance(value, dict) and value:
         return [line for key, inner in value.items() for line in _flatten(inner, f"{path}.{key}" if path else str(key))]
     return [(path or "all", value if isinstance(value, str) else json.dumps(value))]

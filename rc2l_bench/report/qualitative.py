@@ -1,4 +1,4 @@
-"""Pictures that compare methods on the same validation images, with maps of their errors."""
+"""Draw pictures that compare methods on the same validation images, with maps of their errors."""
 
 from __future__ import annotations
 
@@ -30,18 +30,28 @@ Bytes = NDArray[np.uint8]
 
 
 def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], list[Remark]]:
-    """One figure for each split with panels: image, truth, and every method's prediction over its errors.
+    """Draw one figure for each split with panels: image, truth, and every method's prediction over its errors.
+
+    Of every method the first seed is shown: no picture is chosen for how it looks.
+
+    Args:
+        section: the results.
+        folder: where the files go; it exists.
+        stem: start of the file names.
 
     Returns:
-        The pictures, and which panels could not be read.
+        The pictures, and remarks on panels that could not be read.
     """
     pictures, remarks = [], []
     for column in section.columns:
         runs = {m: run for m in section.methods if (run := _first(section.groups[Key(m, column.split)].runs))}
         panels = {m: {panel.id: panel for panel in panels_of(run)} for m, run in runs.items()}
+        # Runs without panels drop out before the first eight are taken, not after.
         panels = dict([(m, table) for m, table in panels.items() if table][:METHODS])
         if not panels:
             continue
+        # One damaged picture costs the figure of its split, not the report. No SVG, which could only wrap the
+        # photographs.
         try:
             with style():
                 figure = _figure(section, panels)
@@ -62,10 +72,11 @@ def _first(runs: Sequence[FinishedRun]) -> FinishedRun | None:
 
 
 def _figure(section: Section, panels: Mapping[str, Mapping[str, PanelFiles]]) -> Figure:
-    """A line for each image with errors beside predictions, or two lines with errors below when methods are many."""
+    """Lay out a line for each image with errors beside predictions, or two with errors below when methods are many."""
     ids = _common(panels)
     beside = len(panels) <= BESIDE
     across, lines = (2 + 2 * len(panels), 1) if beside else (2 + len(panels), 2)
+    # The figure gets the form of the images: constrained layout would leave white stripes otherwise.
     one = next(table[ids[0]] for table in panels.values() if ids[0] in table)
     height, width = read_picture(one.run, one.image).shape[:2]
     size = (1.75 * across, 1.75 * height / width * lines * len(ids) + 0.7)
@@ -86,7 +97,7 @@ def _figure(section: Section, panels: Mapping[str, Mapping[str, PanelFiles]]) ->
 
 
 def _common(panels: Mapping[str, Mapping[str, PanelFiles]]) -> list[str]:
-    """The images that most methods have."""
+    """Choose the images that most methods have, the first ones in sorted order among equals."""
     counts = {i: sum(i in table for table in panels.values()) for table in panels.values() for i in table}
     return sorted(sorted(counts, key=lambda i: (-counts[i], i))[:IMAGES])
 
@@ -98,16 +109,19 @@ def _fill(
     panels: Sequence[PanelFiles | None],
     section: Section,
 ) -> None:
-    """Draws one image: picture and truth, then every prediction with its errors."""
+    """Draw one image: picture and truth, then every prediction with its errors."""
     known = next(panel for panel in panels if panel)
     truth = read_picture(known.run, known.truth)
     image, labels = seen
     image.imshow(read_picture(known.run, known.image))
+    # Nearest, because between two classes there is no third one.
     labels.imshow(paint(truth, section.palette), interpolation="nearest")
     for upper, lower, panel in zip(said, wrong, panels, strict=True):
+        # The method has no panel of this image: its place stays empty, so that columns keep their meaning.
         if panel is None:
             continue
         prediction = read_picture(panel.run, panel.prediction)
+        # Against the first method's copy of the truth; another size means another data set and raises.
         share, errors = errors_of(truth, prediction)
         upper.imshow(paint(prediction, section.palette), interpolation="nearest")
         lower.imshow(errors, interpolation="nearest")
@@ -127,29 +141,30 @@ def _legend(figure: Figure, section: Section) -> None:
 
 
 def paint(labels: Bytes, palette: Sequence[Sequence[int]]) -> Bytes:
-    """Colours class indices; what has no colour, and what is ignored, becomes white.
+    """Colour class indices; what has no colour, and what is ignored, becomes white.
 
     Args:
-        labels: (H, W), class indices or 255.
-        palette: a colour for each class.
+        labels: (H, W) uint8, class indices or 255.
+        palette: a colour for each class, 0..255.
 
     Returns:
-        (H, W, 3).
+        (H, W, 3) uint8.
     """
+    # All 256 values have an entry, so that a damaged picture is drawn white in places and not refused.
     table = np.full((IGNORE + 1, 3), _IGNORED, np.uint8)
     table[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
     return table[labels]
 
 
 def errors_of(truth: Bytes, prediction: Bytes) -> tuple[float, Bytes]:
-    """Where a prediction is wrong.
+    """Find where a prediction is wrong.
 
     Args:
         truth: (H, W), class indices or 255.
         prediction: (H, W), class indices.
 
     Returns:
-        The share of wrong pixels among those that count (0 if none does), and a picture, (H, W, 3).
+        The share of wrong pixels among those that count, in [0, 1] (0 if none does), and a picture, (H, W, 3) uint8.
 
     Raises:
         ValueError: the two differ in size.

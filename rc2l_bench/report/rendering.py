@@ -1,4 +1,4 @@
-"""Jinja environments in which nothing reaches HTML, Markdown or LaTeX unescaped."""
+"""Render templates in Jinja environments in which nothing reaches HTML, Markdown or LaTeX unescaped."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from markupsafe import Markup
 from rc2l_bench.errors import UsageError
 from rc2l_bench.report import formatting
 
+# Braces around characters that TeX joins to others: `--` would become a dash, a bracket the argument of a line break.
 _TEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -47,7 +48,7 @@ _FILTERS = (
 
 
 def escape_tex(value: object) -> str:
-    """Text that LaTeX prints as it stands, in one line, with nothing that pdflatex does not know."""
+    """Escape text so that LaTeX prints it as it stands, in one line, with nothing that pdflatex does not know."""
     return "".join(_tex(character) for character in str(value))
 
 
@@ -57,28 +58,31 @@ def _tex(character: str) -> str:
         return known
     if character.isspace():
         return " "
+    # é becomes e; what has no letter of its own in ASCII becomes a question mark, not nothing.
     plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return "".join(c if c.isalnum() else _TEX.get(c, c) for c in plain if c.isprintable()) or "?"
 
 
 def escape_markdown(value: object) -> str:
-    """Text that Markdown prints as it stands, inside a table too."""
+    """Escape text so that Markdown prints it as it stands, inside a table too."""
+    # One line, because a line break ends a row; entities first, because Markdown lets HTML through.
     text = " ".join(str(value).splitlines())
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", text)
 
 
 def _finalizer(escape: Callable[[object], str]) -> Callable[[object], str]:
+    """Make a function that escapes what a template prints, unless it is `Markup` already."""
     return lambda value: str(value) if isinstance(value, Markup) else escape(value)
 
 
 def render(templates: Path, name: str, **values: object) -> str:
-    """Fills a template; the way of escaping follows from its name (`.html.j2`, `.md.j2`, `.tex.j2`).
+    """Fill a template; the way of escaping follows from its name (`.html.j2`, `.md.j2`, `.tex.j2`).
 
     Args:
         templates: folder of the templates.
         name: of the template.
-        values: what it may use.
+        values: what it may use; a name that is not among them is an error, not an empty place.
 
     Raises:
         UsageError: the template is not there.
@@ -90,6 +94,7 @@ def render(templates: Path, name: str, **values: object) -> str:
 
 
 def _environment(templates: Path, name: str) -> Environment:
+    """Make the environment of a template."""
     loader = FileSystemLoader(templates)
     shared: dict[str, Any] = {
         "loader": loader,
@@ -97,6 +102,8 @@ def _environment(templates: Path, name: str) -> Environment:
         "trim_blocks": True,
         "lstrip_blocks": True,
     }
+    # Jinja escapes HTML only, so for the others everything that is printed passes through `finalize`. LaTeX has other
+    # delimiters, because braces and percent signs are its own.
     if name.endswith(".tex.j2"):
         environment = Environment(  # noqa: S701 - `finalize` escapes for LaTeX
             finalize=_finalizer(escape_tex), block_start_string="<%", block_end_string="%>",

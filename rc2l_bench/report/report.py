@@ -1,4 +1,4 @@
-"""Results to tables, figures and one page. Reads finished runs only; needs no torch."""
+"""Build a report from finished runs; needs no torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SEEDS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that is shown.
+    """All that is shown.
 
     Attributes:
         sections: first the datasets of the declared grid, then what lies on disk outside it, then variants.
@@ -49,11 +49,11 @@ class Report:
 
     @property
     def missing(self) -> int:
-        """Declared cells whose numbers are not in the tables."""
+        """Number of declared cells whose numbers are not in the tables."""
         return len(set(self.declared) - self.compared)
 
     def status(self, cell: Cell) -> str:
-        """What became of a cell: `ok`, `no mIoU`, `set aside`, or `missing`."""
+        """Say what became of a cell: `ok`, `no mIoU`, `set aside`, or `missing`."""
         if cell in self.compared:
             return "ok"
         run = self._by_cell.get(cell)
@@ -67,7 +67,7 @@ class Report:
 
 
 def build(root: Path, params: Params, reference: str | None = None, resamples: int = RESAMPLES) -> Report:
-    """Reads the runs and works out the tables.
+    """Read the runs and compute the tables.
 
     Args:
         root: folder of the runs, `<dataset>/<split>/<method id>/seed<k>`; it may be missing.
@@ -82,10 +82,14 @@ def build(root: Path, params: Params, reference: str | None = None, resamples: i
     declared = tuple(
         Cell(*cell) for cell in product(params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed)
     )
+    # Before anything is computed, so that a misspelt reference is told at once.
     methods = list(dict.fromkeys([*params.grid.method, *(run.cell.method for run in runs)]))
     chosen = choose_reference(reference, methods)
+    # All runs together: what lies outside of the grid is measured like the rest, and may not be compared if it differs.
     kept, aside = screen(runs, params)
     kept = [run for run in kept if math.isfinite(run.miou)]
+    # Variants have sections of their own. Among the methods each of them would be one more comparison that Holm's
+    # correction has to pay for.
     inside, outside = _part([run for run in kept if not variant_of(run.cell.method)], set(declared))
     plans = [(plan, _of(plan, inside)) for plan in _declared_plans(params)]
     plans += [(plan, _of(plan, outside)) for plan in _other_plans(outside)]
@@ -97,12 +101,17 @@ def build(root: Path, params: Params, reference: str | None = None, resamples: i
         *_carried(runs),
         *(r for section in sections for r in (*section.remarks, *_missing(section))),
     ]
+    # From the sections, not from `kept`: what no table shows is not compared.
     compared = frozenset(run.cell for section in sections for run in section.runs)
     return Report(tuple(sections), tuple(dict.fromkeys(remarks)), tuple(runs), compared, declared, chosen, resamples)
 
 
 def choose_reference(name: str | None, methods: Sequence[str]) -> str:
-    """The method id that a name or a tail of it stands for.
+    """Choose the method that differences are taken against, by its id or a tail of it.
+
+    Args:
+        name: what the user asked for; None = `supervised`, else the first method.
+        methods: ids of the grid and of the runs.
 
     Raises:
         UsageError: none or several methods end so.
@@ -111,7 +120,7 @@ def choose_reference(name: str | None, methods: Sequence[str]) -> str:
     found = [m for m in methods if m == wanted] or [m for m in methods if f"/{m}".endswith(f"/{wanted}")]
     if len(found) == 1:
         return found[0]
-    if name is None:
+    if name is None:  # nobody asked for `supervised`, so that it is missing is no error
         return methods[0]
     if found:
         raise UsageError(f"--reference {name}: could be {' or '.join(found)}: give more of its id")
@@ -119,12 +128,12 @@ def choose_reference(name: str | None, methods: Sequence[str]) -> str:
 
 
 def _reference(plan: Plan, chosen: str) -> str:
-    """Variants are compared with their method, unless one of them is the reference."""
+    """Choose the reference of a plan: variants are compared with their method, unless one of them is chosen."""
     return chosen if chosen in plan.methods else plan.family or base_of(chosen)
 
 
 def _carried(runs: Sequence[FinishedRun]) -> list[Remark]:
-    """Runs that somebody took over from another fingerprint, each with the reason."""
+    """Remark on runs that somebody took over from another fingerprint, each with the reason."""
     return [
         Remark(str(run.cell), f"carried over from {str(entry.get('fingerprint'))[:12]}: {entry.get('reason')}")
         for run in runs
@@ -134,7 +143,7 @@ def _carried(runs: Sequence[FinishedRun]) -> list[Remark]:
 
 
 def _missing(section: Section) -> list[Remark]:
-    """Declared runs without a result, one remark for each group."""
+    """Remark on declared runs without a result, once for each group."""
     gaps = {key: group.missing for key, group in section.groups.items() if group.missing}
     return [
         Remark(f"{section.dataset}/{split}/{method}", f"no result for {_seeds(seeds)}")
@@ -167,7 +176,7 @@ def _unique(values: Sequence[T]) -> tuple[T, ...]:
 
 
 def _other_plans(runs: Sequence[FinishedRun]) -> list[Plan]:
-    """What lies outside the grid, by dataset; splits in the order of their labels."""
+    """Plan sections for what lies outside the grid, by dataset; splits in the order of their labels."""
     plans = []
     for dataset in _unique([run.cell.dataset for run in runs]):
         mine = [run for run in runs if run.cell.dataset == dataset]

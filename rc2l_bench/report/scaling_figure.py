@@ -1,4 +1,4 @@
-"""The figure of `scaling`: memory and time of contrastive terms against the number of pixels, both logarithmic."""
+"""Draw the figure of `scaling`: memory and time of contrastive terms against the number of pixels, both logarithmic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUANTITIES = {"bytes": ("memory, MiB", 2**20), "seconds": ("processor time, s", 
 
 
 class Scaling(NamedTuple):
-    """What `make scaling` measured, drawn.
+    """Figure of what `make scaling` measured, and its numbers.
 
     Attributes:
         picture: the figure.
@@ -33,14 +33,14 @@ class Scaling(NamedTuple):
 
 
 def show_scaling(measured: Path, folder: Path) -> tuple[Scaling | None, list[Remark]]:
-    """Draws what was measured, if anything was.
+    """Draw what was measured, if anything was.
 
     Args:
         measured: folder with scaling.csv and exponents.csv; it may be missing.
         folder: where the figure goes.
 
     Returns:
-        The figure with its numbers, and what is wrong with them.
+        The figure with its numbers (None without any), and remarks on what is wrong with them.
     """
     if not measured.is_dir():
         return None, []
@@ -58,7 +58,13 @@ def show_scaling(measured: Path, folder: Path) -> tuple[Scaling | None, list[Rem
 
 
 def _read(file: Path, columns: list[str]) -> pd.DataFrame:
+    """Read a table.
+
+    Raises:
+        ValueError: a column is missing, or there is no row.
+    """
     table = pd.read_csv(file)
+    # Checked here, because a missing column would be a KeyError that names neither the file nor what to do.
     missing = [name for name in columns if name not in table]
     if missing or not len(table):
         raise ValueError(f"{file.name} has no {', '.join(missing) or 'rows'}")
@@ -66,7 +72,7 @@ def _read(file: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def draw_scaling(table: pd.DataFrame, exponents: pd.DataFrame, folder: Path, stem: str = "scaling") -> None:
-    """Writes the figure as PDF, SVG and PNG.
+    """Write the figure as PDF, SVG and PNG.
 
     Args:
         table: see `scaling.measure`.
@@ -82,6 +88,7 @@ def draw_scaling(table: pd.DataFrame, exponents: pd.DataFrame, folder: Path, ste
 
 
 def _draw(axes: Axes, table: pd.DataFrame, exponents: pd.DataFrame, quantity: str) -> None:
+    """Draw one quantity of all terms; a slope that was not fitted is left out of the legend."""
     name, unit = QUANTITIES[quantity]
     found = exponents.set_index("term")
     for index, (term, part) in enumerate(table.groupby("term", sort=False)):
@@ -95,6 +102,7 @@ def _draw(axes: Axes, table: pd.DataFrame, exponents: pd.DataFrame, quantity: st
     axes.set_xscale("log")
     axes.set_yscale("log")
     crops = table.drop_duplicates("crop")
+    # Every other one is named: at this width all of them would run into one another.
     shown = crops[np.arange(len(crops)) % 2 == 0]
     axes.set_xticks(shown["pixels"], [str(crop) for crop in shown["crop"]])
     axes.yaxis.set_major_formatter("{x:g}")

@@ -1,4 +1,4 @@
-"""Writes a report: results.csv, report.md, table.tex, index.html and the figures."""
+"""Write a report: results.csv, report.md, table.tex, index.html and the figures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FILES: Mapping[Format, str] = {
 CITATIONS = "citations.bib"
 TEMPLATES = Path("reports/templates")
 SCALING = "scaling"
-"""The folder beside the templates where `make scaling` puts what it measured."""
+"""Folder beside the templates where `make scaling` puts what it measured."""
 
 
 class Chapter(NamedTuple):
@@ -78,13 +78,20 @@ class Drawn(NamedTuple):
 
 
 def write(report: Report, out: Path, templates: Path = TEMPLATES) -> None:
-    """Writes every format and the figures into a folder; files appear complete or not at all.
+    """Write every format and the figures into a folder; files appear complete or not at all.
 
     Published figures and the scaling are taken from beside the folder of templates.
+
+    Args:
+        report: the results.
+        out: folder; other files in it stay.
+        templates: folder of the templates.
 
     Raises:
         UsageError: a template is missing, or the published figures cannot be read.
     """
+    # Figures first: the texts embed them, and the folder is replaced as a whole only if all could be drawn. What was
+    # drawn comes back by the list, because `replace_folder` returns nothing.
     drawn: list[Drawn] = []
     replace_folder(out / "figures", lambda folder: drawn.append(_draw(report, folder, templates)))
     for kind, file in FILES.items():
@@ -93,7 +100,17 @@ def write(report: Report, out: Path, templates: Path = TEMPLATES) -> None:
 
 
 def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
-    """One format as text."""
+    """Make one format as text.
+
+    Args:
+        report: the results.
+        kind: the format.
+        templates: folder of the templates.
+
+    Raises:
+        UsageError: a template is missing, or the published figures cannot be read.
+    """
+    # Only the page shows pictures, so for the other formats none are drawn.
     if kind != "html":
         chapters = [_chapter(section, index, ()) for index, section in enumerate(report.sections)]
         return _render(
@@ -107,7 +124,9 @@ def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
 
 
 def _render(report: Report, kind: Format, templates: Path, drawn: Drawn) -> str:
+    # A table for programs: full precision and no template, in which numbers could be rounded by mistake.
     if kind == "csv":
+        # Line ends are fixed, so that equal results give equal bytes on every system.
         return frame(report).to_csv(index=False, lineterminator="\n")
     values: dict[str, Any] = {"report": report, "Key": Key, **drawn._asdict()}
     known = read_figures(templates.parent / FILE)
@@ -118,13 +137,13 @@ def _render(report: Report, kind: Format, templates: Path, drawn: Drawn) -> str:
 
 
 def _citations(report: Report, templates: Path) -> str:
-    """BibTeX of the suite and of every method that a report shows."""
+    """Make BibTeX of the suite and of every method that a report shows."""
     methods = [method for section in report.sections for method in section.methods]
     return cite(methods, read_references(templates.parent / citations.FILE))
 
 
 def _draw(report: Report, folder: Path, templates: Path) -> Drawn:
-    """Draws all figures into a folder."""
+    """Draw all figures into a folder, and collect what could not be drawn."""
     remarks = list(report.remarks)
     chapters = []
     for index, section in enumerate(report.sections):
@@ -136,11 +155,12 @@ def _draw(report: Report, folder: Path, templates: Path) -> Drawn:
     tuning = _tuning(report, folder, remarks)
     scaling, unread = show_scaling(templates.parent / SCALING, folder)
     shown = (scaling, embed(folder, scaling.picture)) if scaling else None
+    # Each remark once: several figures may meet the same fault.
     return Drawn(chapters, tuning, shown, list(dict.fromkeys(remarks + unread)))
 
 
 def _tuning(report: Report, folder: Path | None, remarks: list[Remark]) -> list[tuple[TuningSummary, FigureFile, str]]:
-    """What tuning did for the data sets of a report; without a folder nothing is drawn."""
+    """Summarise what tuning did for the data sets of a report; draw it where there is a folder."""
     found = []
     for dataset in dict.fromkeys(section.dataset for section in report.sections):
         summary, wrong = summarise_tuning(dataset)
@@ -160,29 +180,39 @@ def _chapter(section: Section, index: int, pictures: tuple[tuple[FigureFile, str
 
 
 def _stem(section: Section) -> str:
-    """Start of the names of a section's figures, different for every section."""
+    """Make the start of the names of a section's figures, different for every section."""
+    # A data set can have three kinds of sections: its grid, what lies outside of it, and the variants of a method.
     part = "" if section.declared else f"-{section.family or 'outside'}"
     return slug(f"{section.dataset}{part}")
 
 
 def slug(text: str) -> str:
-    """A name as part of a file name: letters, digits, dot, dash and underscore."""
+    """Turn a name into a part of a file name: letters, digits, dot, dash and underscore; hidden and empty never."""
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lstrip(".") or "_"
 
 
 def embed(folder: Path, picture: FigureFile) -> str:
-    """A picture of a folder as a data URI."""
+    """Read a picture of a folder as a data URI.
+
+    The page is one file that can be sent and archived, and its content security policy admits no other source.
+    """
     kind = {"svg": "image/svg+xml", "png": "image/png"}[picture.suffix]
     content = (folder / f"{picture.stem}.{picture.suffix}").read_bytes()
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def frame(report: Report) -> pd.DataFrame:
-    """One row for every declared or found run: its numbers with full precision, and where they come from."""
+    """Tabulate the numbers of every declared or found run with full precision, and where they come from.
+
+    Returns:
+        A row for each; declared runs come first, and have a row where they have no result. mIoU, and IoU by class in
+        the columns `iou/<class>`, are in [0, 1], memory in MiB; nan where unknown.
+    """
     runs = {run.cell: run for run in report.runs}
     cells = list(dict.fromkeys([*report.declared, *runs]))
     declared = set(report.declared)
     rows = [_row(report, cell, runs.get(cell)) | {"declared": cell in declared} for cell in cells]
+    # Classes of all data sets: a table has one head, and a class of another data set is empty.
     classes = list(dict.fromkeys(name for run in report.runs for name in run.iou()))
     for row, cell in zip(rows, cells, strict=True):
         iou = runs[cell].iou() if cell in runs else {}
@@ -191,6 +221,8 @@ def frame(report: Report) -> pd.DataFrame:
 
 
 def _row(report: Report, cell: Cell, run: FinishedRun | None) -> dict[str, Any]:
+    # A missing run has the same columns, all empty: whoever reads the table sees that it is missing, not a shorter
+    # table.
     metrics, cost, record = (run.metrics, run.cost, run.record) if run else ({}, {}, {})
     split = record.get("split", {})
     return {

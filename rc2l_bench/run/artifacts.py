@@ -118,6 +118,8 @@ def cost(
         "device_seconds": record.seconds * devices,
         "step_seconds": {"median": float(np.median(seconds)), "p95": float(np.quantile(seconds, 0.95))},
         "parts": parts | {"log_and_checkpoint": record.other_seconds / steps},
+        # Over the time of the steps alone: evaluations take about as long for every method, and would hide what a step
+        # costs.
         "images_per_second": images_per_step * steps / float(seconds.sum()),
         "device": device,
         "devices": devices,
@@ -132,6 +134,7 @@ def cost(
 def render_history(record: Record) -> str:
     """Write history.csv as text; an empty place where nothing was measured."""
     text = io.StringIO()
+    # The first row has all columns, because a method gives the same losses at every step.
     writer = csv.DictWriter(text, list(record.history[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(record.history)
@@ -153,7 +156,7 @@ def _save_classes(path: Path, classes: NDArray[np.uint8], palette: Palette) -> N
 
 
 def _file_name(identity: str) -> str:
-    """An id as a part of a file's name: no `/`, and short enough for any file system; the number keeps it unique."""
+    """Turn an id into a part of a file name: no `/`, short enough for any file system; a number keeps it unique."""
     name = identity.replace("%", "%25").replace("/", "%2F")
     return name.encode()[:LONGEST_NAME].decode(errors="ignore")
 
@@ -197,6 +200,8 @@ def write_artifacts(
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
     (folder / "history.csv").write_text(render_history(record))
     (folder / "model.safetensors").write_bytes(_weights(net))
+    # Ids as text of fixed width, not as objects: those would be pickled, and no file here is to be unpickled.
+    # Compressed, because most pairs of classes never occur in an image.
     counts: dict[str, Any] = {}
     for part, found in evaluations.items():
         counts |= {part: found.confusion, f"{part}_ids": np.array(found.ids, dtype=np.str_)}

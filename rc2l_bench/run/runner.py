@@ -66,6 +66,7 @@ class Wiring:
         labelled = loader.training_batches(
             cell.labelled, list(cell.labelled.ids), batch=sizes.labelled, stream="labelled", **span
         )
+        # No dummy batches: a method that looks at labelled images alone must not pay for loading others.
         ids = self.unlabelled_ids()
         if not ids:
             return ((raw, None) for raw in labelled)
@@ -97,6 +98,7 @@ class Wiring:
             Counts of all images, in every process.
         """
         spec = self.cell.protocol.eval
+        # Images are cut out of their canvas and grouped by size: a network must not see the canvas's empty margin.
         raws = loader.evaluation_batches(shards, batch=spec.batch, **self.loading)
         images = (
             group for raw in raws if raw.label is not None for group in by_size(raw.ids, raw.image, raw.label, raw.size)
@@ -111,6 +113,7 @@ class Wiring:
         method.train()
         if self.fabric.world_size == 1:
             return mine
+        # As objects, because processes have different numbers of images; counts are small beside the images.
         parts: list[Any] = [None] * self.fabric.world_size
         torch.distributed.all_gather_object(parts, mine)
         return merge(parts)
@@ -175,6 +178,7 @@ class Wiring:
         method.eval()
         found = []
         for position in np.linspace(0, len(shards) - 1, min(PANELS, len(shards))).astype(int):
+            # Straight from the shards: for six images the loader's workers would take longer to start.
             image = shards.read_image(position)
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
             classes = predict_classes(method.predict, pixels, protocol.eval, protocol.image_scale, self.fabric.device)
@@ -215,5 +219,6 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any]) -> None:
     # Not inside the `if`: the processes take the measured step together.
     cost = wiring.cost(trainer, wiring.weigh(trainer))
     if fabric.is_global_zero:
+        # Added after the run was named: none of these makes a number.
         facts = provenance | {"scored": method.scored, "hardware": hardware(fabric.device), "commit": commit()}
         run.finish(lambda folder: wiring.write(folder, trainer, facts, cost, val, test))

@@ -1,4 +1,4 @@
-"""What every data set offers to the stages: classes, colours, canvas, sources, and samples by part."""
+"""Define what every data set offers to the stages: classes, colours, canvas, sources, and samples by part."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
-        """The samples of a part in sorted order of their ids, one at a time in memory.
+        """Yield the samples of a part in sorted order of their ids, one at a time in memory.
 
         Args:
             raw: where `prepare` put the data.
@@ -77,7 +77,10 @@ class Dataset(ABC):
         """
 
     def images(self, raw: Path, part: str) -> Iterator[Sample]:
-        """`samples` without their masks, which a subclass need not even read then."""
+        """Yield the samples of a part without masks, which a subclass need not even read then.
+
+        The pool of unlabelled images is made of these, so no byte of a label can get into it.
+        """
         return (replace(sample, mask=None) for sample in self.samples(raw, part))
 
     def verify(self, raw: Path) -> None:
@@ -86,13 +89,15 @@ class Dataset(ABC):
         Raises:
             BenchError: something is missing or differs.
         """
+        # Without sources the data is generated or the user's own: `prepare` compares it with what it makes or finds.
         for source in self.sources:
             verify(source, raw / source.name)
         if not self.sources:
             self.prepare(raw)
 
     def present(self, raw: Path) -> bool:
-        """Whether `prepare` has been through, without reading the data."""
+        """Tell whether `prepare` has been through, without reading the data."""
+        # By stamps of size and time: a status line must not read gigabytes. `verify` is there to do so.
         return (
             raw.is_dir()
             and any(raw.iterdir())
@@ -100,15 +105,15 @@ class Dataset(ABC):
         )
 
     def inputs(self) -> Iterable[Path]:
-        """Files outside of `raw` that `prepare` reads: when one of them changes, it has to run again."""
+        """List the files outside of `raw` that `prepare` reads: when one of them changes, it has to run again."""
         return ()
 
     def aliases(self) -> dict[str, str]:
-        """Further names by which lists may call images -> id."""
+        """Map further names, by which lists may call images, to ids."""
         return {}
 
     def remedy(self, seen: Collection[int]) -> str:  # noqa: ARG002
-        """What a user can do where a class has no pixel.
+        """Say what a user can do where a class has no pixel.
 
         Args:
             seen: labels that masks do have, 255 included.
@@ -116,11 +121,11 @@ class Dataset(ABC):
         return f"these are not the masks of {self.name}, fetch them again"
 
     def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:  # noqa: ARG002
-        """Where a sample's image or mask comes from, for messages."""
+        """Say where a sample's image or mask comes from, for messages."""
         return f"{self.name}: {'mask' if mask else 'image'} of '{identity}' in {part}"
 
     def meta(self) -> dict[str, Any]:
-        """Name, classes, palette and canvas, ready for JSON."""
+        """Describe name, classes, palette and canvas, ready for JSON: a part of the shards and of run.json."""
         return {
             "name": self.name,
             "classes": list(self.classes),

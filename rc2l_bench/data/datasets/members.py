@@ -1,4 +1,4 @@
-"""Files inside archives, read where they lie: nothing is unpacked to the disk."""
+"""Read files inside archives where they lie: nothing is unpacked to the disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_MEMBER = 1 << 28
 
 
 class Members(ABC):
-    """The regular files of an archive by name. To be closed, or used in a `with` statement.
+    """Regular files of an archive by name. To be closed, or used in a `with` statement.
 
     Attributes:
         path: of the archive.
@@ -31,7 +31,7 @@ class Members(ABC):
     names: Collection[str]
 
     def read(self, name: str) -> bytes:
-        """The bytes of a member.
+        """Read the bytes of a member.
 
         Raises:
             BenchError: there is no such member, or it is damaged.
@@ -41,11 +41,12 @@ class Members(ABC):
         return self._read(name)
 
     def require(self, names: Iterable[str]) -> None:
-        """Makes sure that members are there.
+        """Make sure that members are there, without reading them.
 
         Raises:
             BenchError: one is not.
         """
+        # Asked when an archive has just been fetched; `read` would find out hours later, in the middle of a stage.
         missing = [name for name in names if name not in self.names]
         if missing:
             more = f" (and {len(missing) - 1} more)" if missing[1:] else ""
@@ -56,7 +57,7 @@ class Members(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
 
     def __enter__(self) -> Self:
         return self
@@ -66,10 +67,15 @@ class Members(ABC):
 
 
 class TarMembers(Members):
-    """Of a tar without compression, by offset, after one pass over its headers."""
+    """Members of a tar without compression, read by offset after one pass over its headers."""
 
     def __init__(self, path: Path, wanted: Callable[[str], bool], hint: str) -> None:
-        """Finds the members whose names are wanted.
+        """Find the members whose names are wanted.
+
+        Args:
+            path: of the archive.
+            wanted: tells by a name whether a member is ever read.
+            hint: what to do where the archive is missing.
 
         Raises:
             BenchError: the archive is missing (then the hint is given) or damaged.
@@ -78,6 +84,7 @@ class TarMembers(Members):
         try:
             with reading(path, AGAIN), tarfile.open(path, "r:", tarinfo=MemberInfo) as tar:
                 self.names = self._members = _find_members(tar, wanted)
+            # A descriptor of its own: tarfile reads through a buffer that has a position.
             self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             raise BenchError(f"{path}: missing: {hint}") from None
@@ -85,21 +92,26 @@ class TarMembers(Members):
     def _read(self, name: str) -> bytes:
         offset, size = self._members[name]
         _check_size(self.path, name, size)
+        # By offset, with no position in the file that threads or forks would share.
         data = os.pread(self._file, size, offset)
         if len(data) != size:
             raise DamagedFileError(f"{self.path}: {name} is cut off: {AGAIN}")
         return data
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         os.close(self._file)
 
 
 class ZipMembers(Members):
-    """Of a zip; every member is checked against its CRC when it is read."""
+    """Members of a zip; each is checked against its CRC when it is read."""
 
     def __init__(self, path: Path, hint: str) -> None:
-        """Reads the directory of the archive.
+        """Read the directory of the archive.
+
+        Args:
+            path: of the archive.
+            hint: what to do where it is missing.
 
         Raises:
             BenchError: the archive is missing (then the hint is given) or damaged.
@@ -118,17 +130,18 @@ class ZipMembers(Members):
             return self._zip.read(name)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._zip.close()
 
 
 def plain(name: str) -> str:
-    """A member's name without the `./` that some tars put in front."""
+    """Strip the `./` that some tars put in front of a member's name."""
     return name.removeprefix("./")
 
 
 def _find_members(tar: tarfile.TarFile, wanted: Callable[[str], bool]) -> dict[str, tuple[int, int]]:
-    """Offset and size of the wanted regular files."""
+    """Find offset and size of the wanted regular files."""
+    # An archive that holds a name twice means the last one, as tar itself would leave it.
     found = {}
     for member in tar:
         if member.isreg() and wanted(plain(member.name)):
