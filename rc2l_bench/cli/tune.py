@@ -32,9 +32,9 @@ def tune(dataset: Dataset = "shapes", method: Methods = [], jobs: Jobs = 1) -> N
     settings = params.tuning_of(dataset)
     prepare_data(dataset, settings.split, methods[0])
     studies = open_studies(dataset, methods, params)
-    progress = Progress(studies)
+    lines = TrialLines(studies)
     try:
-        failed = list(carry_out_trials(dataset, studies, count_jobs(jobs, params.runtime.threads), progress.tell))
+        failed = list(carry_out_trials(dataset, studies, count_jobs(jobs, params.runtime.threads), lines.tell))
     except KeyboardInterrupt:  # the trials that were running have said so
         raise typer.Exit(130) from None
     if failed:
@@ -54,7 +54,7 @@ def _methods(names: list[str], params: Params) -> list[str]:
     return list(dict.fromkeys(base_of(resolve_method(name, find_methods())) for name in wanted))
 
 
-class Progress:
+class TrialLines:
     """A line for every trial that ends: its numbers, its score, the best so far, the time that is left."""
 
     def __init__(self, studies: list[MethodStudy]) -> None:

@@ -80,7 +80,7 @@ class Stage:
         """Runs the stage unless it is fresh; returns its exit code."""
         if self.fresh():
             return 0
-        if not self.always:
+        if self.outs and not self.always:
             say(f"{self.name}: {', '.join(map(str, self.outs))} …")
         inputs = self.inputs()
         code = subprocess.run(self.command, check=False).returncode
