@@ -13,7 +13,8 @@ from typing import Any
 QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "", "config", "console", "errors", "files", "readers", "recipes", "schema", "seals", "sources", "tuning",
     "variants",
-    "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files", "losses", "methods", "nets", "nets.weights",
+    "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files",
+    "losses", "methods", "nets", "nets.weights",
     "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.store",
 )}  # fmt: skip
 """Modules that read, write or show and make no numbers: their edits make no run stale."""

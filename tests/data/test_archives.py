@@ -103,7 +103,7 @@ def header(kind: bytes, size: int) -> bytes:
 
 
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 from rc2l_bench.data.archives import extract
 from rc2l_bench.errors import BenchError
@@ -111,7 +111,8 @@ try:
     extract(Path(sys.argv[1]), Path(sys.argv[2]), lambda name: name, 1 << 20)
 except BenchError as error:
     print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+# Not ru_maxrss: that one begins with the memory of the process that started this one.
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) // 1024)
 """
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,10 +11,12 @@ import pytest
 from shards_data import META, make_samples
 
 from pipelines import label, pool
+from rc2l_bench.data import splits
 from rc2l_bench.data.datasets.base import Dataset
 from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.data.decode import decode_mask
 from rc2l_bench.data.shards import Shards, verify
+from rc2l_bench.data.splits import Split, split_id
 
 ROOT = Path(__file__).parents[2]
 MIRROR = Path(os.environ.get("RC2L_BENCH_MIRROR", ROOT.parent / "shared" / "mirror"))
@@ -47,7 +48,10 @@ def stages(monkeypatch):
 
 
 def write_split(path: Path, labelled: list[str]) -> Path:
-    path.write_text(json.dumps({"dataset": "tiny", "split": "1_4", "id": "ab" * 32, "labelled": labelled}))
+    plan = Split(
+        dataset="tiny", name="1_4", labelled=tuple(labelled), unlabelled=(), pixels={}, provenance={},
+    )  # fmt: skip
+    splits.write(plan, path)
     return path
 
 
@@ -65,7 +69,7 @@ def test_labelled_shards_hold_the_samples_of_their_split(stages, tmp_path):
     label.main("tiny", tmp_path / "raw", split, tmp_path / "labelled")
     shards = verify(tmp_path / "labelled")
     assert (shards.ids, shards.labelled) == (("a.002", "a.007", "a.011"), True)
-    assert (shards.index.split, shards.index.split_id) == ("1_4", "ab" * 32)
+    assert (shards.index.split, shards.index.split_id) == ("1_4", split_id(shards.ids))
 
 
 def test_a_split_with_an_image_that_is_not_there_fails_and_leaves_nothing(stages, tmp_path, capsys):

@@ -58,7 +58,7 @@ def trainer():
 
 def test_measuring_a_step_leaves_a_run_as_it_was(trainer):
     batch = make_batch(trainer.method)
-    trainer.model(batch, 0.5)["supervised"].backward()
+    trainer.model(0.5, **batch.tensors())["supervised"].backward()
     trainer.stepper.step()
     trainer.stepper.zero_grad()
     state, numbers = copy.deepcopy(trainer.state()), torch.get_rng_state()

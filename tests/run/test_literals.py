@@ -36,8 +36,8 @@ TESTED: dict[str, dict[Any, dict[str, Any]]] = {
 """By field of the protocol and value: what to change in the tiny protocol."""
 RUNTIME = {"device": {"auto", "cpu"}, "precision": {"32-true", "bf16-mixed"}}
 """Values that every machine can carry out; what is left needs CUDA."""
-ELSEWHERE = {"policy": {"uniform", "balanced"}}
-"""Of stages before training; tested with the splits."""
+ELSEWHERE = {"policy": {"uniform", "balanced"}, "sampler": {"quasi_random", "random", "tpe"}}
+"""Of stages before training, and of tuning; tested there."""
 
 
 def literals(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
