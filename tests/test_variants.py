@@ -146,7 +146,7 @@ def test_the_cumulative_study_adds_one_loss_after_the_other_in_the_order_of_the_
 
 def test_the_study_of_queries_varies_the_network():
     protocol = load(Params, tiny_data.ROOT / "params.yaml").protocol_of("shapes")
-    varied = [vary_protocol(protocol, method) for method in STUDIES["queries"].method]
+    varied = [vary_protocol(protocol, protocol_changes(m), m) for m in STUDIES["queries"].method]
     assert [one.net.region.queries for one in varied] == [16, 20, 50, 100]
     same = [one.model_copy(update={"net": protocol.net}) for one in varied]
     assert same == [protocol] * 4
@@ -174,7 +174,7 @@ def test_a_variant_that_spoils_the_protocol_is_named(cps, changes, text):
     cps.write_text(cps.read_text().replace("variants:\n", f"variants:\n  wide: {{protocol: {changes}}}\n"))
     protocol = load(Params, tiny_data.ROOT / "params.yaml").protocol_of("shapes")
     with pytest.raises(UsageError, match=re.escape(text)):
-        vary_protocol(protocol, "baselines/cps@wide")
+        vary_protocol(protocol, protocol_changes("baselines/cps@wide"), "baselines/cps@wide")
 
 
 def test_what_a_variant_changes_of_the_protocol_is_no_number_of_the_method(cps):

@@ -58,6 +58,8 @@ class RunInputs:
     """Tuned numbers; empty for a run that is not tuned. See `rc2l_bench.tuning`."""
     tuning: dict[str, Any]
     """Where they come from, for run.json."""
+    changes: dict[str, Any]
+    """What the variant changes of the declared protocol; read once, like `config`."""
     plan: Split
     pool: Shards
     labelled: Shards
@@ -72,7 +74,7 @@ class RunInputs:
     @cached_property
     def protocol(self) -> Protocol:
         """The protocol that is trained with: the declared one with a variant's changes and the tuned learning rate."""
-        varied = vary_protocol(self.declared, self.method)
+        varied = vary_protocol(self.declared, self.changes, self.method)
         if LEARNING_RATE not in self.numbers:
             return varied
         optimiser = varied.optimiser.model_copy(update={"lr": self.numbers[LEARNING_RATE]})
@@ -97,7 +99,7 @@ class RunInputs:
             },
             "dataset": self.val.index.dataset.model_dump(mode="json"),
             "protocol": self.declared.model_dump(mode="json"),
-            "protocol_changes": protocol_changes(self.method),
+            "protocol_changes": self.changes,
             "tuning": {"numbers": self.numbers, **self.tuning},
             "weights": digest_file(weights) if weights else self.protocol.net.weights,
             "method_config": self.config,
@@ -108,13 +110,17 @@ class RunInputs:
         return {"fingerprint": fingerprint(parts), **parts}
 
 
-def vary_protocol(protocol: Protocol, method: str) -> Protocol:
-    """Put what the variant of a method changes of the protocol on top of one.
+def vary_protocol(protocol: Protocol, changes: Mapping[str, Any], method: str) -> Protocol:
+    """Put what a variant changes of the protocol on top of one.
+
+    Args:
+        protocol: the declared one.
+        changes: see `variants.protocol_changes`.
+        method: id of the variant, for messages.
 
     Raises:
         UsageError: it changes keys that are not there, or to absurd values.
     """
-    changes = protocol_changes(method)
     if not changes:
         return protocol
     where = Path(f"{method_yaml(method)}: {VARIANTS}.{variant_of(method)}.{PROTOCOL}")
@@ -160,6 +166,7 @@ def open_cell(
     cell = RunInputs(
         dataset=dataset, split=split, method=method, seed=seed, params=params,
         config=read_config(method, own_numbers(numbers)), numbers=numbers, tuning=tuning, plan=plan,
+        changes=protocol_changes(method),
         pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split), val=Shards(shards / "val"),
         test=test if test.labelled else None,
     )  # fmt: skip

@@ -146,7 +146,7 @@ def test_an_unknown_study_names_the_nearest(here):
 
 def test_a_row_that_two_studies_share_is_carried_out_once(here, monkeypatch):
     seen = []
-    monkeypatch.setattr(cli, "_carry_out", lambda items, jobs, threads: seen.extend(items))
+    monkeypatch.setattr(cli, "_carry_out", lambda items, *_: seen.extend(items))
     assert call("ablate", "cumulative", "single")[0] == 0
     methods = [item["method"] for item in seen if item["seed"] == "0"]
     assert sorted(methods) == sorted(set(methods))
