@@ -251,7 +251,8 @@ class Params(Model):
     grid: Grid
     grids: dict[str, Grid]
     """Named grids to choose from."""
-    ablation: Grid
+    ablation: dict[Name, Grid]
+    """Studies by name: `rc2l-bench ablate`."""
     split: SplitConfig
     tuning: dict[str, TuningConfig]
     """By dataset; a dataset without an entry of its own uses `default`."""

@@ -22,6 +22,8 @@ VARIANTS = "variants"
 """The key of a method's yaml that holds, by name, what a variant changes."""
 TUNE = "tune"
 """The key of a method's yaml that holds the ranges of the numbers that are tuned."""
+PROTOCOL = "protocol"
+"""The key of a variant that holds what it changes of the protocol: a study of queries needs other networks."""
 UNTUNED = "untuned"
 """The variant that every method has: its yaml as it is, without what tuning chose."""
 
@@ -101,6 +103,19 @@ def changes_of(method: str) -> dict[str, Any]:
     return changes
 
 
+def protocol_changes(method: str) -> dict[str, Any]:
+    """Give what the variant of an id changes of the protocol; nothing for most.
+
+    Raises:
+        UsageError: there is no such method or variant, or the changes are not keys and values.
+    """
+    changes = changes_of(method).get(PROTOCOL, {})
+    if not isinstance(changes, dict):
+        where = f"{method_yaml(method)}: {VARIANTS}.{variant_of(method)}.{PROTOCOL}"
+        raise UsageError(f"{where}: expected keys of the protocol and values")
+    return dict(changes)
+
+
 def read_config(method: str, tuned: Mapping[str, float] | None = None) -> Any:  # noqa: ANN401 - YAML holds anything
     """Read a method's yaml with tuned numbers and the changes of its variant, not checked yet.
 
@@ -116,7 +131,8 @@ def read_config(method: str, tuned: Mapping[str, float] | None = None) -> Any:  
     Raises:
         UsageError: there is no such method or variant, or a key that is changed is not there.
     """
-    file, changes = method_yaml(method), changes_of(method)
+    file = method_yaml(method)
+    changes = {key: value for key, value in changes_of(method).items() if key != PROTOCOL}
     content = read_yaml(file)
     if not isinstance(content, dict):
         return content

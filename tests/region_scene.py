@@ -71,7 +71,7 @@ class Scene:
         regions, logits = self.regions, bounded(self.logits)
         merged, count = merge_classes(regions)
         member = members(logits, regions.label, merged.label, self.match)
-        united = unite(bounded(self.mask), logits, member, merged.label, union)
+        united = unite(self.mask, logits, member, merged.label, union)
         terms = mask_consistency(united, merged.mask(), regions.valid, focal, dice)
         return add_up(terms, count, over_regions)
 

@@ -46,7 +46,7 @@ def write_checkout(root: Path, **changes: Any) -> None:
         shutil.copy(tiny_data.ROOT / name, root)
     write_photos(root)
     cell = {"dataset": ["blobs"], "split": ["1_2"], "method": ["baselines/supervised"], "seed": [0]}
-    small = {"grid": cell, "ablation": cell, "protocol": {"default": {"steps": 4}}}
+    small = {"grid": cell, "ablation": {"single": cell}, "protocol": {"default": {"steps": 4}}}
     tiny_data.write_yaml(root / "params.yaml", overlay(tiny_data.params(), overlay(small, changes)))
 
 

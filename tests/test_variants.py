@@ -1,17 +1,28 @@
 from __future__ import annotations
 
+import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import tiny_data
 
+from rc2l_bench.config import Params, load
 from rc2l_bench.errors import UsageError
 from rc2l_bench.methods.contract import load_class, load_config
-from rc2l_bench.run.cell import open_cell
+from rc2l_bench.run.cell import open_cell, vary_protocol
 from rc2l_bench.run.pipeline import cell_stages
-from rc2l_bench.schema import read_yaml
-from rc2l_bench.variants import base_of, find_methods, method_yaml, read_config, resolve_method, variant_of, variants_of
+from rc2l_bench.variants import (
+    base_of,
+    find_methods,
+    method_yaml,
+    protocol_changes,
+    read_config,
+    resolve_method,
+    variant_of,
+    variants_of,
+)
 
 EVERY = [(method, name) for method in find_methods(tiny_data.ROOT) for name in variants_of(method)]
 ITEM = {"dataset": "shapes", "split": "1_16", "method": "baselines/cps@plain", "seed": "0"}
@@ -37,7 +48,8 @@ def test_an_id_is_a_method_and_perhaps_a_variant(method, base, variant):
 
 @pytest.mark.parametrize(("method", "name"), EVERY)
 def test_every_variant_of_the_checkout_is_valid_and_differs_from_its_method(method, name):
-    assert load_config(f"{method}@{name}") != load_config(method)
+    variant = f"{method}@{name}"
+    assert load_config(variant) != load_config(method) or protocol_changes(variant)
 
 
 def test_a_variant_changes_what_it_names_and_nothing_else():
@@ -112,11 +124,61 @@ def test_a_variant_is_another_run_of_the_same_source(tmp_path, monkeypatch):
     assert variant["source"] == base["source"]
 
 
-def test_the_ablation_of_the_checkout_has_all_eight_rows():
-    ablation = read_yaml(tiny_data.ROOT / "params.yaml")["ablation"]["method"]
-    terms = [
-        frozenset(term for term, weight in read_config(method)["weights"].items() if weight) for method in ablation
-    ]
-    assert sorted(map(sorted, terms)) == sorted(
-        [[], ["rmc"], ["rfc"], ["rcc"], ["smc"], ["rfc", "rmc"], ["rcc", "smc"], ["rcc", "rfc", "rmc", "smc"]]
-    )
+STUDIES = load(Params, tiny_data.ROOT / "params.yaml").ablation
+
+
+def terms(study):
+    """The losses of each row of a study, in order."""
+    return [{name for name, weight in read_config(m)["weights"].items() if weight} for m in STUDIES[study].method]
+
+
+def test_the_single_study_has_every_loss_alone_and_the_pairs():
+    found = sorted(map(sorted, terms("single")))
+    pairs = [["rfc", "rmc"], ["rcc", "smc"], ["rcc", "rfc", "rmc", "smc"]]
+    assert found == sorted([[], ["rmc"], ["rfc"], ["rcc"], ["smc"], *pairs])
+
+
+def test_the_cumulative_study_adds_one_loss_after_the_other_in_the_order_of_the_paper():
+    rows = terms("cumulative")
+    assert rows[:2] == [{"mask"}, {"smc"}]
+    assert [after - before for before, after in pairwise(rows[1:])] == [{"rcc"}, {"rmc"}, {"rfc"}]
+
+
+def test_the_study_of_queries_varies_the_network():
+    protocol = load(Params, tiny_data.ROOT / "params.yaml").protocol_of("shapes")
+    varied = [vary_protocol(protocol, protocol_changes(m), m) for m in STUDIES["queries"].method]
+    assert [one.net.region.queries for one in varied] == [16, 20, 50, 100]
+    same = [one.model_copy(update={"net": protocol.net}) for one in varied]
+    assert same == [protocol] * 4
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_row_of_a_study_can_be_loaded(study):
+    for method in STUDIES[study].method:
+        assert load_config(method)
+        assert resolve_method(method, find_methods(tiny_data.ROOT)) == method
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            "{net: {region: {query: 3}}}",
+            "variants.wide.protocol: net.region.query: unknown key; did you mean 'queries'?",
+        ),
+        ("{steps: -1}", "variants.wide.protocol: steps: Input should be greater than or equal to 1"),
+        ("3", "variants.wide.protocol: expected keys of the protocol and values"),
+    ],
+)
+def test_a_variant_that_spoils_the_protocol_is_named(cps, changes, text):
+    cps.write_text(cps.read_text().replace("variants:\n", f"variants:\n  wide: {{protocol: {changes}}}\n"))
+    protocol = load(Params, tiny_data.ROOT / "params.yaml").protocol_of("shapes")
+    with pytest.raises(UsageError, match=re.escape(text)):
+        vary_protocol(protocol, protocol_changes("baselines/cps@wide"), "baselines/cps@wide")
+
+
+def test_what_a_variant_changes_of_the_protocol_is_no_number_of_the_method(cps):
+    cps.write_text(cps.read_text().replace("variants:\n", "variants:\n  short: {protocol: {steps: 7}}\n"))
+    assert read_config("baselines/cps@short") == read_config("baselines/cps")
+    assert protocol_changes("baselines/cps@short") == {"steps": 7}
+    assert protocol_changes("baselines/cps") == {}

@@ -128,7 +128,7 @@ def params(**changes: Any) -> dict[str, Any]:
     """params.yaml, with changes."""
     cell = {"dataset": ["tiny"], "split": ["1_4"], "method": ["baselines/supervised"], "seed": [0]}
     base = {
-        "grids": {}, "grid": cell, "ablation": cell,
+        "grids": {}, "grid": cell, "ablation": {"single": cell},
         "split": {"seed": 0, "policy": "balanced", "held_out": 0.25}, "tuning": {"default": TUNING},
         "shard": {"samples_per_shard": 64},
         "runtime": RUNTIME, "protocol": {"default": PROTOCOL}, "recipes": {},

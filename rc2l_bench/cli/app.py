@@ -73,13 +73,23 @@ def run(
 
 @app.command()
 @guarded
-def ablate(jobs: Jobs = 1) -> None:
-    """Train and evaluate the ablation of params.yaml: what is left when parts of a method are taken away."""
+def ablate(
+    study: Annotated[
+        list[str], typer.Argument(help="Studies of params.yaml, for instance cumulative, alpha, queries.")
+    ],
+    jobs: Jobs = 1,
+) -> None:
+    """Train and evaluate studies: what a method scores with parts taken away, or with other numbers."""
     from rc2l_bench.config import Params, load
 
     params = load(Params, Path("params.yaml"))
-    cells = params.ablation
-    _carry_out(_cells(cells.dataset, cells.split, cells.method, cells.seed), jobs, params.runtime.threads)
+    for name in study:
+        if name not in params.ablation:
+            raise UsageError(f"unknown study '{name}': {suggest(name, params.ablation)}")
+    grids = [params.ablation[name] for name in study]
+    cells = [cell for grid in grids for cell in _cells(grid.dataset, grid.split, grid.method, grid.seed)]
+    once = list({tuple(cell.values()): cell for cell in cells}.values())  # studies share rows
+    _carry_out(once, jobs, params.runtime.threads)
 
 
 def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 
 from rc2l_bench.config import Params, Protocol, Runtime
 from rc2l_bench.errors import BenchError
+from rc2l_bench.run.cell import vary_protocol
 from rc2l_bench.schema import read_yaml
+from rc2l_bench.variants import protocol_changes
 
 PAPER_SCALE = Path("reports/paper_scale.yaml")
 """File of numbers that are larger at paper scale than in a method's yaml."""
@@ -133,6 +135,7 @@ def _number(answer: Mapping[str, Any], keys: Sequence[str]) -> float:
 
 def _ask(kind: str, method: str, protocol: Protocol, num_classes: int, **more: Any) -> Answer:  # noqa: ANN401
     """Start a process and wait for its answer."""
+    protocol = vary_protocol(protocol, protocol_changes(method), method)
     asked = {"kind": kind, "method": method, "protocol": protocol.model_dump(mode="json"), "classes": num_classes}
     command = [sys.executable, "-m", "rc2l_bench.cost.worker"]
     done = subprocess.run(command, input=json.dumps(asked | more), capture_output=True, text=True, check=False)

@@ -167,19 +167,20 @@ def unite(mask: Tensor, logits: Tensor, member: Tensor, classes: Tensor, how: Un
     0 and 1.
 
     Args:
-        mask: (B, Q, h, w) finite mask logits x.
+        mask: (B, Q, h, w) mask logits x.
         logits: (B, Q, K + 1) finite class logits.
         member: (B, C, Q) bool; which queries are of a class.
         classes: (B, C) int64.
         how: one of the four.
 
     Returns:
-        (B, C, h, w) logits of the union: its sigmoid is the mask.
+        (B, C, h, w) finite logits of the union: its sigmoid is the mask.
     """
     if how == "max":
         # One class at a time: what a maximum keeps for the backward pass are its places, not its operands.
         rows = [mask.masked_fill(~one[..., None, None], -BOUND).max(1).values for one in member.unbind(1)]
-        return torch.stack(rows, 1)
+        return bounded(torch.stack(rows, 1))
+    mask = bounded(mask)
     if how == "any":
         none = torch.einsum("bcq,bqhw->bchw", member.to(mask.dtype), softplus(mask))  # −log Π (1 − m_q)
         return none + (-torch.expm1(-none)).clamp(min=TINY).log()

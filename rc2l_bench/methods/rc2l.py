@@ -153,8 +153,8 @@ class RC2L(TaughtMethod):
         """Prepare the losses of the last decoder layer on strong views, each computed when it is called."""
         config = self.config
         match = match_regions(student, regions, config.set_loss, [-1])[:, 0]
-        logits, mask = bounded(student.logits[:, -1]), bounded(student.mask())
-        mine, target = of_query(mask, match), regions.mask()
+        logits, mask = bounded(student.logits[:, -1]), student.mask()
+        mine, target = bounded(of_query(mask, match)), regions.mask()
         m = mask_probability(mine, regions.valid)
         both = (config.mask_loss.focal, config.mask_loss.dice)
 

@@ -41,16 +41,16 @@ class Prediction:
     features: Tensor
 
     def mask(self, layer: int = -1) -> Tensor:
-        """Mask logits p_i(x) = ⟨f_i, F(x)⟩ of a decoder layer, (B, Q, h, w)."""
+        """Compute mask logits p_i(x) = ⟨f_i, F(x)⟩ of a decoder layer, (B, Q, h, w)."""
         return torch.einsum("bqd,bdhw->bqhw", self.embedding[:, layer], self.features)
 
     def rows(self, rows: slice) -> Prediction:
-        """The prediction of some of the images."""
+        """Take the prediction of some of the images."""
         return Prediction(logits=self.logits[rows], embedding=self.embedding[rows], features=self.features[rows])
 
 
 def semantic_scores(logits: Tensor, mask: Tensor) -> Tensor:
-    """S(k, x) = Σ_i softmax(c_i)_k · m_i(x), "no object" dropped after the softmax (MaskFormer's semantic inference).
+    """Sum up MaskFormer's semantic scores S(k, x) = Σ_i softmax(c_i)_k · m_i(x), "no object" dropped after the softmax.
 
     Args:
         logits: (B, Q, K + 1) class logits.
@@ -63,7 +63,7 @@ def semantic_scores(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def normed_conv(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    """Convolution and group norm (at most 32 groups); keeps height and width."""
+    """Build a convolution and a group norm (at most 32 groups) that keep height and width."""
     convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.GroupNorm(math.gcd(32, outputs), outputs))
 
@@ -80,7 +80,7 @@ class PixelDecoder(nn.Module):
         self.project = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Backbone maps, fine to coarse -> F, (B, D, h, w)."""
+        """Make F, (B, D, h, w), of the backbone's maps, fine to coarse."""
         x = self.top(maps[-1])
         for finer, lateral, smooth in zip(maps[-2::-1], self.lateral, self.smooth, strict=True):
             x = smooth(lateral(finer) + F.interpolate(x, finer.shape[-2:], mode="nearest"))
@@ -106,7 +106,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, query: Tensor, key: Tensor, memory: Tensor) -> Tensor:
-        """One layer.
+        """Carry out one layer.
 
         Args:
             x: (B, Q, D) what the queries have gathered.
@@ -167,7 +167,7 @@ class QueryDecoder(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, coarsest: Tensor) -> Tensor:
-        """(B, C, h', w') -> what the queries hold after every layer, (B, S, Q, D)."""
+        """Read the coarsest map (B, C, h', w'); give what the queries hold after every layer, (B, S, Q, D)."""
         height, width = coarsest.shape[-2:]
         memory = self.project(coarsest).flatten(2).transpose(1, 2)
         position = encode_position(height, width, memory.shape[-1], memory.device)
@@ -201,13 +201,13 @@ class RegionNet(nn.Module):
             load_maskformer(self, file)
 
     def segment(self, image: Tensor) -> Prediction:
-        """Images (B, 3, H, W) in [0, 1] -> regions; h, w = H/4, W/4."""
+        """Predict regions of images (B, 3, H, W) in [0, 1]; h, w = H/4, W/4."""
         maps = self.backbone(image)
         queries = self.queries(maps[-1])
         return Prediction(logits=self.classify(queries), embedding=self.embed(queries), features=self.pixels(maps))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] -> class logits (B, K, H, W).
+        """Compute class logits (B, K, H, W) of images (B, 3, H, W) in [0, 1].
 
         They are the logarithm of the semantic scores, so that a softmax over K divides the scores by their sum. Mask
         logits are interpolated before the sigmoid, as in MaskFormer.

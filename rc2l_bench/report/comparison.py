@@ -90,6 +90,7 @@ class Section:
     remarks: tuple[Remark, ...]
     seeds: tuple[int, ...]
     family: str = ""
+    study: str = ""
 
     @property
     def runs(self) -> list[FinishedRun]:
@@ -118,7 +119,12 @@ class Section:
 
 
 class Plan(NamedTuple):
-    """The rows, columns and seeds that a section should have; `family` is the method whose variants the rows are."""
+    """The rows, columns and seeds that a section should have.
+
+    Attributes:
+        family: the method whose variants the rows are; empty for rows that are methods.
+        study: the study of params.yaml that they belong to, if any.
+    """
 
     dataset: str
     declared: bool
@@ -126,6 +132,7 @@ class Plan(NamedTuple):
     splits: tuple[str, ...]
     seeds: tuple[int, ...]
     family: str = ""
+    study: str = ""
 
 
 def compare_runs(plan: Plan, runs: Sequence[FinishedRun], reference: str, resamples: int) -> Section:
@@ -153,7 +160,7 @@ def compare_runs(plan: Plan, runs: Sequence[FinishedRun], reference: str, resamp
     return Section(
         dataset=plan.dataset, declared=plan.declared, reference=reference, methods=plan.methods, columns=tuple(columns),
         groups=_correct(ordered), costs=costs, memory_kind=kind, classes=classes, palette=palette,
-        remarks=(*remarks, *notes), seeds=plan.seeds, family=plan.family,
+        remarks=(*remarks, *notes), seeds=plan.seeds, family=plan.family, study=plan.study,
     )  # fmt: skip
 
 

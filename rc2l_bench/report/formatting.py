@@ -122,7 +122,10 @@ def seeds_needed(group: SeedGroup) -> str:
 def title(section: Section) -> str:
     """The heading of a section."""
     if section.family:
-        return f"{section.dataset}, variants of {short_names([section.family])[section.family]}"
+        name = short_names([section.family])[section.family]
+        return f"{section.dataset}, " + (
+            f"study of {name}: {section.study}" if section.study else f"variants of {name}"
+        )
     return section.dataset if section.declared else f"{section.dataset}, outside the declared grid"
 
 

@@ -6,14 +6,14 @@ import base64
 import math
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
 from rc2l_bench.files import replace_folder, write_atomically
-from rc2l_bench.report import citations, figures, qualitative
+from rc2l_bench.report import citations, figures, qualitative, quoted_study
 from rc2l_bench.report.ablation_table import Settings, settings
 from rc2l_bench.report.citations import cite, read_references
 from rc2l_bench.report.comparison import Key, Section
@@ -21,6 +21,7 @@ from rc2l_bench.report.figures import FigureFile, class_table
 from rc2l_bench.report.formatting import short_names
 from rc2l_bench.report.literature import FILE, match, read_figures
 from rc2l_bench.report.provenance import trace
+from rc2l_bench.report.quoted_study import Quoted, StudyFigure, quote, read_studies
 from rc2l_bench.report.rendering import render
 from rc2l_bench.report.report import Report
 from rc2l_bench.report.results import Cell, FinishedRun, Remark, number
@@ -51,6 +52,7 @@ class Chapter(NamedTuple):
         pictures: its figures and, where they are embedded, their data.
         iou: mean IoU by class of every group.
         settings: what variants are set to.
+        quoted: what was published of the rows of a study.
     """
 
     section: Section
@@ -59,6 +61,7 @@ class Chapter(NamedTuple):
     pictures: tuple[tuple[FigureFile, str], ...]
     iou: Mapping[Key, Any]
     settings: Settings
+    quoted: Quoted
 
 
 class Drawn(NamedTuple):
@@ -112,7 +115,8 @@ def compose(report: Report, kind: Format, templates: Path = TEMPLATES) -> str:
     """
     # Only the page shows pictures, so for the other formats none are drawn.
     if kind != "html":
-        chapters = [_chapter(section, index, ()) for index, section in enumerate(report.sections)]
+        studies = read_studies(templates.parent / quoted_study.FILE)
+        chapters = [_chapter(section, index, (), studies) for index, section in enumerate(report.sections)]
         return _render(
             report,
             kind,
@@ -145,13 +149,13 @@ def _citations(report: Report, templates: Path) -> str:
 def _draw(report: Report, folder: Path, templates: Path) -> Drawn:
     """Draw all figures into a folder, and collect what could not be drawn."""
     remarks = list(report.remarks)
-    chapters = []
+    chapters, studies = [], read_studies(templates.parent / quoted_study.FILE)
     for index, section in enumerate(report.sections):
         stem = _stem(section)
         drawn, undrawn = figures.draw(section, folder, stem)
         pictures, unread = ([], []) if section.family else qualitative.draw(section, folder, stem)
         remarks += undrawn + unread
-        chapters.append(_chapter(section, index, tuple((p, embed(folder, p)) for p in drawn + pictures)))
+        chapters.append(_chapter(section, index, tuple((p, embed(folder, p)) for p in drawn + pictures), studies))
     tuning = _tuning(report, folder, remarks)
     scaling, unread = show_scaling(templates.parent / SCALING, folder)
     shown = (scaling, embed(folder, scaling.picture)) if scaling else None
@@ -173,16 +177,18 @@ def _tuning(report: Report, folder: Path | None, remarks: list[Remark]) -> list[
     return found
 
 
-def _chapter(section: Section, index: int, pictures: tuple[tuple[FigureFile, str], ...]) -> Chapter:
+def _chapter(
+    section: Section, index: int, pictures: tuple[tuple[FigureFile, str], ...], studies: Sequence[StudyFigure]
+) -> Chapter:
     names = short_names(list(dict.fromkeys([*section.methods, section.reference])))
     iou = {} if section.family else class_table(section)
-    return Chapter(section, f"s{index}", names, pictures, iou, settings(section))
+    return Chapter(section, f"s{index}", names, pictures, iou, settings(section), quote(section, studies))
 
 
 def _stem(section: Section) -> str:
     """Make the start of the names of a section's figures, different for every section."""
-    # A data set can have three kinds of sections: its grid, what lies outside of it, and the variants of a method.
-    part = "" if section.declared else f"-{section.family or 'outside'}"
+    # A data set can have several kinds of sections: its grid, what lies outside of it, studies, and other variants.
+    part = "" if section.declared else f"-{section.family or 'outside'}-{section.study}".rstrip("-")
     return slug(f"{section.dataset}{part}")
 
 

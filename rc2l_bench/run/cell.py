@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.splits import Split
 from rc2l_bench.errors import BenchError
 from rc2l_bench.nets.weights import find_weights
+from rc2l_bench.recipes import overlay
+from rc2l_bench.schema import check
 from rc2l_bench.sources import digest_file, digest_sources, fingerprint
 from rc2l_bench.tuning import LEARNING_RATE, chosen_for, own_numbers
-from rc2l_bench.variants import base_of, read_config
+from rc2l_bench.variants import PROTOCOL, VARIANTS, base_of, method_yaml, protocol_changes, read_config, variant_of
 
 NUMERIC = ("torch", "torchvision", "timm", "kornia", "kornia_rs", "numpy", "scipy")
 """Packages whose version may move a number; they take part in the fingerprint."""
@@ -55,6 +58,8 @@ class RunInputs:
     """Tuned numbers; empty for a run that is not tuned. See `rc2l_bench.tuning`."""
     tuning: dict[str, Any]
     """Where they come from, for run.json."""
+    changes: dict[str, Any]
+    """What the variant changes of the declared protocol; read once, like `config`."""
     plan: Split
     pool: Shards
     labelled: Shards
@@ -66,13 +71,14 @@ class RunInputs:
         """The protocol of the cell's data set, equal for every method."""
         return self.params.protocol_of(self.dataset)
 
-    @property
+    @cached_property
     def protocol(self) -> Protocol:
-        """The protocol that is trained with: the declared one with the learning rate that tuning chose."""
+        """The protocol that is trained with: the declared one with a variant's changes and the tuned learning rate."""
+        varied = vary_protocol(self.declared, self.changes, self.method)
         if LEARNING_RATE not in self.numbers:
-            return self.declared
-        optimiser = self.declared.optimiser.model_copy(update={"lr": self.numbers[LEARNING_RATE]})
-        return self.declared.model_copy(update={"optimiser": optimiser})
+            return varied
+        optimiser = varied.optimiser.model_copy(update={"lr": self.numbers[LEARNING_RATE]})
+        return varied.model_copy(update={"optimiser": optimiser})
 
     def provenance(self) -> dict[str, Any]:
         """run.json: the fingerprint, every part of it, and on what the run was carried out."""
@@ -93,6 +99,7 @@ class RunInputs:
             },
             "dataset": self.val.index.dataset.model_dump(mode="json"),
             "protocol": self.declared.model_dump(mode="json"),
+            "protocol_changes": self.changes,
             "tuning": {"numbers": self.numbers, **self.tuning},
             "weights": digest_file(weights) if weights else self.protocol.net.weights,
             "method_config": self.config,
@@ -101,6 +108,23 @@ class RunInputs:
             "versions": versions(),
         }
         return {"fingerprint": fingerprint(parts), **parts}
+
+
+def vary_protocol(protocol: Protocol, changes: Mapping[str, Any], method: str) -> Protocol:
+    """Put what a variant changes of the protocol on top of one.
+
+    Args:
+        protocol: the declared one.
+        changes: see `variants.protocol_changes`.
+        method: id of the variant, for messages.
+
+    Raises:
+        UsageError: it changes keys that are not there, or to absurd values.
+    """
+    if not changes:
+        return protocol
+    where = Path(f"{method_yaml(method)}: {VARIANTS}.{variant_of(method)}.{PROTOCOL}")
+    return check(Protocol, overlay(protocol.model_dump(mode="json"), changes), where)
 
 
 def _tuned_numbers(method: str, dataset: str) -> tuple[dict[str, float], dict[str, Any]]:
@@ -142,6 +166,7 @@ def open_cell(
     cell = RunInputs(
         dataset=dataset, split=split, method=method, seed=seed, params=params,
         config=read_config(method, own_numbers(numbers)), numbers=numbers, tuning=tuning, plan=plan,
+        changes=protocol_changes(method),
         pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split), val=Shards(shards / "val"),
         test=test if test.labelled else None,
     )  # fmt: skip

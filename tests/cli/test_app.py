@@ -140,6 +140,19 @@ def test_an_unknown_dataset_names_the_nearest(here):
     assert "unknown dataset 'shape': did you mean 'shapes'?" in refused(*CELL, "--dataset", "shape")
 
 
+def test_an_unknown_study_names_the_nearest(here):
+    assert refused("ablate", "cumulate") == "error: unknown study 'cumulate': did you mean 'cumulative'?"
+
+
+def test_a_row_that_two_studies_share_is_carried_out_once(here, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cli, "_carry_out", lambda items, *_: seen.extend(items))
+    assert call("ablate", "cumulative", "single")[0] == 0
+    methods = [item["method"] for item in seen if item["seed"] == "0"]
+    assert sorted(methods) == sorted(set(methods))
+    assert {"rc2l_bench/methods/rc2l", "rc2l_bench/methods/rc2l@mask", "rc2l_bench/methods/rc2l@none"} < set(methods)
+
+
 def test_run_without_cells_asks_for_them(here):
     assert "give --method and --split" in refused("run")
     assert "give --method and --split" in refused("run", "--method", "supervised")

@@ -157,7 +157,7 @@ def test_the_batch_without_unlabelled_images_is_supervised():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"regions": "query"},
+        {"regions": "query", "over_regions": "mean"},
         {"overlap": "union", "union": "any"},
         {"union": "sum", "over_regions": "mean"},
         {"union": "semantic"},

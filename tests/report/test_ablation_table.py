@@ -39,9 +39,42 @@ def family(report):
     return report.sections[-1]
 
 
-def test_variants_have_a_section_of_their_own(report):
-    assert [section.family for section in report.sections] == ["", BASE]
-    assert title(report.sections[-1]) == "shapes, variants of rc2l"
+def test_variants_of_a_study_have_a_section_of_their_own(report):
+    assert [(section.family, section.study) for section in report.sections] == [("", ""), (BASE, "single")]
+    assert title(report.sections[-1]) == "shapes, study of rc2l: single"
+
+
+def test_variants_of_no_study_have_a_section_too(tmp_path):
+    write_family(tmp_path, methods=(BASE, NONE))
+    for seed in (0, 1):
+        write_run(tmp_path, method=f"{BASE}@mine", seed=seed, method_config={"threshold": 0.1})
+    _, study, family = build(tmp_path).sections
+    assert (study.study, study.methods) == ("single", (NONE, BASE))
+    assert (family.study, family.methods) == ("", (BASE, f"{BASE}@mine"))
+    assert title(family) == "shapes, variants of rc2l"
+
+
+def test_a_row_may_stand_in_several_studies(tmp_path):
+    write_family(tmp_path, methods=(BASE,))
+    for name in ("smc", "mask"):
+        write_run(tmp_path, method=f"{BASE}@{name}", method_config={"weights": {"smc": 20.0}})
+    studies = {section.study: section.methods for section in build(tmp_path).sections}
+    assert studies["cumulative"] == (f"{BASE}@mask", f"{BASE}@smc", BASE)
+    assert studies["single"] == (f"{BASE}@smc", BASE)
+
+
+def test_a_study_shows_what_it_varies_of_the_protocol(tmp_path):
+    write_run(tmp_path, method=BASE)
+    for queries in (20, 100):
+        changes = {"net": {"region": {"queries": queries}}}
+        write_run(tmp_path, method=f"{BASE}@queries_{queries}", record={"protocol_changes": changes})
+    report = build(tmp_path)
+    study = report.sections[-1]
+    assert study.study == "queries"
+    assert settings(study).names == ("protocol.net.region.queries",)
+    assert settings(study).by_method[BASE] == ("16",)
+    assert settings(study).by_method[f"{BASE}@queries_100"] == ("100",)
+    assert not [remark for remark in report.remarks if "not comparable" in remark.text]
 
 
 def test_the_method_stands_among_its_variants_and_in_its_own_section_too(report):
@@ -100,5 +133,5 @@ def test_the_files_show_what_every_variant_is_set_to(report, tmp_path):
     row = next(line for line in markdown.splitlines() if line.startswith("| rc2l@rmc | 0.5 | 0 |"))
     assert "n = 3" in row
     assert "rc2l@rmc & 0.5 & 0" in (tmp_path / "table.tex").read_text().replace("{}", "")
-    assert "shapes, variants of rc2l" in (tmp_path / "index.html").read_text()
-    assert (tmp_path / "figures/shapes-rc2l_bench_methods_rc2l-variants.svg").is_file()
+    assert "shapes, study of rc2l: single" in (tmp_path / "index.html").read_text()
+    assert (tmp_path / "figures/shapes-rc2l_bench_methods_rc2l-single-variants.svg").is_file()

@@ -15,6 +15,7 @@ import tiny_data
 
 from rc2l_bench.run import cell
 from rc2l_bench.run.cell import RunInputs, open_cell
+from rc2l_bench.sources import digest_file
 
 SHARDS, PLAN = Path("data/shards/tiny"), Path("data/splits/tiny/1_4.json")
 QUIET_RUNTIME = {"workers", "cache_mb", "checkpoint_every"}
@@ -175,3 +176,39 @@ def test_a_method_is_trained_with_the_numbers_of_its_fingerprint(inputs):
 
 def test_everything_of_the_fingerprint_can_be_written(inputs):
     assert json.loads(json.dumps(inputs.provenance(), allow_nan=False))
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A checkout of its own, to be changed."""
+    tiny_data.write_checkout(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("weights", ["coco.safetensors", "maskformer:coco.safetensors"])
+def test_a_run_is_named_after_the_bytes_of_its_weights(checkout, weights):
+    tiny_data.write_yaml(
+        checkout / "params.yaml", tiny_data.params(protocol={"default": {"net": {"weights": weights}}})
+    )
+    found = []
+    for content in (b"a", b"b"):
+        (checkout / "coco.safetensors").write_bytes(content)
+        found.append(open_cell("tiny", "1_4", "baselines/supervised", 0, SHARDS, PLAN).provenance())
+        assert found[-1]["weights"] == digest_file(checkout / "coco.safetensors")
+    assert found[0]["fingerprint"] != found[1]["fingerprint"]
+    assert found[0]["protocol"]["net"]["weights"] == weights
+
+
+def test_a_variant_trains_with_its_own_protocol_and_is_stored_beside_the_declared_one(checkout, monkeypatch):
+    yaml = checkout / "baselines/cps.yaml"
+    yaml.write_text(
+        yaml.read_text().replace("variants:\n", "variants:\n  wide: {protocol: {net: {region: {queries: 99}}}}\n")
+    )
+    monkeypatch.setattr("rc2l_bench.variants.method_yaml", lambda _: yaml)
+    cells = [open_cell("tiny", "1_4", method, 0, SHARDS, PLAN) for method in ("baselines/cps", "baselines/cps@wide")]
+    assert [one.protocol.net.region.queries for one in cells] == [8, 99]
+    plain, varied = (one.provenance() for one in cells)
+    assert varied["protocol"] == plain["protocol"]
+    assert varied["protocol_changes"] == {"net": {"region": {"queries": 99}}}
+    assert varied["fingerprint"] != plain["fingerprint"]
