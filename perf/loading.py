@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from perf import Row, alternate, find_images, show
 from perf.sharding import META, SAMPLES_PER_SHARD, read
 from rc2l_bench.data import shards
-from rc2l_bench.data.loader import training_batches
+from rc2l_bench.data.loader import evaluation_batches
 
 ROUNDS = 5
 IMAGES = 160
@@ -53,10 +53,7 @@ def measure() -> list[Row]:
                     pass
 
             def from_shards(workers: int = workers) -> None:
-                steps = len(files) // BATCH
-                for _ in training_batches(
-                    packed, packed.ids, batch=BATCH, seed=0, stream="perf", start=0, stop=steps, workers=workers
-                ):
+                for _ in evaluation_batches(packed, batch=BATCH, workers=workers):
                     pass
 
             seconds = alternate({"files": from_files, "shards": from_shards}, ROUNDS)

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rc2l_bench.config import Protocol, Runtime
 from rc2l_bench.console import one_line_errors
 from rc2l_bench.cost.symbolic import estimate_step, make_batch
 from rc2l_bench.data.augment import Augmenter
+from rc2l_bench.data.geometry import Window, cut
+from rc2l_bench.data.reader import Decoded
 from rc2l_bench.methods.contract import Method, MethodConfig, build, load_config
 from rc2l_bench.run.allocations import measure_step
 from rc2l_bench.run.artifacts import cost
@@ -27,6 +28,8 @@ from rc2l_bench.types import Batch
 
 WARM_UP = 3
 """Steps that are taken but not counted: the first ones fill caches and make the optimiser's state."""
+Images = dict[str, list[Decoded]]
+"""By stream."""
 THRESHOLDS = {"threshold", "probability"}
 """Names of a method's numbers below whose value a prediction is left out as unsure."""
 
@@ -84,19 +87,25 @@ class Workload:
         self.augmenter = Augmenter(self.protocol, config.views, 0, self.fabric.device)
         self.trainer = Trainer(self.fabric, self.method, self.protocol, self.runtime, seed=0)
 
-    def load(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+    def load(self) -> Images:
         """Make images as large as the crop, before augmentation; every labelled one has every class."""
         made = make_batch(self.protocol, 0, self.method.unlabelled, self.num_classes)
         # Bytes, as shards give them: their conversion is a part of the augmentation that is timed.
-        image, weak = ((x * 255).to(torch.uint8) for x in (made.image, made.weak))
-        size = torch.tensor(self.protocol.crop).expand(len(image), 2)
-        other = (weak, torch.tensor(self.protocol.crop).expand(len(weak), 2)) if self.method.unlabelled else None
-        return (image, made.label.to(torch.uint8), size), other
+        image, weak = ((x * 255).to(torch.uint8).permute(0, 2, 3, 1).numpy() for x in (made.image, made.weak))
+        return {
+            "labelled": list(zip(image, made.label.to(torch.uint8).numpy(), strict=True)),
+            "unlabelled": [(one, None) for one in weak],
+        }
 
-    def augment(self, raw: Any, step: int) -> Batch:  # noqa: ANN401 - what `load` gives
-        """Turn what `load` gives into the batch of a step; see `Augmenter`."""
-        labelled, unlabelled = raw
+    def augment(self, images: Images, step: int) -> Batch:
+        """Cut windows out of the images, as loading does, and make a batch of them."""
+        labelled, unlabelled = (self._windows(stream, found, step) for stream, found in images.items())
         return self.augmenter(labelled, unlabelled, step)
+
+    def _windows(self, stream: str, images: list[Decoded], step: int) -> list[Window]:
+        size = torch.tensor(self.protocol.crop).expand(len(images), 2)
+        frames = self.augmenter.geometry.frames(stream, step, size)
+        return [cut("made-up", frame, *image) for frame, image in zip(frames, images, strict=True)]
 
     def score(self, _: Method) -> Evaluation:
         """Return an evaluation without images, which the loop asks for at its end."""

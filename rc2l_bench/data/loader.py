@@ -2,44 +2,41 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from rc2l_bench.data.order import Order
+from rc2l_bench.data.geometry import Geometry
+from rc2l_bench.data.reader import EvaluationReader, Finish, Reader, Stream, Task, TrainingReader, Windows
+from rc2l_bench.data.selection import everything
 from rc2l_bench.data.shards import Shards
+from rc2l_bench.data.slots import Parcel, Slots
 from rc2l_bench.errors import BenchError, UsageError
-from rc2l_bench.types import IGNORE
+from rc2l_bench.types import Batch
 
-Planes = NDArray[np.uint8]
-Sample = tuple[Planes, Planes | None]
-"""Image (3, H, W) and mask (H, W)."""
-_Task = tuple[int, list[int]]
-"""A slot, and the positions of the samples to read into it."""
-_Done = tuple[_Task, list[tuple[int, int]]]
-"""A task, and the sizes of its samples."""
 _AHEAD = 2
 """Batches that each worker reads ahead."""
+_SHARED = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawBatch:
-    """Decoded samples, each in the top left corner of the data set's canvas.
+    """Decoded samples of one size.
 
     Attributes:
-        image: (B, 3, H, W) uint8, 0 outside the picture.
-        label: (B, H, W) uint8, class indices, 255 = ignored and outside the picture; None where masks are missing.
+        image: (B, 3, H, W) uint8.
+        label: (B, H, W) uint8, class indices, 255 = ignored; None where masks are missing.
         size: (B, 2) int64, height and width of each picture, pixels.
         ids: B sample ids.
     """
@@ -51,63 +48,57 @@ class RawBatch:
 
 
 def training_batches(
-    shards: Shards,
-    ids: Sequence[str],
+    streams: Sequence[Stream],
+    geometry: Geometry,
     *,
-    batch: int,
-    seed: int,
-    stream: str,
     start: int,
     stop: int,
-    rank: int = 0,
-    world: int = 1,
+    finish: Finish | None = None,
     workers: int = 0,
     cache_mb: int = 0,
-) -> Iterator[RawBatch]:
-    """The batches start..stop-1 of an endless stream, where each is a pure function of (seed, stream, its number).
+) -> Iterator[Windows | Batch]:
+    """Load the steps start..stop-1, each a pure function of (seed, names of the streams, its number).
 
-    The stream is made of passes: permutations of the ids, laid end to end and cut into batches.
+    Every stream is made of passes, permutations of its samples, laid end to end and cut into batches. Process `rank` of
+    `world` gets the rows rank·batch/world to (rank+1)·batch/world of each.
 
     Args:
-        shards: where the samples are.
-        ids: those to draw from; their order does not matter.
-        batch: images per step over all processes.
-        seed: of the cell.
-        stream: streams do not influence one another.
-        start: number of the first batch, 0 at the beginning of a run.
+        streams: a step has some images of each.
+        geometry: draws the crops; knows the seed, this process and their number.
+        start: first step, 0 at the beginning of a run.
         stop: number after the last one.
-        rank: number of this process; it gets the rows rank·batch/world to (rank+1)·batch/world of every batch.
-        world: number of processes.
+        finish: makes a batch of the windows of a step; called in the workers, and only where there are any.
         workers: processes that read ahead; 0 = read in this one.
         cache_mb: MiB of decoded samples that every reading process may keep.
 
+    Yields:
+        What `finish` made, else the windows of this process's images, one list for each stream. Windows are to be used
+        before the next step is taken.
+
     Raises:
-        UsageError: the batch cannot be shared evenly.
-        BenchError: an id is not in the shards, there is none at all, or a shard is damaged.
+        UsageError: a batch cannot be shared evenly.
+        BenchError: there is nothing to draw from, or a shard is damaged.
     """
-    if batch % world:
-        raise UsageError(f"a batch of {batch} images cannot be shared by {world} processes: make it a multiple")
-    if not ids:
-        raise BenchError(f"{shards.folder}: no samples to draw batches from")
-    unknown = next((identity for identity in ids if identity not in shards.positions), None)
-    if unknown is not None:
-        raise BenchError(f"{shards.folder}: has no sample '{unknown}': run the stages again")
-    positions = np.array(sorted(shards.positions[identity] for identity in ids))
-    share = batch // world
-    order = Order(len(positions), seed, stream)
-    firsts = range(start * batch + rank * share, stop * batch + rank * share, batch)
-    chunks = (positions[order.take(first, share)].tolist() for first in firsts)
-    return _read_batches(shards, chunks, share, workers, cache_mb)
+    for stream in streams:
+        if stream.batch % geometry.world:
+            raise UsageError(
+                f"a batch of {stream.batch} images cannot be shared by {geometry.world} processes: make it a multiple"
+            )
+        if not len(stream.selection):
+            raise BenchError(f"{stream.shards.folder}: no samples to draw batches from")
+    slots = _share(workers, _bytes_of_step(streams, geometry, finish is not None))
+    reader = TrainingReader(streams, geometry, cache_mb, slots, finish if workers else None)
+    return (_own(found) for found in _carry_out(reader, range(start, stop), slots, workers, streams[0].shards.folder))
 
 
 def evaluation_batches(
     shards: Shards, *, batch: int, rank: int = 0, world: int = 1, workers: int = 0, cache_mb: int = 0
 ) -> Iterator[RawBatch]:
-    """Every sample exactly once over all processes; the last batch may be smaller.
+    """Load every sample exactly once over all processes, those of one size together.
 
     Args:
         shards: where the samples are.
-        batch: images at a time in this process.
+        batch: images at a time in this process, at most.
         rank: number of this process.
         world: number of processes.
         workers: processes that read ahead; 0 = read in this one.
@@ -116,18 +107,54 @@ def evaluation_batches(
     Raises:
         BenchError: a shard is damaged.
     """
-    mine = range(rank, len(shards), world)
-    chunks = (list(mine[first : first + batch]) for first in range(0, len(mine), batch))
-    return _read_batches(shards, chunks, min(batch, len(mine)), workers, cache_mb)
+    mine = everything(len(shards))[torch.arange(rank, len(shards), world).numpy()]
+    groups = [mine[first : first + batch] for first in range(0, len(mine), batch)]
+    slots = _share(workers, batch * (4 * shards.most_pixels + 4096))
+    reader = EvaluationReader(shards, groups, cache_mb, slots)
+    for found in _carry_out(reader, range(len(groups)), slots, workers, shards.folder):
+        for group in found:
+            size = torch.tensor(group.image.shape[-2:]).expand(len(group.ids), 2)
+            label = None if group.label is None else torch.from_numpy(group.label).clone()
+            yield RawBatch(image=torch.from_numpy(group.image).clone(), label=label, size=size, ids=group.ids)
 
 
-def _read_batches(
-    shards: Shards, chunks: Iterator[list[int]], batch: int, workers: int, cache_mb: int
-) -> Iterator[RawBatch]:
-    """Reads chunks of at most `batch` samples in order; the workers end when the iterator is closed."""
-    slots = _AHEAD * workers + 1
-    reader = _Reader(shards, cache_mb, slots, batch)
-    found = _start(reader, ((number % slots, chunk) for number, chunk in enumerate(chunks)), workers)
+def _own(found: Windows | dict[str, Any]) -> Windows | Batch:
+    """Windows as they are; a batch copied out of its slot, because nobody knows what a method keeps of it."""
+    if isinstance(found, dict):
+        return Batch(**{name: torch.from_numpy(array).clone() for name, array in found.items()})
+    return found
+
+
+def _bytes_of_step(streams: Sequence[Stream], geometry: Geometry, finished: bool) -> int:
+    """Upper bound for what is handed over at each step; what is larger travels another way, more slowly."""
+    protocol = geometry.protocol
+    crop, images = math.prod(protocol.crop), sum(stream.batch for stream in streams) // geometry.world
+    if finished:  # float colours of the weak and of at most four strong views, labels of 8 bytes, boxes
+        return images * (crop * (3 * 4 * 5 + 8 + 5) + 4096)
+    smallest = protocol.weak.scale[0] * protocol.image_scale
+    canvas = [max(stream.shards.canvas[axis] for stream in streams) for axis in (0, 1)]
+    sides = [min(most, math.ceil(length / smallest) + 2) for most, length in zip(canvas, protocol.crop, strict=True)]
+    return images * (3 * sides[0] * sides[1] + crop + 64 * sum(protocol.crop) + 4096)
+
+
+def _share(workers: int, capacity: int) -> Slots | None:
+    """Memory for what is under way: one slot more than that, so that none is written to before it is taken."""
+    if not workers:
+        return None
+    count = _AHEAD * workers + 1
+    free = shutil.disk_usage(_SHARED).free if _SHARED.is_dir() else math.inf
+    if count * capacity > free:
+        raise UsageError(
+            f"runtime.workers: {workers} workers need {count * capacity >> 20} MiB of shared memory, {_SHARED} has "
+            f"{int(free) >> 20} free: fewer workers, or a larger {_SHARED} (docker run --shm-size)"
+        )
+    return Slots(count, capacity)
+
+
+def _carry_out(reader: Reader, numbers: range, slots: Slots | None, workers: int, folder: Path) -> Iterator[Any]:
+    """Carry out tasks in order; the workers end when the iterator is closed."""
+    count = _AHEAD * workers + 1
+    found = _start(reader, ((number % count, number) for number in numbers), workers)
     try:
         while True:
             try:
@@ -141,14 +168,14 @@ def _read_batches(
                 break
             if isinstance(item, Exception):
                 raise item
-            yield reader.take(item)
+            yield slots.take(item) if slots is not None and isinstance(item, Parcel) else item
     finally:
         del found
     # Raised out here, because the error above holds on to the iterator, and so to the other workers.
-    raise BenchError(f"{shards.folder}: a loader process died ({fault}): try fewer workers")
+    raise BenchError(f"{folder}: a loader process died ({fault}): try fewer workers")
 
 
-def _start(reader: _Reader, tasks: Iterator[_Task], workers: int) -> Iterator[Any]:
+def _start(reader: Reader, tasks: Iterator[Task], workers: int) -> Iterator[Any]:
     with warnings.catch_warnings(), _own_child_handler():
         # The number of workers is the user's choice, also where torch would take fewer.
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
@@ -181,78 +208,3 @@ def _own_child_handler() -> Iterator[None]:
 
 def _unchanged(item: Any) -> Any:  # noqa: ANN401 - what torch asks for
     return item
-
-
-class _Reader(Dataset["_Done | Exception"]):
-    """Reads batches into memory that the processes share, slot by slot; only the sizes travel from a worker.
-
-    torch would open, map and drop another piece of shared memory for every tensor of every batch, which costs as much
-    as decoding. There is one slot more than batches are under way, so that none is written to before it is taken.
-    """
-
-    def __init__(self, shards: Shards, cache_mb: int, slots: int, batch: int) -> None:
-        self._shards = shards
-        self._room = cache_mb << 20
-        self._images = torch.empty((slots, batch, 3, *shards.canvas), dtype=torch.uint8)
-        self._labels = torch.empty((slots, batch, *shards.canvas), dtype=torch.uint8) if shards.labelled else None
-        if slots > 1:
-            self._images.share_memory_()  # type: ignore[no-untyped-call]
-            if self._labels is not None:
-                self._labels.share_memory_()  # type: ignore[no-untyped-call]
-
-    def __getitem__(self, task: _Task) -> _Done | Exception:
-        """Fills a slot, or returns what went wrong: torch puts a worker's traceback into the text of what is raised."""
-        try:
-            return task, [self._fill(task[0], row, position) for row, position in enumerate(task[1])]
-        except (BenchError, OSError) as error:
-            return error
-
-    def take(self, done: _Done) -> RawBatch:
-        """Copies a batch out of its slot."""
-        (slot, positions), sizes = done
-        return RawBatch(
-            image=self._images[slot, : len(positions)].clone(),
-            label=None if self._labels is None else self._labels[slot, : len(positions)].clone(),
-            size=torch.tensor(sizes),
-            ids=tuple(self._shards.ids[position] for position in positions),
-        )
-
-    def _fill(self, slot: int, row: int, position: int) -> tuple[int, int]:
-        """Puts a sample into a row of a slot and returns its height and width."""
-        planes, mask = self._sample(position)
-        height, width = planes.shape[1:]
-        whole = (height, width) == self._shards.canvas
-        image = self._images[slot, row].numpy()
-        if not whole:
-            image.fill(0)
-        image[:, :height, :width] = planes
-        if self._labels is not None and mask is not None:
-            label = self._labels[slot, row].numpy()
-            if not whole:
-                label.fill(IGNORE)
-            label[:height, :width] = mask
-        return height, width
-
-    def _sample(self, position: int) -> Sample:
-        kept = _KEPT.setdefault(self._shards, _Kept())
-        if position in kept.samples:
-            return kept.samples[position]
-        planes = self._shards.read_image(position).transpose(2, 0, 1)
-        mask = self._shards.read_mask(position) if self._shards.labelled else None
-        size = planes.nbytes + (mask.nbytes if mask is not None else 0)
-        # Nothing is thrown out for it: passes come round, so what was read last is needed last.
-        if sum(other.size for other in _KEPT.values()) + size <= self._room:
-            kept.samples[position] = np.ascontiguousarray(planes), mask
-            kept.size += size
-        return planes, mask
-
-
-@dataclass(slots=True)
-class _Kept:
-    samples: dict[int, Sample] = field(default_factory=dict)
-    size: int = 0
-    """Bytes."""
-
-
-_KEPT: WeakKeyDictionary[Shards, _Kept] = WeakKeyDictionary()
-"""Decoded samples of this process, as long as their shards are in use."""

@@ -14,10 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rc2l_bench.data import index
 from rc2l_bench.data.datasets.base import Sample
 from rc2l_bench.data.decode import Pixels, decode_image, decode_mask, size_of
 from rc2l_bench.data.index import REPAIR, Member, SampleEntry
+from rc2l_bench.data.order import Numbers
+from rc2l_bench.data.selection import Selection
 from rc2l_bench.data.tar_writer import Tar, find_damage
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import exclusive, sync, write_atomically
@@ -81,6 +85,28 @@ class Shards:
     def positions(self) -> dict[str, int]:
         """Place by id."""
         return {identity: position for position, identity in enumerate(self.ids)}
+
+    def select(self, ids: Iterable[str]) -> Selection:
+        """Choose samples by their ids.
+
+        Raises:
+            BenchError: one is not here.
+        """
+        ids = list(ids)
+        unknown = next((identity for identity in ids if identity not in self.positions), None)
+        if unknown is not None:
+            raise BenchError(f"{self.folder}: has no sample '{unknown}': run the stages again")
+        return Selection(len(self), [self.positions[identity] for identity in ids])
+
+    def sizes(self, positions: Numbers) -> Numbers:
+        """(N, 2) heights and widths of the images at (N,) positions, pixels."""
+        entries = [self.index.samples[position] for position in positions.tolist()]
+        return np.array([(entry.height, entry.width) for entry in entries], np.int64).reshape(-1, 2)
+
+    @cached_property
+    def most_pixels(self) -> int:
+        """Of the largest image; 0 without any."""
+        return max((entry.height * entry.width for entry in self.index.samples), default=0)
 
     def read_image(self, position: int) -> Pixels:
         """Reads and decodes an image.

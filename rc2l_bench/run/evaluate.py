@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rc2l_bench.config import CenterCrop, EvalConfig, Sliding
-from rc2l_bench.data.augment import FILL
+from rc2l_bench.data.geometry import FILL
 from rc2l_bench.nets.backbone import resize
 
 MULTIPLE = 32

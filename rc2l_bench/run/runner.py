@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
 
-from rc2l_bench.data import loader
+from rc2l_bench.data import loader, selection
 from rc2l_bench.data.augment import Augmenter
+from rc2l_bench.data.reader import Stream, Windows
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import UsageError
@@ -42,7 +42,7 @@ class Wiring:
         self.fabric = fabric
         self.share = {"rank": fabric.global_rank, "world": fabric.world_size}
         runtime = cell.params.runtime
-        self.loading = {"workers": runtime.workers, "cache_mb": runtime.cache_mb, **self.share}
+        self.loading = {"workers": runtime.workers, "cache_mb": runtime.cache_mb}
         self.augmenter = Augmenter(cell.protocol, self.config.views, cell.seed, fabric.device, **self.share)
 
     def unlabelled_ids(self) -> list[str]:
@@ -55,37 +55,40 @@ class Wiring:
         sizes = self.cell.protocol.batch
         return sizes.labelled + (sizes.unlabelled if self.unlabelled_ids() else 0)
 
-    def batches(self, start: int) -> Iterator[tuple[loader.RawBatch, loader.RawBatch | None]]:
+    def batches(self, start: int) -> Iterator[Windows | Batch]:
         """Load labelled and unlabelled images of every step from `start` on; this process's rows of each batch.
 
         Raises:
             UsageError: the processes cannot share a batch evenly.
         """
-        cell, sizes = self.cell, self.cell.protocol.batch
-        span = {"seed": cell.seed, "start": start, "stop": cell.protocol.steps, **self.loading}
-        labelled = loader.training_batches(
-            cell.labelled, list(cell.labelled.ids), batch=sizes.labelled, stream="labelled", **span
-        )
+        cell, sizes, world = self.cell, self.cell.protocol.batch, self.fabric.world_size
+        everything = selection.everything(len(cell.labelled))
+        streams = [Stream(name="labelled", shards=cell.labelled, selection=everything, batch=sizes.labelled)]
         # No dummy batches: a method that looks at labelled images alone must not pay for loading others.
-        ids = self.unlabelled_ids()
-        if not ids:
-            return ((raw, None) for raw in labelled)
-        world = self.fabric.world_size
-        # CutMix partners are neighbours in a batch, so a pair must not be torn apart.
-        if sizes.unlabelled % (2 * world):
-            raise UsageError(
-                f"protocol: a batch of {sizes.unlabelled} images cannot be shared by {world} processes in pairs: "
-                f"make unlabelled a multiple of {2 * world}"
-            )
-        unlabelled = loader.training_batches(cell.pool, ids, batch=sizes.unlabelled, stream="unlabelled", **span)
-        return zip(labelled, unlabelled, strict=True)
+        if ids := self.unlabelled_ids():
+            # CutMix partners are neighbours in a batch, so a pair must not be torn apart.
+            if sizes.unlabelled % (2 * world):
+                raise UsageError(
+                    f"protocol: a batch of {sizes.unlabelled} images cannot be shared by {world} processes in pairs: "
+                    f"make unlabelled a multiple of {2 * world}"
+                )
+            chosen = cell.pool.select(ids)
+            streams.append(Stream(name="unlabelled", shards=cell.pool, selection=chosen, batch=sizes.unlabelled))
+        # On the CPU the loader processes augment too; an accelerator does it better itself.
+        finish = self.finish if self.fabric.device.type == "cpu" else None
+        stop = cell.protocol.steps
+        return loader.training_batches(
+            streams, self.augmenter.geometry, start=start, stop=stop, finish=finish, **self.loading
+        )
 
-    def augment(self, raw: tuple[loader.RawBatch, loader.RawBatch | None], step: int) -> Batch:
-        """Turn loaded images into the batch of a step; see `Augmenter`."""
-        labelled, unlabelled = raw
-        assert labelled.label is not None
-        pictures: tuple[Tensor, Tensor] | None = (unlabelled.image, unlabelled.size) if unlabelled else None
-        return self.augmenter((labelled.image, labelled.label, labelled.size), pictures, step)
+    def finish(self, windows: Windows, step: int) -> Batch:
+        """Make the batch of a step; see `Augmenter`."""
+        labelled, *unlabelled = windows
+        return self.augmenter(labelled, unlabelled[0] if unlabelled else [], step)
+
+    def augment(self, loaded: Windows | Batch, step: int) -> Batch:
+        """Make the batch of a step, unless a loader process has made it."""
+        return loaded if isinstance(loaded, Batch) else self.finish(loaded, step)
 
     def evaluate(self, method: Method, shards: Shards) -> Evaluation:
         """Score the method on every image of a part once, whatever the number of processes.
@@ -98,8 +101,7 @@ class Wiring:
             Counts of all images, in every process.
         """
         spec = self.cell.protocol.eval
-        # Images are cut out of their canvas and grouped by size: a network must not see the canvas's empty margin.
-        raws = loader.evaluation_batches(shards, batch=spec.batch, **self.loading)
+        raws = loader.evaluation_batches(shards, batch=spec.batch, **self.loading, **self.share)
         images = (
             group for raw in raws if raw.label is not None for group in by_size(raw.ids, raw.image, raw.label, raw.size)
         )

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rc2l_bench.config import CenterCrop, EvalConfig
-from rc2l_bench.data.augment import FILL
+from rc2l_bench.data.geometry import FILL
 from rc2l_bench.run.evaluate import (
     Evaluation,
     Images,
