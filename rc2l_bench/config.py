@@ -146,13 +146,13 @@ class OptimiserConfig(Model):
 
 
 class Whole(Model):
-    """The whole image at once, padded to a multiple of 32."""
+    """The whole image at once, at its own size."""
 
     mode: Literal["whole"]
 
 
 class Sliding(Model):
-    """Overlapping windows, the last ones moved inside the image."""
+    """Overlapping windows, the last ones moved inside the image; a smaller image is a window of its own size."""
 
     mode: Literal["sliding"]
     window: tuple[Size, Size]

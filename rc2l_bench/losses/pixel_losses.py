@@ -89,13 +89,6 @@ def pseudo_label(logits: Tensor, valid: Tensor, threshold: float = 0.0) -> Tenso
     return label.masked_fill(~valid | (best < threshold) if threshold > 0 else ~valid, IGNORE)
 
 
-def shrink(x: Tensor, size: torch.Size) -> Tensor:
-    """Nearest neighbours of maps (B, C, H, W) or labels (B, H, W), any dtype, at a smaller height and width."""
-    maps = x if x.ndim == 4 else x[:, None]
-    out = F.interpolate(maps.float(), size, mode="nearest").to(x.dtype)
-    return out if x.ndim == 4 else out[:, 0]
-
-
 def entropy(logits: Tensor) -> Tensor:
     """Shannon entropy of the class distribution of every pixel, in nats: (B, K, H, W) -> (B, H, W) float32."""
     log = logits.float().log_softmax(1)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rc2l_bench.losses.matching import ALPHA, GAMMA, SMOOTH, SetLossConfig, match_regions, softplus
 from rc2l_bench.losses.regions import Regions, bounded, in_float32, label_regions
-from rc2l_bench.nets.backbone import resize
+from rc2l_bench.nets.lattice import PIXELS, resample
 from rc2l_bench.nets.region_net import Prediction
 
 
@@ -208,7 +208,7 @@ def mask_losses(seen: Prediction, truth: Regions, match: Tensor) -> tuple[Tensor
     index = match.clamp(min=0)[..., None].expand(-1, -1, -1, seen.embedding.shape[-1])
     # Masks of matched queries only: the others need no gradient.
     mask = torch.einsum("bsrd,bdhw->brshw", seen.embedding.gather(2, index), seen.features)[image, region]
-    x = resize(bounded(mask), truth.index.shape[-2:]).flatten(2)  # (P, S, H·W)
+    x = resample(bounded(mask), seen.lattice, PIXELS, truth.index.shape[-2:]).flatten(2)  # (P, S, H·W)
     target = (truth.index[image] == region[:, None, None]).flatten(1)[:, None]
     valid = truth.valid[image].flatten(1)[:, None]
     inside, outside = (target & valid).float(), (~target & valid).float()
@@ -238,7 +238,7 @@ def set_loss(seen: Prediction, label: Tensor, config: SetLossConfig) -> Tensor:
         Scalar float32, finite for any logits.
     """
     truth = label_regions(label, seen.logits.shape[-1] - 1, config.ignored)
-    small = truth.shrink(seen.features.shape[-2:])
+    small = truth.shrink(seen.lattice, seen.features.shape[-2:])
     match = match_regions(seen, small, config, list(range(seen.logits.shape[1])))
     focal, dice = mask_losses(seen, truth, match)
     return (

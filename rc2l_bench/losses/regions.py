@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rc2l_bench.data.augment import paste
+from rc2l_bench.nets.lattice import Lattice, pick
 from rc2l_bench.nets.region_net import TINY, Prediction, semantic_scores
 from rc2l_bench.types import IGNORE
 
@@ -84,9 +85,9 @@ class Regions:
         one_hot = F.one_hot(self.label, self.probability.shape[-1]).to(self.probability.dtype)
         return replace(self, probability=one_hot * self.present[..., None])
 
-    def shrink(self, size: tuple[int, int] | torch.Size) -> Regions:
-        """The same regions on a smaller grid; a region may lose all its pixels and is still present."""
-        return replace(self, index=shrink(self.index, size), valid=shrink(self.valid, size))
+    def shrink(self, lattice: Lattice, size: tuple[int, int] | torch.Size) -> Regions:
+        """Take the regions at the cells of a map; a region may lose all its pixels and is still present."""
+        return replace(self, index=pick(self.index, lattice, size), valid=pick(self.valid, lattice, size))
 
 
 @in_float32
@@ -102,14 +103,6 @@ def semantic_map(logits: Tensor, mask: Tensor) -> Tensor:
     """
     scores = semantic_scores(logits, mask)
     return scores / scores.sum(1, keepdim=True).clamp(min=TINY)
-
-
-def shrink(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Nearest neighbours of labels or masks (..., H, W) of any dtype, (..., h, w)."""
-    if x.shape[-2:] == tuple(size):
-        return x
-    flat = x.flatten(0, -3)[:, None].float()
-    return F.interpolate(flat, tuple(size), mode="nearest").to(x.dtype).view(*x.shape[:-2], *size)
 
 
 def number_regions(index: Tensor, probability: Tensor, valid: Tensor) -> Regions:
@@ -244,7 +237,7 @@ def read_target(
         The target of V·U images.
     """
     size = seen.features.shape[-2:]
-    valid, box = shrink(valid, size), shrink(box, size)
+    valid, box = pick(valid, seen.lattice, size), pick(box, seen.lattice, size)
     logits, mask = bounded(seen.logits[:, -1]), mask_probability(seen.mask(), valid)
     semantic = mix(semantic_map(logits, mask), box)
     if form == "class":

@@ -74,7 +74,7 @@ class Method(nn.Module, ABC):
         """Class logits of images; what the deployed network gives, unless a method does it another way.
 
         Args:
-            image: (B, 3, H, W) float, [0, 1]; H and W multiples of 32.
+            image: (B, 3, H, W) float, [0, 1]; any height and width.
 
         Returns:
             (B, K, H, W) float; the softmax over K is the class probability.

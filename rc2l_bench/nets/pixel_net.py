@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig, PixelNetConfig
-from rc2l_bench.nets.backbone import Backbone, resize
+from rc2l_bench.nets.backbone import Backbone
+from rc2l_bench.nets.lattice import PIXELS, resample
 
 
 def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
@@ -46,6 +47,7 @@ class PixelNet(nn.Module):
 
     Attributes:
         width: channels of what `decode` returns.
+        lattice: where the cells of what `decode` returns lie.
     """
 
     def __init__(self, net: NetConfig, num_classes: int) -> None:
@@ -53,6 +55,7 @@ class PixelNet(nn.Module):
         pixel = net.pixel
         self.width = pixel.width
         self.backbone = Backbone(net)
+        self.lattice = self.backbone.lattices[0]
         self.aspp = ASPP(self.backbone.channels[-1], pixel)
         self.low = conv(self.backbone.channels[0], pixel.low_width, 1)
         self.fuse = nn.Sequential(
@@ -66,14 +69,14 @@ class PixelNet(nn.Module):
         return maps[0], maps[-1]
 
     def decode(self, low: Tensor, high: Tensor) -> Tensor:
-        """Features before the classifier, (B, width, H/4, W/4)."""
-        high = resize(self.aspp(high), low.shape[-2:])
+        """Merge the two maps of `encode` to the features before the classifier, (B, width, h, w) on `lattice`."""
+        high = resample(self.aspp(high), self.backbone.lattices[-1], self.lattice, low.shape[-2:])
         out: Tensor = self.fuse(torch.cat([high, self.low(low)], 1))
         return out
 
     def classify(self, features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-        """Class logits (B, K, H, W) of features (B, width, h, w), interpolated to a size."""
-        return resize(self.classifier(features), size)
+        """Give the class logits of features (B, width, h, w) at the pixels of an image of a size, (B, K, H, W)."""
+        return resample(self.classifier(features), self.lattice, PIXELS, size)
 
     def forward(self, image: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] -> class logits (B, K, H, W)."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import region_reference as reference
@@ -16,8 +18,8 @@ from rc2l_bench.losses.regions import (
     query_regions,
     read_target,
     semantic_map,
-    shrink,
 )
+from rc2l_bench.nets.lattice import Lattice
 from rc2l_bench.nets.region_net import Prediction
 
 K = 4
@@ -41,15 +43,6 @@ def test_bounded_makes_any_logits_finite():
     wild = torch.tensor([float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 2.5])
     assert bounded(wild).tolist() == [0, 1e4, -1e4, 1e4, -1e4, 2.5]
     assert bounded(wild.to(torch.float16)).dtype == torch.float32
-
-
-@pytest.mark.parametrize("size", [(4, 6), (3, 5), (5, 9)])
-@pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
-def test_shrink_takes_the_nearest_neighbour(size, dtype):
-    x = torch.randint(-1, 2 if dtype == torch.bool else 256, (2, 3, 9, 18)).to(dtype)
-    expected = reference.nearest(x[1, 2].numpy(), size)
-    np.testing.assert_array_equal(shrink(x, size)[1, 2], expected)
-    assert shrink(x, size).dtype == dtype
 
 
 def test_empty_slots_are_dropped():
@@ -85,7 +78,7 @@ def test_labels_become_one_region_per_class_present():
 def test_a_region_that_is_lost_in_shrinking_is_still_present():
     label = torch.zeros(1, 8, 8, dtype=torch.int64)
     label[0, 1, 1] = 3
-    regions = label_regions(label, K, "excluded").shrink((2, 2))
+    regions = label_regions(label, K, "excluded").shrink(Lattice(4.0), (2, 2))
     assert regions.present.tolist() == [[True, True]]
     assert not regions.mask()[0, 1].any()
 
@@ -169,7 +162,7 @@ def test_mix_repeats_images_for_every_view():
     assert torch.equal(mix(x, box)[2], torch.stack([x[1, 0], x[0, 1]]))
 
 
-def teacher_sees(label, dim=6):
+def teacher_sees(label, dim=6, stride=1.0):
     """A prediction whose queries are the classes; features hold the place of a pixel."""
     label = torch.as_tensor(label)
     features = torch.cat(
@@ -178,7 +171,7 @@ def teacher_sees(label, dim=6):
     embedding = F.pad(torch.eye(K), (0, dim - K)).expand(len(label), 1, -1, -1) * 40
     shifted = torch.cat([features[:, :K] - 0.5, features[:, K:]], 1)
     logits = (F.one_hot(torch.arange(K), K + 1) * 20.0).expand(len(label), 1, -1, -1)
-    return Prediction(logits=logits, embedding=embedding, features=shifted)
+    return Prediction(logits=logits, embedding=embedding, features=shifted, lattice=Lattice(stride))
 
 
 @pytest.mark.parametrize("form", ["class", "query"])
@@ -199,8 +192,8 @@ def test_what_lies_outside_the_image_is_in_no_region(form):
     label = torch.zeros(2, 8, 8, dtype=torch.int64)
     valid = torch.ones(2, 16, 16).bool()
     valid[:, :, 8:] = False
-    target = read_target(teacher_sees(label), valid, no_box(2, 16, 16), form, 0.5, "soft")
-    assert torch.equal(target.regions.valid, shrink(valid, (8, 8)))
+    target = read_target(teacher_sees(label, stride=2.0), valid, no_box(2, 16, 16), form, 0.5, "soft")
+    assert torch.equal(target.regions.valid, valid[:, ::2, ::2])
     assert torch.equal(target.regions.mask().any(1), target.regions.valid)
 
 
@@ -216,7 +209,7 @@ def test_hard_targets_are_unions_of_regions(form):
 @pytest.mark.parametrize("form", ["class", "query"])
 def test_a_teacher_of_nothing_but_nan_gives_no_region(form):
     seen = teacher_sees(torch.zeros(2, 4, 4, dtype=torch.int64))
-    broken = Prediction(logits=seen.logits * torch.nan, embedding=seen.embedding, features=seen.features)
+    broken = replace(seen, logits=seen.logits * torch.nan)
     target = read_target(broken, torch.ones(2, 4, 4).bool(), no_box(2, 4, 4), form, 0.9, "soft")
     assert not target.regions.present.any()
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from method_data import drop_unlabelled, make, make_batch, optimiser_of, step, train, without_unlabelled_loss
 
 from rc2l_bench.losses.matching import match_regions
-from rc2l_bench.nets.region_net import Prediction
 
 RC2L = "rc2l_bench/methods/rc2l"
 SUPERVISED = "baselines/supervised_region"
@@ -107,7 +108,7 @@ def test_what_lies_outside_the_images_changes_no_unlabelled_loss(make_learned):
     outside = ~target.regions.valid[:, None]
     assert outside.any()
     seen = method.student.segment(batch.strong.flatten(0, 1))
-    moved = Prediction(logits=seen.logits, embedding=seen.embedding, features=seen.features + 5 * outside)
+    moved = replace(seen, features=seen.features + 5 * outside)
     matches = [match_regions(x, target.regions, method.config.set_loss, [-1])[:, 0] for x in (seen, moved)]
     assert torch.equal(*matches)
     for name in NAMES:
