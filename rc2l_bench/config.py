@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from rc2l_bench.errors import UsageError
+from rc2l_bench.metrics import Absent
 from rc2l_bench.recipes import write_out
 from rc2l_bench.schema import Model as Model
 from rc2l_bench.schema import load as load
@@ -179,6 +180,8 @@ class EvalConfig(Model):
     """The image is scored at each of these scales and the probabilities are averaged; [1.0] = single scale."""
     flip: bool
     """Average with the mirrored image."""
+    absent: Absent
+    """What a class counts for that has no pixel in the part that is scored, see `metrics.class_iou`."""
     evaluations: Count
     """How often the validation part is scored during training, the last time at the end."""
     batch: Count

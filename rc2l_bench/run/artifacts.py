@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import nn
 
 from rc2l_bench.methods.contract import Method
-from rc2l_bench.metrics import areas_of, class_iou, mean_iou, pixel_accuracy
+from rc2l_bench.metrics import Absent, areas_of, class_iou, mean_iou, pixel_accuracy
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.train import Record
 
@@ -46,26 +46,39 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def score(evaluation: Evaluation, classes: list[str]) -> dict[str, Any]:
-    """mIoU, pixel accuracy and IoU per class ([0, 1]; None where undefined) of an evaluation."""
+def score(evaluation: Evaluation, classes: list[str], absent: Absent) -> dict[str, Any]:
+    """Compute mIoU, the classes it is the mean over, pixel accuracy and IoU per class; None where undefined."""
     confusion = evaluation.confusion.sum(0, dtype=np.int64)
     areas = areas_of(confusion)
+    iou = dict(zip(classes, class_iou(areas, absent), strict=True))
     return {
-        "miou": _number(float(mean_iou(areas))),
+        "miou": _number(float(mean_iou(areas, absent))),
+        "averaged_classes": [name for name, value in iou.items() if not math.isnan(value)],
         "pixel_accuracy": _number(pixel_accuracy(confusion)),
-        "iou": {name: _number(value) for name, value in zip(classes, class_iou(areas), strict=True)},
+        "iou": {name: _number(value) for name, value in iou.items()},
     }
 
 
-def metrics(record: Record, val: Evaluation, test: Evaluation | None, classes: list[str]) -> dict[str, Any]:
-    """metrics.json. `miou` is the last evaluation, `miou_best` the best one, chosen on the images it is scored on."""
+def metrics(
+    record: Record, val: Evaluation, test: Evaluation | None, classes: list[str], absent: Absent
+) -> dict[str, Any]:
+    """Fill metrics.json.
+
+    Args:
+        record: gives the evaluations during training.
+        val: the last evaluation of the validation part; `miou` is its score. `miou_best` is the best one, chosen on the
+            images that it is scored on.
+        test: of the test part.
+        classes: names.
+        absent: what a class without truth counts for.
+    """
     best_step, best = max(record.evaluations, key=lambda found: found[1])
     return {
-        **score(val, classes),
+        **score(val, classes, absent),
         "miou_best": _number(best),
         "best_step": best_step,
         "evaluations": [{"step": step, "miou": _number(miou)} for step, miou in record.evaluations],
-        "test": score(test, classes) if test else None,
+        "test": score(test, classes, absent) if test else None,
     }
 
 

@@ -30,7 +30,7 @@ COLOURS = torch.tensor([[1.0, -0.9137, 0.2971], [-0.5113, 0.9871, 0.1931], [0.21
 
 def spec(mode: str = "whole", scales=(1.0,), flip=False, **form) -> EvalConfig:
     protocol = {"mode": mode, **form}
-    text = {"protocol": protocol, "scales": list(scales), "flip": flip, "evaluations": 1, "batch": 1}
+    text = {"protocol": protocol, "scales": list(scales), "flip": flip, "absent": "skip", "evaluations": 1, "batch": 1}
     return EvalConfig.model_validate_json(json.dumps(text))
 
 
