@@ -24,9 +24,10 @@ from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.mask_loss import SMOOTH
 from rc2l_bench.losses.matching import SetLossConfig, match_regions
 from rc2l_bench.losses.pseudo_regions import class_regions, mix, query_regions, semantic_map
-from rc2l_bench.losses.regions import Regions, bounded, in_float32, mask_probability, of_query, pool, shrink
+from rc2l_bench.losses.regions import Regions, bounded, in_float32, mask_probability, of_query, pool
 from rc2l_bench.losses.set_loss import set_loss
 from rc2l_bench.methods.contract import MethodConfig, TaughtConfig, TaughtMethod, Teacher
+from rc2l_bench.nets.lattice import pick
 from rc2l_bench.nets.region_net import Prediction, RegionNet
 from rc2l_bench.types import Batch
 
@@ -84,7 +85,7 @@ def read_target(
 ) -> Target:
     """Read the teacher's regions, maps and features, cut and pasted; the arguments are those of `teacher_regions`."""
     size = seen.features.shape[-2:]
-    valid, box = shrink(valid, size), shrink(box, size)
+    valid, box = pick(valid, seen.lattice, size), pick(box, seen.lattice, size)
     logits, mask = bounded(seen.logits[:, -1]), mask_probability(seen.mask(), valid)
     semantic = mix(semantic_map(logits, mask), box)
     if form == "class":

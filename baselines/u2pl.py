@@ -36,9 +36,9 @@ from rc2l_bench.losses.pixel_losses import (
     percentile,
     pseudo_label,
     reweighted_cross_entropy,
-    shrink,
 )
 from rc2l_bench.methods.contract import LateConfig, MethodConfig, TaughtConfig, TaughtMethod, Teacher
+from rc2l_bench.nets.lattice import Lattice, pick
 from rc2l_bench.nets.memory_bank import MemoryBank, draw
 from rc2l_bench.nets.pixel_net import PixelNet, conv
 from rc2l_bench.processes import gather
@@ -148,17 +148,23 @@ class Pixels:
     high: Tensor
 
 
-def take_pixels(view: View, share: float) -> Pixels:
-    """The pixels of a view at feature size; a share of the unlabelled ones is `low`, and as many are `high`."""
+def take_pixels(view: View, lattice: Lattice, share: float) -> Pixels:
+    """Take the pixels of a view at the cells of its features.
+
+    Args:
+        view: of the teacher.
+        lattice: where the cells of its features lie.
+        share: of the unlabelled pixels that are `low`; as many are `high`.
+    """
     labelled, size = len(view.label) - len(view.entropy), view.features.shape[-2:]
-    label, uncertain = shrink(view.label, size), shrink(view.entropy, size)
+    label, uncertain = pick(view.label, lattice, size), pick(view.entropy, lattice, size)
     known = label != IGNORE
     guess = known[labelled:]
     low = guess & (uncertain <= percentile(uncertain, guess, share))
     high = guess & (uncertain >= percentile(uncertain, guess, 1 - share))
     none = torch.zeros_like(known)
     return Pixels(
-        logits=flatten(shrink(view.logits, size), labelled).float(),
+        logits=flatten(pick(view.logits, lattice, size), labelled).float(),
         features=flatten(view.features, labelled).float(),
         label=flatten(label, labelled),
         truth=flatten(torch.cat([known[:labelled], none[labelled:]]), labelled),
@@ -236,7 +242,7 @@ class U2PL(TaughtMethod):
             logits, features = self.teacher.net(torch.cat([batch.image, mixed]))
         else:
             logits = torch.cat([logits[:count], paste(logits[count:], box)])
-            small = shrink(box, features.shape[-2:])
+            small = pick(box, self.student.net.lattice, features.shape[-2:])
             features = torch.cat([features[:count], paste(features[count:], small)])
         return View(logits, features, label, entropy(logits[count:]))
 
@@ -249,7 +255,7 @@ class U2PL(TaughtMethod):
             share: see `take_pixels`.
         """
         config = self.config.contrast
-        pixels = take_pixels(view, share)
+        pixels = take_pixels(view, self.student.net.lattice, share)
         member, candidate, negative = assign(pixels, config, self.published)
         self.bank.add(F.normalize(pixels.features, dim=1), negative)
         present = member.any(1)

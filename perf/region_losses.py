@@ -49,7 +49,7 @@ def of(terms: dict[str, Callable[[], Tensor]]) -> Tensor:
 def leaves(seen: Prediction) -> Prediction:
     """The prediction, as if the network ended there."""
     logits, embedding, features = (x.detach().requires_grad_() for x in (seen.logits, seen.embedding, seen.features))
-    return Prediction(logits=logits, embedding=embedding, features=features)
+    return replace(seen, logits=logits, embedding=embedding, features=features)
 
 
 def measure_step(protocol: Protocol) -> float:
@@ -66,7 +66,7 @@ def measure_share(protocol: Protocol) -> float:
     assert isinstance(method, RC2L)
     with torch.no_grad():
         seen = method.student.segment(batch.image)
-    regions = label_regions(batch.label, method.num_classes, "excluded").shrink(seen.features.shape[-2:])
+    regions = label_regions(batch.label, method.num_classes, "excluded").shrink(seen.lattice, seen.features.shape[-2:])
 
     def losses() -> None:
         of(method.terms(leaves(seen), regions)).backward()  # type: ignore[no-untyped-call]

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, model_validator
 
 from rc2l_bench.errors import UsageError
+from rc2l_bench.metrics import Absent
 from rc2l_bench.recipes import write_out
 from rc2l_bench.schema import Model as Model
 from rc2l_bench.schema import load as load
@@ -158,13 +159,13 @@ class OptimiserConfig(Model):
 
 
 class Whole(Model):
-    """The whole image at once, padded to a multiple of 32."""
+    """The whole image at once, at its own size."""
 
     mode: Literal["whole"]
 
 
 class Sliding(Model):
-    """Overlapping windows, the last ones moved inside the image."""
+    """Overlapping windows, the last ones moved inside the image; a smaller image is a window of its own size."""
 
     mode: Literal["sliding"]
     window: tuple[Size, Size]
@@ -191,6 +192,8 @@ class EvalConfig(Model):
     """The image is scored at each of these scales and the probabilities are averaged; [1.0] = single scale."""
     flip: bool
     """Average with the mirrored image."""
+    absent: Absent
+    """What a class counts for that has no pixel in the part that is scored, see `metrics.class_iou`."""
     evaluations: Count
     """How often the validation part is scored during training, the last time at the end."""
     batch: Count

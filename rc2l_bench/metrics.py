@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+
+Absent = Literal["skip", "predicted", "zero"]
+"""What a class without truth counts for in a mean, see `class_iou`."""
 
 
 def areas_of(confusion: NDArray[np.integer]) -> Floats:
@@ -17,53 +23,43 @@ def areas_of(confusion: NDArray[np.integer]) -> Floats:
         confusion: (..., K, K) counts, rows = truth, columns = prediction.
 
     Returns:
-        (..., 2, K) float64: intersection and union of every class, in pixels.
+        (..., 3, K): intersection, union and truth of every class, in pixels.
     """
     # Summed in float64: exact up to 2^53 pixels, however narrow the integers that come in.
     hit = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
-    union = confusion.sum(-1, dtype=np.float64) + confusion.sum(-2, dtype=np.float64) - hit
-    return np.stack([hit, union], axis=-2)
+    truth = confusion.sum(-1, dtype=np.float64)
+    return np.stack([hit, truth + confusion.sum(-2, dtype=np.float64) - hit, truth], axis=-2)
 
 
-def class_iou(areas: Floats) -> Floats:
+def class_iou(areas: Floats, absent: Absent) -> Floats:
     """Compute the IoU of every class.
 
     Args:
-        areas: (..., 2, K), see `areas_of`.
+        areas: (..., 3, K) from `areas_of`.
+        absent: what a class without truth counts for. `skip`: it is left out, so that all predictions for the same
+            images are averaged over the same classes; pixels predicted as it are in the union of the class that they
+            hide. `predicted`: 0 where some pixel is predicted as it, else left out (CPS, mmseg, torchmetrics). `zero`:
+            0 always (U2PL, UniMatch).
 
     Returns:
-        (..., K) in [0, 1]; nan for a class with neither truth nor prediction.
+        (..., K); nan for a class that is left out, and for all where there is no truth at all.
     """
-    hit, union = areas[..., 0, :], areas[..., 1, :]
-    return np.divide(hit, union, out=np.full_like(hit, np.nan), where=union > 0)
+    hit, union, truth = areas[..., 0, :], areas[..., 1, :], areas[..., 2, :]
+    iou = np.divide(hit, union, out=np.full_like(hit, 0.0 if absent == "zero" else np.nan), where=union > 0)
+    counts = truth > 0 if absent == "skip" else truth.any(-1, keepdims=True)
+    return np.where(counts, iou, np.nan)
 
 
-def mean_iou(areas: Floats) -> Floats:
-    """Average the IoU over the classes that have truth or prediction.
-
-    A class that is predicted but nowhere true counts with an IoU of 0; one that is neither is left out.
-
-    Args:
-        areas: (..., 2, K), see `areas_of`.
-
-    Returns:
-        (...) in [0, 1]; nan where no class has a pixel.
-    """
-    hit, union = areas[..., 0, :], areas[..., 1, :]
-    # Not `nanmean(class_iou(areas))`: it warns where a resample has no class at all, and a warning is an error here.
-    iou = np.divide(hit, union, out=np.zeros_like(hit), where=union > 0)
-    present = (union > 0).sum(-1)
-    return np.asarray(np.divide(iou.sum(-1), present, out=np.full(present.shape, np.nan), where=present > 0))
+def mean_iou(areas: Floats, absent: Absent) -> Floats:
+    """Average the IoU over the classes that count, see `class_iou`: (..., 3, K) to (...); nan where none does."""
+    iou = class_iou(areas, absent)
+    counts = ~np.isnan(iou)
+    count = counts.sum(-1)
+    total = np.where(counts, iou, 0.0).sum(-1)
+    return np.asarray(np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0))
 
 
 def pixel_accuracy(confusion: NDArray[np.integer]) -> float:
-    """Compute the share of counted pixels whose class is right.
-
-    Args:
-        confusion: (K, K) counts, rows = truth, columns = prediction.
-
-    Returns:
-        A share in [0, 1]; nan when no pixel was counted.
-    """
+    """Compute the share of the counted pixels of (K, K) counts whose class is right; NaN when there are none."""
     total = int(confusion.sum())
     return float(np.trace(confusion) / total) if total else float("nan")

@@ -57,7 +57,14 @@ PROTOCOL = {
         "head_lr": 1.0,
     },
     "supervised_loss": "ce",
-    "eval": {"protocol": {"mode": "whole"}, "scales": [1.0], "flip": False, "evaluations": 1, "batch": 4},
+    "eval": {
+        "protocol": {"mode": "whole"},
+        "scales": [1.0],
+        "flip": False,
+        "absent": "skip",
+        "evaluations": 1,
+        "batch": 4,
+    },
 }
 
 

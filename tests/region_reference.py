@@ -6,7 +6,6 @@ import math
 from itertools import permutations
 
 import numpy as np
-import torch.nn.functional as F
 
 
 def softmax(x):
@@ -77,15 +76,18 @@ def cheapest(cost):
 
 
 def nearest(x, size):
-    """Nearest neighbours of a label map or mask (H, W)."""
-    rows = [y * x.shape[0] // size[0] for y in range(size[0])]
-    columns = [c * x.shape[1] // size[1] for c in range(size[1])]
-    return x[np.ix_(rows, columns)]
+    """The pixels of a label map or mask (H, W) under the centres of cells at 0, s, 2s, …"""
+    return x[:: x.shape[0] // size[0], :: x.shape[1] // size[1]]
 
 
 def upsample(x, size):
-    """Bilinear interpolation of one map (h, w), a torch tensor in float64, as an array."""
-    return F.interpolate(x[None, None].double(), size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    """One map (h, w) of cells at 0, s, 2s, …, a torch tensor, interpolated bilinearly at every pixel of a size."""
+    out = x.double().numpy()
+    for axis in (0, 1):
+        stride = size[axis] // out.shape[axis]
+        cells = stride * np.arange(out.shape[axis])
+        out = np.apply_along_axis(lambda line, n, at: np.interp(np.arange(n), at, line), axis, out, size[axis], cells)
+    return out
 
 
 def set_loss(logits, mask, label, ignored):

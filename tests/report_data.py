@@ -44,14 +44,19 @@ def confusions(quality, *, images=40, classes=6, seed=0, scene=0):
 
 
 def write_run(root, dataset="shapes", split="1_16", method="baselines/supervised", seed=0, *, quality=None, **more):
-    """One complete run folder. Keywords: images, protocol, split_id, method_config, test, classes, panels, record."""
+    """One complete run folder.
+
+    Keywords: images, change (of the counts), protocol, split_id, method_config, test, classes, panels, record.
+    """
     folder = Path(root) / dataset / split / method / f"seed{seed}"
     folder.mkdir(parents=True)
     classes = more.get("classes", CLASSES)
     if quality is None:
         quality = 0.55 + 0.05 * np.log2(LABELS.get(split, 100) / 33) + SKILL.get(method, 0.03)
     counts = confusions(quality, images=more.get("images", 40), classes=len(classes), seed=hash_of(method, split, seed))
-    _write_metrics(folder, counts, classes, more.get("test"))
+    counts = more.get("change", lambda x: x)(counts)
+    absent = more.get("protocol", {}).get("eval", {}).get("absent", "skip")
+    _write_metrics(folder, score(counts, absent), counts, classes, more.get("test"))
     _write_cost(folder, method, seed)
     for index in range(more.get("panels", 2)):
         _write_panel(folder / "panels", index, quality, seed, len(classes))
@@ -76,17 +81,17 @@ def digest(value):
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
-def score(counts):
+def score(counts, absent):
     """Final metrics as training writes them."""
     areas = areas_of(counts.sum(0))
-    iou = [None if np.isnan(v) else float(v) for v in class_iou(areas)]
+    iou = [None if np.isnan(v) else float(v) for v in class_iou(areas, absent)]
     accuracy = float(np.trace(counts.sum(0)) / counts.sum())
-    return {"miou": float(mean_iou(areas)), "pixel_accuracy": accuracy, "iou": iou}
+    return {"miou": float(mean_iou(areas, absent)), "pixel_accuracy": accuracy, "iou": iou}
 
 
-def _write_metrics(folder, counts, classes, test):
-    final = score(counts)
+def _write_metrics(folder, final, counts, classes, test):
     final["iou"] = dict(zip(classes, final["iou"], strict=True))
+    final["averaged_classes"] = [name for name, value in final["iou"].items() if value is not None]
     steps = [250, 500, 750, 1000]
     curve = [final["miou"] * f for f in (0.6, 0.85, 1.01, 1.0)]
     arrays = {"val": counts, "val_ids": np.array([f"val_{i:04d}" for i in range(len(counts))])}

@@ -45,7 +45,9 @@ PROTOCOL: dict[str, Any] = {
         "head_lr": 2.0,
     },
     "supervised_loss": "ce",
-    "eval": {"protocol": {"mode": "whole"}, "scales": [1.0], "flip": False, "evaluations": 3, "batch": 2},
+    "eval": {
+        "protocol": {"mode": "whole"}, "scales": [1.0], "flip": False, "absent": "skip", "evaluations": 3, "batch": 2,
+    },
 }  # fmt: skip
 RUNTIME: dict[str, Any] = {
     "device": "cpu", "devices": 1, "precision": "32-true", "threads": 1, "deterministic": True, "workers": 0,

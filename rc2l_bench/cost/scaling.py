@@ -20,6 +20,7 @@ from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.losses.matching import SetLossConfig, match_regions
 from rc2l_bench.losses.region_losses import region_feature_contrast, region_mask_contrast
 from rc2l_bench.losses.regions import Regions, label_regions, mask_probability, of_query
+from rc2l_bench.nets.lattice import Lattice
 from rc2l_bench.nets.region_net import Prediction
 
 CROPS = (65, 97, 129, 193, 257, 385, 513, 769, 1025)
@@ -86,6 +87,7 @@ def region_contrast(crop: int) -> Work:
         logits=torch.randn(IMAGES, 1, QUERIES, CLASSES + 1),
         embedding=torch.randn(IMAGES, 1, QUERIES, DIM).requires_grad_(),
         features=make_features(side, True),
+        lattice=Lattice(4.0),
     )
     label = make_labels(side)
     weights = SetLossConfig(class_weight=1.0, focal_weight=20.0, dice_weight=1.0, no_object=0.1, ignored="excluded")

@@ -97,22 +97,6 @@ def pseudo_label(logits: Tensor, valid: Tensor, threshold: float = 0.0) -> Tenso
     return label.masked_fill(~valid | (best < threshold) if threshold > 0 else ~valid, IGNORE)
 
 
-def shrink(x: Tensor, size: torch.Size) -> Tensor:
-    """Shrink maps or labels to a smaller height and width by nearest neighbours.
-
-    Args:
-        x: (B, C, H, W) or (B, H, W), any dtype.
-        size: height and width of the result.
-
-    Returns:
-        Like `x`, values copied and none averaged.
-    """
-    # Through float, because `interpolate` takes no integers; labels up to 255 are exact in float32.
-    maps = x if x.ndim == 4 else x[:, None]
-    out = F.interpolate(maps.float(), size, mode="nearest").to(x.dtype)
-    return out if x.ndim == 4 else out[:, 0]
-
-
 def entropy(logits: Tensor) -> Tensor:
     """Compute the Shannon entropy of every pixel's class distribution.
 

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rc2l_bench.data.augment import paste
-from rc2l_bench.losses.regions import Regions, bounded, in_float32, mask_probability, number_regions, shrink
+from rc2l_bench.losses.regions import Regions, bounded, in_float32, mask_probability, number_regions
+from rc2l_bench.nets.lattice import pick
 from rc2l_bench.nets.region_net import TINY, Prediction, semantic_scores
 
 
@@ -107,7 +108,7 @@ def teacher_regions(
         Regions of V·U images.
     """
     size = seen.features.shape[-2:]
-    valid, box = shrink(valid, size), shrink(box, size)
+    valid, box = pick(valid, seen.lattice, size), pick(box, seen.lattice, size)
     logits, mask = bounded(seen.logits[:, -1]), mask_probability(seen.mask(), valid)
     if form == "query":
         return query_regions(logits, mask, valid, box, threshold)

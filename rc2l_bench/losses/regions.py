@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rc2l_bench.nets.lattice import Lattice, pick
 from rc2l_bench.types import IGNORE
 
 BOUND = 1e4
@@ -88,17 +89,9 @@ class Regions:
         one_hot = F.one_hot(self.label, self.probability.shape[-1]).to(self.probability.dtype)
         return replace(self, probability=one_hot * self.present[..., None])
 
-    def shrink(self, size: tuple[int, int] | torch.Size) -> Regions:
-        """Return the same regions on a smaller grid; a region may lose all its pixels and is still present."""
-        return replace(self, index=shrink(self.index, size), valid=shrink(self.valid, size))
-
-
-def shrink(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Take nearest neighbours of labels or masks (..., H, W) of any dtype, (..., h, w)."""
-    if x.shape[-2:] == tuple(size):
-        return x
-    flat = x.flatten(0, -3)[:, None].float()
-    return F.interpolate(flat, tuple(size), mode="nearest").to(x.dtype).view(*x.shape[:-2], *size)
+    def shrink(self, lattice: Lattice, size: tuple[int, int] | torch.Size) -> Regions:
+        """Take the regions at the cells of a map; a region may lose all its pixels and is still present."""
+        return replace(self, index=pick(self.index, lattice, size), valid=pick(self.valid, lattice, size))
 
 
 def number_regions(index: Tensor, probability: Tensor, valid: Tensor) -> Regions:

@@ -11,7 +11,7 @@ from torch import Tensor
 from rc2l_bench.losses.mask_loss import focal_and_dice
 from rc2l_bench.losses.matching import SetLossConfig, match_regions
 from rc2l_bench.losses.regions import Regions, bounded, in_float32, label_regions
-from rc2l_bench.nets.backbone import resize
+from rc2l_bench.nets.lattice import PIXELS, Lattice, resample
 from rc2l_bench.nets.region_net import Prediction
 from rc2l_bench.processes import total, world
 
@@ -37,11 +37,12 @@ def class_loss(logits: Tensor, truth: Regions, match: Tensor, config: SetLossCon
     return layers * (loss * weight.flatten()).sum() * world() / total(weight.sum()).clamp(min=1e-6)
 
 
-def compare_masks(mask: Tensor, inside: Tensor, valid: Tensor, config: SetLossConfig) -> Tensor:
+def compare_masks(mask: Tensor, lattice: Lattice, inside: Tensor, valid: Tensor, config: SetLossConfig) -> Tensor:
     """Compute the loss of masks at the labels' resolution: w_focal · focal + w_dice · dice over the valid pixels.
 
     Args:
         mask: (P, S, h, w) mask logits of P regions in S layers.
+        lattice: where the cells of the masks lie.
         inside: (P, H, W) bool, the regions.
         valid: (P, H, W) bool.
         config: weights.
@@ -49,7 +50,7 @@ def compare_masks(mask: Tensor, inside: Tensor, valid: Tensor, config: SetLossCo
     Returns:
         (P, S).
     """
-    x = resize(bounded(mask), inside.shape[-2:]).flatten(2)
+    x = resample(bounded(mask), lattice, PIXELS, inside.shape[-2:]).flatten(2)
     target, valid = inside.flatten(1)[:, None], valid.flatten(1)[:, None]
     focal, dice = focal_and_dice(x, (target & valid).to(x.dtype), (~target & valid).to(x.dtype))
     return config.focal_weight * focal + config.dice_weight * dice
@@ -66,6 +67,7 @@ class _InPieces(torch.autograd.Function):
     def forward(
         ctx: Any,  # noqa: ANN401 - torch's
         mask: Tensor,
+        lattice: Lattice,
         truth: Regions,
         image: Tensor,
         region: Tensor,
@@ -77,7 +79,7 @@ class _InPieces(torch.autograd.Function):
         for part, b, r in zip(*(torch.split(x, few) for x in (mask, image, region)), strict=True):
             leaf = part.detach().requires_grad_(ctx.needs_input_grad[0])
             with torch.enable_grad():
-                value = compare_masks(leaf, truth.index[b] == r[:, None, None], truth.valid[b], config)
+                value = compare_masks(leaf, lattice, truth.index[b] == r[:, None, None], truth.valid[b], config)
                 slopes += torch.autograd.grad(value.sum(), leaf) if leaf.requires_grad else []
             values.append(value.detach())
         if slopes:
@@ -87,7 +89,7 @@ class _InPieces(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch's
         (slope,) = ctx.saved_tensors
-        return slope * gradients[0][..., None, None], None, None, None, None
+        return slope * gradients[0][..., None, None], None, None, None, None, None
 
 
 def mask_loss(seen: Prediction, truth: Regions, match: Tensor, config: SetLossConfig) -> Tensor:
@@ -108,7 +110,7 @@ def mask_loss(seen: Prediction, truth: Regions, match: Tensor, config: SetLossCo
     mask = torch.einsum("bsrd,bdhw->brshw", seen.embedding.gather(2, index), seen.features)[image, region]
     if not len(image):
         return mask.sum()  # of nothing
-    loss: Tensor = _InPieces.apply(mask, truth, image, region, config)
+    loss: Tensor = _InPieces.apply(mask, seen.lattice, truth, image, region, config)
     taken = match[image, :, region] >= 0
     return (loss * taken).sum() / (total(truth.present.sum()) / world()).clamp(min=1)
 
@@ -128,7 +130,7 @@ def set_loss(seen: Prediction, label: Tensor, config: SetLossConfig) -> Tensor:
         Scalar float32, finite for any logits.
     """
     truth = label_regions(label, seen.logits.shape[-1] - 1, config.ignored)
-    small = truth.shrink(seen.features.shape[-2:])
+    small = truth.shrink(seen.lattice, seen.features.shape[-2:])
     match = match_regions(seen, small, config, list(range(seen.logits.shape[1])))
     classes = class_loss(seen.logits, truth, match, config)
     return config.class_weight * classes + mask_loss(seen, truth, match, config)

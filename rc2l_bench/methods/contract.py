@@ -88,7 +88,7 @@ class Method(nn.Module, ABC):
         """Compute class logits of images; those of the deployed network, unless a method overrides this.
 
         Args:
-            image: (B, 3, H, W) float, [0, 1]; H and W multiples of 32.
+            image: (B, 3, H, W) float, [0, 1]; any height and width.
 
         Returns:
             (B, K, H, W) float; the softmax over K is the class probability.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig
 from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.nets.lattice import Lattice, SizeRule, find_lattices
 from rc2l_bench.nets.maskformer_weights import load_maskformer
 from rc2l_bench.nets.weights import WEIGHTS_VARIABLE, check_weights, find_weights, maskformer_file, weight_folders
 
@@ -137,11 +139,63 @@ def channels_first(maps: list[Tensor], features: nn.Module) -> list[Tensor]:
     return maps
 
 
+def pads_by_size(features: nn.Module) -> bool:
+    """Tell whether strided layers pad as TensorFlow does: on the right first, by an amount that depends on the size."""
+    same = (module for module in features.modules() if type(module).__name__.endswith("Same"))
+    return any(max(_pair(module.stride)) > 1 for module in same)
+
+
+def _pair(value: Any) -> tuple[int, int]:  # noqa: ANN401 - a layer's own attribute
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def read_geometry(features: nn.Module) -> tuple[list[Lattice], SizeRule]:
+    """Find where the cells of a feature extractor's stages lie, and which sizes of images it takes.
+
+    No values are computed. A network that takes only multiples of its coarsest stride does not show where its cells
+    lie: they are said to tile the image, which may be off by half a cell, but by the same for every size.
+
+    Raises:
+        ValueError: its maps have no regular cells.
+    """
+    info: Any = features.feature_info
+    strides: list[int] = info.reduction()
+    shapes = {name: x.to("meta") for name, x in (*features.named_parameters(), *features.named_buffers())}
+
+    @torch.no_grad()
+    def cells_of(pixels: int) -> list[int]:
+        image = torch.empty(1, 3, pixels, pixels, device="meta")
+        maps = torch.func.functional_call(features, shapes, (image,))
+        return [x.shape[-1] for x in channels_first(maps, features)]
+
+    try:
+        lattices = find_lattices(strides, cells_of)
+    except (RuntimeError, AssertionError):
+        lattices = [Lattice(float(stride), (stride - 1) / 2) for stride in strides]
+    return lattices, choose_sizes(lattices, pads_by_size(features))
+
+
+def choose_sizes(lattices: list[Lattice], by_size: bool) -> SizeRule:
+    """Choose the sizes at which cells lie where their lattice says and every pixel is in some cell.
+
+    Args:
+        lattices: of the stages, fine to coarse.
+        by_size: see `pads_by_size`; such layers pad alike on both sides where a size is 1 more than a multiple.
+    """
+    coarsest = math.ceil(max(lattice.stride for lattice in lattices))
+    if by_size:
+        return SizeRule(coarsest, 1)
+    # Patches drop the pixels that do not fill one; convolutions that pad take any size.
+    return SizeRule(coarsest, 0) if lattices[-1].offset > 0 else SizeRule(1, 0)
+
+
 class Backbone(nn.Module):
-    """A timm backbone that takes images in [0, 1].
+    """A timm backbone that takes images in [0, 1] of any size.
 
     Attributes:
         channels: channels of the four outputs.
+        lattices: where the cells of the four outputs lie.
+        sizes: the heights and widths that it takes; others are padded here, and the padding's cells cut off again.
     """
 
     mean: Tensor
@@ -157,16 +211,28 @@ class Backbone(nn.Module):
             self.register_buffer(name, value.view(1, 3, 1, 1), persistent=False)
         if maskformer_file(net) and (file := find_weights(net)):
             load_maskformer(self, file, "backbone.")
+        try:
+            self.lattices, self.sizes = read_geometry(self.features.eval())
+        except ValueError as error:
+            raise UsageError(f"net.backbone: {net.backbone}: {error}: take one whose maps have regular cells") from None
+        self.features.train()
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Give the features of images (B, 3, H, W) in [0, 1], normalised here as the pretrained weights expect.
+        """Compute the features of images, normalised here as the pretrained weights expect.
+
+        Args:
+            image: (B, 3, H, W) in [0, 1].
 
         Returns:
-            Four maps; their strides are 4, 8, 16, 32, cut off at the output stride.
+            Four maps (B, C, h, w); their strides are 4, 8, 16, 32, cut off at the output stride. They have the cells
+            that lie in the image, none of padding: attention and pooling over a map see the image and nothing else.
         """
-        return channels_first(self.features((image - self.mean) / self.std), self.features)
-
-
-def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Interpolate maps (B, C, h, w) bilinearly to a height and width; corners are not aligned."""
-    return x if x.shape[-2:] == tuple(size) else F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+        height, width = image.shape[-2:]
+        margin = (0, self.sizes.fit(width) - width, 0, self.sizes.fit(height) - height)
+        pixels = (image - self.mean) / self.std
+        # After normalisation 0 is the mean colour, the most neutral one.
+        maps = channels_first(self.features(F.pad(pixels, margin) if any(margin) else pixels), self.features)
+        return [
+            x[..., : lattice.cells(height), : lattice.cells(width)]
+            for x, lattice in zip(maps, self.lattices, strict=True)
+        ]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig, PixelNetConfig
-from rc2l_bench.nets.backbone import Backbone, resize
+from rc2l_bench.nets.backbone import Backbone
+from rc2l_bench.nets.lattice import PIXELS, resample
 
 
 def conv(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
@@ -60,6 +61,7 @@ class PixelNet(nn.Module):
 
     Attributes:
         width: channels of what `decode` returns.
+        lattice: where the cells of what `decode` returns lie.
     """
 
     def __init__(self, net: NetConfig, num_classes: int) -> None:
@@ -67,6 +69,7 @@ class PixelNet(nn.Module):
         pixel = net.pixel
         self.width = pixel.width
         self.backbone = Backbone(net)
+        self.lattice = self.backbone.lattices[0]
         self.aspp = ASPP(self.backbone.channels[-1], pixel)
         self.low = conv(self.backbone.channels[0], pixel.low_width, 1)
         self.fuse = nn.Sequential(
@@ -87,8 +90,8 @@ class PixelNet(nn.Module):
         return maps[0], maps[-1]
 
     def decode(self, low: Tensor, high: Tensor) -> Tensor:
-        """Fuse the two maps of `encode` into the features before the classifier, (B, width, H/4, W/4)."""
-        high = resize(self.aspp(high), low.shape[-2:])
+        """Fuse the two maps of `encode` into the features before the classifier, (B, width, h, w) on `lattice`."""
+        high = resample(self.aspp(high), self.backbone.lattices[-1], self.lattice, low.shape[-2:])
         out: Tensor = self.fuse(torch.cat([high, self.low(low)], 1))
         return out
 
@@ -104,7 +107,7 @@ class PixelNet(nn.Module):
         """
         # The K logits are interpolated, not the features: 1x1 convolution and interpolation commute, and there are many
         # more features than classes.
-        return resize(self.classifier(features), size)
+        return resample(self.classifier(features), self.lattice, PIXELS, size)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map images (B, 3, H, W) in [0, 1] to class logits (B, K, H, W)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,8 @@ from torch.utils.checkpoint import checkpoint
 
 from rc2l_bench.config import NetConfig, RegionNetConfig
 from rc2l_bench.errors import UsageError
-from rc2l_bench.nets.backbone import Backbone, resize
+from rc2l_bench.nets.backbone import Backbone
+from rc2l_bench.nets.lattice import PIXELS, Lattice, resample
 from rc2l_bench.nets.maskformer_weights import load_maskformer
 from rc2l_bench.nets.weights import find_weights, maskformer_file
 
@@ -34,11 +35,13 @@ class Prediction:
         logits: (B, S, Q, K + 1) class logits; the last class is "no object".
         embedding: (B, S, Q, D) mask embeddings f.
         features: (B, D, h, w) the pixel decoder's map F.
+        lattice: where the cells of F, and so of the masks, lie.
     """
 
     logits: Tensor
     embedding: Tensor
     features: Tensor
+    lattice: Lattice
 
     def mask(self, layer: int = -1) -> Tensor:
         """Compute mask logits p_i(x) = ⟨f_i, F(x)⟩ of a decoder layer, (B, Q, h, w)."""
@@ -46,7 +49,7 @@ class Prediction:
 
     def rows(self, rows: slice) -> Prediction:
         """Take the prediction of some of the images."""
-        return Prediction(logits=self.logits[rows], embedding=self.embedding[rows], features=self.features[rows])
+        return replace(self, logits=self.logits[rows], embedding=self.embedding[rows], features=self.features[rows])
 
 
 def semantic_scores(logits: Tensor, mask: Tensor) -> Tensor:
@@ -204,7 +207,12 @@ class RegionNet(nn.Module):
         """Predict regions of images (B, 3, H, W) in [0, 1]; h, w = H/4, W/4."""
         maps = self.backbone(image)
         queries = self.queries(maps[-1])
-        return Prediction(logits=self.classify(queries), embedding=self.embed(queries), features=self.pixels(maps))
+        return Prediction(
+            logits=self.classify(queries),
+            embedding=self.embed(queries),
+            features=self.pixels(maps),
+            lattice=self.backbone.lattices[0],
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute class logits (B, K, H, W) of images (B, 3, H, W) in [0, 1].
@@ -213,5 +221,5 @@ class RegionNet(nn.Module):
         logits are interpolated before the sigmoid, as in MaskFormer.
         """
         seen = self.segment(image)
-        mask = resize(seen.mask().float(), image.shape[-2:]).sigmoid()
+        mask = resample(seen.mask().float(), seen.lattice, PIXELS, image.shape[-2:]).sigmoid()
         return semantic_scores(seen.logits[:, -1].float(), mask).clamp(min=TINY).log()

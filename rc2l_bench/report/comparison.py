@@ -213,7 +213,7 @@ def _draw(runs: Sequence[FinishedRun], resamples: int, remarks: list[Remark]) ->
             except ValueError as error:
                 remarks.append(Remark(str(run.cell), f"no interval over images: {error}"))
         if areas:
-            drawn = stats.resample_images(np.stack(list(areas.values())), resamples)
+            drawn = stats.resample_images(np.stack(list(areas.values())), resamples, runs[0].absent)
             draws.update(zip(areas, drawn.T, strict=True))
     return draws
 

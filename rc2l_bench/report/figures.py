@@ -236,7 +236,7 @@ def _classes(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
     axes.spines[:].set_visible(False)
     if values.size <= 1500:  # more would not be legible, and takes long to draw
         _write_values(axes, values)
-    return figure, "IoU by class on val, %, mean over seeds; an empty field means that the class does not occur."
+    return figure, "IoU by class on val, %, mean over seeds; an empty field means that the class is left out."
 
 
 def _write_values(axes: Axes, values: np.ndarray[Any, np.dtype[np.float64]]) -> None:

@@ -144,6 +144,26 @@ def seeds_of(group: SeedGroup) -> str:
     return f"n = {n}" if n == declared else f"n = {n} of {declared}"
 
 
+def averaged(section: Section) -> str:
+    """Say over which classes the mIoU of a section is the mean; nothing without runs."""
+    if not section.runs:
+        return NOTHING
+    every, rule = len(section.classes), section.runs[0].absent
+    inside = {name for run in section.runs for name in run.averaged_classes}
+    outside = [name for name in section.classes if name not in inside]
+    text = f"mIoU is the mean over {f'{every - len(outside)} of' if outside else 'all'} {every} classes"
+    if rule != "skip":
+        whose = " for the runs that predict it" if rule == "predicted" else ""
+        return f"{text}; one without a pixel in val counts as 0{whose}, as in the published protocol."
+    if not outside:
+        return f"{text}."
+    have = "has no pixel" if len(outside) == 1 else "have no pixel"
+    return (
+        f"{text}, the same for every run: {_listed(outside)} {have} in val. "
+        "What is predicted so counts as an error of the class that it hides."
+    )
+
+
 def findings(section: Section) -> list[str]:
     """What the tables say, in sentences."""
     names = short_names(list(dict.fromkeys([*section.methods, section.reference])))

@@ -42,7 +42,7 @@ _TEX_WORDS = {"×": r"$\times$", "±": r"$\pm$", "−": r"$-$", "\u202f": r"\,"}
 _FILTERS = (
     formatting.percent, formatting.signed, formatting.p_value, formatting.amount, formatting.duration,
     formatting.ratio, formatting.title, formatting.heading, formatting.seeds_of, formatting.findings,
-    formatting.score, formatting.code, formatting.seeds_needed, formatting.weights_note,
+    formatting.score, formatting.averaged, formatting.code, formatting.seeds_needed, formatting.weights_note,
     formatting.tuning_finding,
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from rc2l_bench.console import describe
-from rc2l_bench.metrics import Floats, areas_of, mean_iou
+from rc2l_bench.metrics import Absent, Floats, areas_of, mean_iou
 from rc2l_bench.readers import ArrayForm, DamagedFileError, parse_arrays, parse_json, parse_picture, reading
 from rc2l_bench.schema import first_fault
 from rc2l_bench.seals import RECORD, read_listed, read_record
@@ -65,6 +65,14 @@ class _Split(BaseModel):
     unlabelled: int
 
 
+class _Eval(BaseModel):
+    absent: Absent
+
+
+class _Protocol(BaseModel):
+    eval: _Eval
+
+
 class _Record(BaseModel):
     """What the report relies on in run.json; there may be more."""
 
@@ -72,7 +80,7 @@ class _Record(BaseModel):
     dataset: _Dataset
     split: _Split
     shards: dict[str, str | None]
-    protocol: dict[str, object]
+    protocol: _Protocol
     method_config: dict[str, object]
 
 
@@ -107,12 +115,23 @@ class FinishedRun:
         return _share(self.metrics, "miou_best")
 
     @property
+    def absent(self) -> Absent:
+        """What a class without truth counts for, as the protocol says."""
+        rule: Absent = self.record["protocol"]["eval"]["absent"]
+        return rule
+
+    @property
+    def averaged_classes(self) -> tuple[str, ...]:
+        """The classes that the mIoU on val is the mean over."""
+        return tuple(self.metrics.get("averaged_classes") or ())
+
+    @property
     def miou_test(self) -> float:
         """Final mIoU on test; nan if the dataset has no labelled test part."""
         return _share(self.metrics, "test", "miou")
 
     def iou(self) -> dict[str, float]:
-        """Final IoU on val by class; nan for classes that do not occur."""
+        """Return the final IoU on val by class; nan for classes that are left out."""
         table = self.metrics.get("iou")
         return {str(name): number(table, name) for name in table} if isinstance(table, dict) else {}
 
@@ -220,10 +239,10 @@ def _tell(error: OSError | DamagedFileError, folder: Path) -> str:
 
 
 def read_areas(run: FinishedRun, part: str = "val") -> tuple[tuple[str, ...], Floats]:
-    """Intersection and union per image and class, from confusion.npz.
+    """Read intersection, union and truth per image and class from confusion.npz.
 
     Returns:
-        The ids of the images, and (N, 2, K) pixels.
+        The ids of the images, and (N, 3, K) pixels.
 
     Raises:
         ValueError: the file is missing, damaged, of the wrong shape, or contradicts metrics.json.
@@ -237,7 +256,7 @@ def read_areas(run: FinishedRun, part: str = "val") -> tuple[tuple[str, ...], Fl
     if confusion.min() < 0:
         raise ValueError(f"{name} holds negative counts")
     areas = areas_of(confusion)
-    counted = float(mean_iou(areas.sum(0)))
+    counted = float(mean_iou(areas.sum(0), run.absent))
     if part == "val" and math.isfinite(run.miou) and not math.isclose(counted, run.miou, abs_tol=1e-4):
         raise ValueError(f"confusion.npz gives mIoU {counted:.4f}, metrics.json says {run.miou:.4f}")
     return tuple(str(i) for i in ids), areas

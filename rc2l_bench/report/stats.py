@@ -18,7 +18,7 @@ from scipy import stats as distributions
 from scipy.optimize import brentq
 
 from rc2l_bench.draws import derive
-from rc2l_bench.metrics import Floats, mean_iou
+from rc2l_bench.metrics import Absent, Floats, mean_iou
 
 Over = Literal["seeds and images", "seeds", "images", "nothing"]
 
@@ -67,27 +67,30 @@ class Difference(Estimate):
     p: float
 
 
-def resample_images(areas: Floats, resamples: int, seed: int = 0) -> Floats:
+def resample_images(areas: Floats, resamples: int, absent: Absent = "skip", seed: int = 0) -> Floats:
     """The mIoU of every run on images drawn with replacement, the same draw for all runs.
 
     Counts are integers below 2^53, so their sums are exact and the result has the same bits on every machine.
 
     Args:
-        areas: (R, N, 2, K), intersection and union of R runs on the same N images.
+        areas: (R, N, 3, K), see `areas_of`, of R runs on the same N images.
         resamples: B, how often images are drawn.
+        absent: what a class without truth counts for.
         seed: of the draws.
 
     Returns:
         (B, R), mIoU.
     """
-    runs, images, _, classes = areas.shape
+    runs, images, kinds, classes = areas.shape
     generator = np.random.default_rng(derive(seed, "stats/images"))
     flat = np.ascontiguousarray(areas.transpose(1, 0, 2, 3)).reshape(images, -1)
     out = np.empty((resamples, runs))
     for start in range(0, resamples, _CHUNK):
         stop = min(start + _CHUNK, resamples)
         weights = generator.multinomial(images, np.full(images, 1 / images), size=stop - start)
-        out[start:stop] = mean_iou((weights.astype(np.float64) @ flat).reshape(stop - start, runs, 2, classes))
+        out[start:stop] = mean_iou(
+            (weights.astype(np.float64) @ flat).reshape(stop - start, runs, kinds, classes), absent
+        )
     return out
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import nn
 
 from rc2l_bench.methods.contract import Method
-from rc2l_bench.metrics import areas_of, class_iou, mean_iou, pixel_accuracy
+from rc2l_bench.metrics import Absent, areas_of, class_iou, mean_iou, pixel_accuracy
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.train import Record
 from rc2l_bench.seals import FILES, RECORD, list_files, seal
@@ -51,27 +51,32 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def score(evaluation: Evaluation, classes: list[str]) -> dict[str, Any]:
-    """Compute mIoU, pixel accuracy and IoU per class of an evaluation.
+def score(evaluation: Evaluation, classes: list[str], absent: Absent) -> dict[str, Any]:
+    """Compute mIoU, the classes it is the mean over, pixel accuracy and IoU per class of an evaluation.
 
     Args:
         evaluation: counts of N images.
         classes: K names.
+        absent: what a class without truth counts for.
 
     Returns:
-        `miou`, `pixel_accuracy` and, by class, `iou`: in [0, 1], None where undefined.
+        `miou`, `averaged_classes`, `pixel_accuracy` and, by class, `iou`: in [0, 1], None where undefined.
     """
     # Counts of all images first, as VOC and Cityscapes do: a mean of mIoUs per image would be another score.
     confusion = evaluation.confusion.sum(0, dtype=np.int64)
     areas = areas_of(confusion)
+    iou = dict(zip(classes, class_iou(areas, absent), strict=True))
     return {
-        "miou": _number(float(mean_iou(areas))),
+        "miou": _number(float(mean_iou(areas, absent))),
+        "averaged_classes": [name for name, value in iou.items() if not math.isnan(value)],
         "pixel_accuracy": _number(pixel_accuracy(confusion)),
-        "iou": {name: _number(value) for name, value in zip(classes, class_iou(areas), strict=True)},
+        "iou": {name: _number(value) for name, value in iou.items()},
     }
 
 
-def metrics(record: Record, val: Evaluation, test: Evaluation | None, classes: list[str]) -> dict[str, Any]:
+def metrics(
+    record: Record, val: Evaluation, test: Evaluation | None, classes: list[str], absent: Absent
+) -> dict[str, Any]:
     """Assemble metrics.json.
 
     Args:
@@ -79,6 +84,7 @@ def metrics(record: Record, val: Evaluation, test: Evaluation | None, classes: l
         val: the last evaluation of the validation part, which `miou` is of.
         test: of the test part, scored once; None where the data set has none.
         classes: K names.
+        absent: what a class without truth counts for.
 
     Returns:
         As `score`, with `miou_best`, the best evaluation of the validation part. That one is chosen on the images it is
@@ -86,11 +92,11 @@ def metrics(record: Record, val: Evaluation, test: Evaluation | None, classes: l
     """
     best_step, best = max(record.evaluations, key=lambda found: found[1])
     return {
-        **score(val, classes),
+        **score(val, classes, absent),
         "miou_best": _number(best),
         "best_step": best_step,
         "evaluations": [{"step": step, "miou": _number(miou)} for step, miou in record.evaluations],
-        "test": score(test, classes) if test else None,
+        "test": score(test, classes, absent) if test else None,
     }
 
 

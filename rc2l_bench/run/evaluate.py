@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rc2l_bench.config import CenterCrop, EvalConfig, Sliding
-from rc2l_bench.data.geometry import FILL
-from rc2l_bench.nets.backbone import resize
-
-MULTIPLE = 32
-"""Networks get images whose height and width are multiples of this."""
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -70,22 +67,9 @@ class Evaluation:
     confusion: NDArray[np.int32]
 
 
-def pad(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Extends images (B, 3, H, W) in [0, 1] to the right and below by FILL, to at least a height and width."""
-    height, width = image.shape[-2:]
-    whole = (max(size[0], height), max(size[1], width))
-    if whole == (height, width):
-        return image
-    fill = torch.tensor(FILL, device=image.device, dtype=image.dtype).view(1, 3, 1, 1)
-    padded = fill.repeat(len(image), 1, *whole)
-    padded[..., :height, :width] = image
-    return padded
-
-
-def _predict_padded(predict: Predict, image: Tensor) -> Tensor:
-    height, width = image.shape[-2:]
-    size = (math.ceil(height / MULTIPLE) * MULTIPLE, math.ceil(width / MULTIPLE) * MULTIPLE)
-    return predict(pad(image, size))[..., :height, :width].float()
+def rescale(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Interpolate images or scores (B, C, h, w) bilinearly to a height and width; both cover the same picture."""
+    return x if x.shape[-2:] == tuple(size) else F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
 def window_starts(length: int, window: int, stride: float) -> list[int]:
@@ -103,23 +87,23 @@ def window_starts(length: int, window: int, stride: float) -> list[int]:
 
 def _slide(predict: Predict, image: Tensor, spec: Sliding) -> Tensor:
     """Logits, or log-probabilities where windows are combined by softmax."""
-    height, width = image.shape[-2:]
-    padded = pad(image, spec.window)
+    size = image.shape[-2:]
+    # A smaller image is not padded: networks take any size, and padding is nothing to be looked at.
+    window = [min(wanted, length) for wanted, length in zip(spec.window, size, strict=True)]
+    tops, lefts = (window_starts(length, part, spec.stride) for length, part in zip(size, window, strict=True))
     total: Tensor | None = None
-    count = torch.zeros(1, 1, *padded.shape[-2:], device=image.device)
-    for top in window_starts(padded.shape[-2], spec.window[0], spec.stride):
-        for left in window_starts(padded.shape[-1], spec.window[1], spec.stride):
-            window = (..., slice(top, top + spec.window[0]), slice(left, left + spec.window[1]))
-            scores = _predict_padded(predict, padded[window])
-            scores = scores.softmax(1) if spec.combine == "softmax" else scores
-            if total is None:
-                total = scores.new_zeros(len(image), scores.shape[1], *padded.shape[-2:])
-            total[window] += scores
-            count[window] += 1
+    count = torch.zeros(1, 1, *size, device=image.device)
+    for top, left in product(tops, lefts):
+        place = (..., slice(top, top + window[0]), slice(left, left + window[1]))
+        scores = predict(image[place]).float()
+        scores = scores.softmax(1) if spec.combine == "softmax" else scores
+        if total is None:
+            total = scores.new_zeros(len(image), scores.shape[1], *size)
+        total[place] += scores
+        count[place] += 1
     assert total is not None
     scores = total if spec.combine == "sum" else total / count
-    scores = scores.clamp(min=1e-12).log() if spec.combine == "softmax" else scores
-    return scores[..., :height, :width]
+    return scores.clamp(min=1e-12).log() if spec.combine == "softmax" else scores
 
 
 def _predict_scales(predict: Predict, image: Tensor, spec: EvalConfig, image_scale: float) -> Tensor:
@@ -128,12 +112,12 @@ def _predict_scales(predict: Predict, image: Tensor, spec: EvalConfig, image_sca
     views = []
     for scale in spec.scales:
         factor = scale * image_scale
-        small = resize(image, (max(1, round(size[0] * factor)), max(1, round(size[1] * factor))))
+        small = rescale(image, (max(1, round(size[0] * factor)), max(1, round(size[1] * factor))))
         for flip in (False, True)[: 1 + spec.flip]:
             view = small.flip(-1) if flip else small
             mode = spec.protocol
-            logits = _slide(predict, view, mode) if isinstance(mode, Sliding) else _predict_padded(predict, view)
-            views.append(resize(logits.flip(-1) if flip else logits, size))
+            logits = _slide(predict, view, mode) if isinstance(mode, Sliding) else predict(view).float()
+            views.append(rescale(logits.flip(-1) if flip else logits, size))
     if len(views) == 1:
         return views[0]
     return torch.stack([view.softmax(1) for view in views]).mean(0).clamp(min=1e-12).log()
@@ -154,7 +138,7 @@ def predict_classes(
     """Classes of whole images under a protocol.
 
     Args:
-        predict: (B, 3, H, W) float in [0, 1] -> logits (B, K, H, W), for H and W multiples of 32.
+        predict: (B, 3, H, W) float in [0, 1] -> logits (B, K, H, W), for any H and W.
         image: (B, 3, H, W) uint8.
         spec: the protocol.
         image_scale: network pixels per image pixel.

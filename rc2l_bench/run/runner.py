@@ -162,11 +162,14 @@ class Wiring:
     ) -> None:
         """Write the files of the run; see `artifacts.write_artifacts`."""
         method, shards = trainer.method, self.cell.val
+        metrics = artifacts.metrics(trainer.record, val, test, list(shards.classes), self.cell.protocol.eval.absent)
+        parts = {"val": metrics, "test": metrics["test"]}
+        averaged = {part: found["averaged_classes"] for part, found in parts.items() if found}
         artifacts.write_artifacts(
             folder,
-            metrics=artifacts.metrics(trainer.record, val, test, list(shards.classes)),
+            metrics=metrics,
             cost=cost,
-            run=facts,
+            run=facts | {"averaged_classes": averaged},
             record=trainer.record,
             evaluations={"val": val} | ({"test": test} if test else {}),
             net=method.deployed(),

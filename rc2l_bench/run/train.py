@@ -207,7 +207,7 @@ class Trainer:
         if record.step in self.evaluate_after:
             self._share_buffers()
             evaluation = feed.evaluate(self.method)
-            miou = float(mean_iou(areas_of(evaluation.confusion.sum(0, dtype="int64"))))
+            miou = float(mean_iou(areas_of(evaluation.confusion.sum(0, dtype="int64")), self.protocol.eval.absent))
             record.evaluations.append((record.step, miou))
         begin = time.perf_counter()
         if record.step % self.runtime.log_every == 0 or evaluation is not None:

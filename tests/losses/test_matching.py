@@ -7,6 +7,7 @@ import torch
 
 from rc2l_bench.losses.matching import SetLossConfig, assign, match_regions, matching_cost
 from rc2l_bench.losses.regions import label_regions
+from rc2l_bench.nets.lattice import PIXELS
 from rc2l_bench.nets.region_net import Prediction
 
 K = 4
@@ -54,7 +55,9 @@ def test_regions_that_outnumber_the_queries_are_left_over():
 
 def test_no_query_is_given_two_regions():
     logits, _, label = scene(queries=8)
-    seen = Prediction(logits=logits[:, None], embedding=torch.randn(3, 1, 8, 2), features=torch.randn(3, 2, 6, 7))
+    seen = Prediction(
+        logits=logits[:, None], embedding=torch.randn(3, 1, 8, 2), features=torch.randn(3, 2, 6, 7), lattice=PIXELS
+    )
     match = match_regions(seen, label_regions(label, K, "excluded"), WEIGHTS, [-1])
     for row in match[:, 0]:
         taken = row[row >= 0]

@@ -17,7 +17,6 @@ from rc2l_bench.losses.pixel_losses import (
     percentile,
     pseudo_label,
     reweighted_cross_entropy,
-    shrink,
     squared_error,
 )
 from rc2l_bench.nets.memory_bank import MemoryBank, draw, nth
@@ -160,11 +159,6 @@ def test_contrast_equals_its_formula_anchor_by_anchor() -> None:
             far = [math.exp(float(anchor[k, a] @ negative[k, a, n]) / 0.5) for n in range(5)]
             losses.append(-math.log(near / (near + sum(far))))
         assert float(found[k]) == pytest.approx(sum(losses) / 3, rel=1e-5)
-
-
-def test_shrinking_labels_takes_pixels_and_never_mixes_them() -> None:
-    label = torch.tensor([[[0, 9, 7, 9], [9, 9, 9, 9], [255, 9, 3, 9], [9, 9, 9, 9]]])
-    assert shrink(label, torch.Size((2, 2))).tolist() == [[[0, 7], [255, 3]]]
 
 
 def test_draws_fall_on_true_columns_and_reach_each_of_them() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,8 @@ from rc2l_bench.losses.pseudo_regions import (
     semantic_map,
     teacher_regions,
 )
-from rc2l_bench.losses.regions import number_regions, shrink
+from rc2l_bench.losses.regions import number_regions
+from rc2l_bench.nets.lattice import Lattice
 from rc2l_bench.nets.region_net import Prediction
 
 K = 4
@@ -98,7 +101,7 @@ def test_mix_repeats_images_for_every_view():
     assert torch.equal(mix(x, box)[2], torch.stack([x[1, 0], x[0, 1]]))
 
 
-def teacher_sees(label, dim=6):
+def teacher_sees(label, dim=6, stride=1.0):
     """A prediction whose queries are the classes; features hold the place of a pixel."""
     label = torch.as_tensor(label)
     features = torch.cat(
@@ -107,7 +110,7 @@ def teacher_sees(label, dim=6):
     embedding = F.pad(torch.eye(K), (0, dim - K)).expand(len(label), 1, -1, -1) * 40
     shifted = torch.cat([features[:, :K] - 0.5, features[:, K:]], 1)
     logits = (F.one_hot(torch.arange(K), K + 1) * 20.0).expand(len(label), 1, -1, -1)
-    return Prediction(logits=logits, embedding=embedding, features=shifted)
+    return Prediction(logits=logits, embedding=embedding, features=shifted, lattice=Lattice(stride))
 
 
 @pytest.mark.parametrize("form", ["class", "query"])
@@ -126,15 +129,15 @@ def test_what_lies_outside_the_image_is_in_no_region(form):
     label = torch.zeros(2, 8, 8, dtype=torch.int64)
     valid = torch.ones(2, 16, 16).bool()
     valid[:, :, 8:] = False
-    regions = teacher_regions(teacher_sees(label), valid, no_box(2, 16, 16), form, 0.5)
-    assert torch.equal(regions.valid, shrink(valid, (8, 8)))
+    regions = teacher_regions(teacher_sees(label, stride=2.0), valid, no_box(2, 16, 16), form, 0.5)
+    assert torch.equal(regions.valid, valid[:, ::2, ::2])
     assert torch.equal(regions.mask().any(1), regions.valid)
 
 
 @pytest.mark.parametrize("form", ["class", "query"])
 def test_a_teacher_of_nothing_but_nan_gives_no_region(form):
     seen = teacher_sees(torch.zeros(2, 4, 4, dtype=torch.int64))
-    broken = Prediction(logits=seen.logits * torch.nan, embedding=seen.embedding, features=seen.features)
+    broken = replace(seen, logits=seen.logits * torch.nan)
     assert not teacher_regions(broken, torch.ones(2, 4, 4).bool(), no_box(2, 4, 4), form, 0.9).present.any()
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 import region_reference as reference
 import torch
 
@@ -14,8 +13,8 @@ from rc2l_bench.losses.regions import (
     number_regions,
     of_query,
     pool,
-    shrink,
 )
+from rc2l_bench.nets.lattice import Lattice
 
 K = 4
 
@@ -48,15 +47,6 @@ def test_hardened_regions_are_sure_of_their_class():
     index = torch.tensor([[[0, 1, -1]]])
     regions = number_regions(index, torch.tensor([[[0.6, 0.4], [0.1, 0.9]]]), index >= 0).harden()
     assert regions.probability.tolist() == [[[1, 0], [0, 1]]]
-
-
-@pytest.mark.parametrize("size", [(4, 6), (3, 5), (5, 9)])
-@pytest.mark.parametrize("dtype", [torch.bool, torch.int64])
-def test_shrink_takes_the_nearest_neighbour(size, dtype):
-    x = torch.randint(-1, 2 if dtype == torch.bool else 256, (2, 3, 9, 18)).to(dtype)
-    expected = reference.nearest(x[1, 2].numpy(), size)
-    np.testing.assert_array_equal(shrink(x, size)[1, 2], expected)
-    assert shrink(x, size).dtype == dtype
 
 
 def test_empty_slots_are_dropped():
@@ -92,7 +82,7 @@ def test_labels_become_one_region_per_class_present():
 def test_a_region_that_is_lost_in_shrinking_is_still_present():
     label = torch.zeros(1, 8, 8, dtype=torch.int64)
     label[0, 1, 1] = 3
-    regions = label_regions(label, K, "excluded").shrink((2, 2))
+    regions = label_regions(label, K, "excluded").shrink(Lattice(4.0), (2, 2))
     assert regions.present.tolist() == [[True, True]]
     assert not regions.mask()[0, 1].any()
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import region_reference as reference
 import torch
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from rc2l_bench.losses.matching import SetLossConfig, match_regions
 from rc2l_bench.losses.regions import label_regions
 from rc2l_bench.losses.set_loss import class_loss, compare_masks, set_loss
+from rc2l_bench.nets.lattice import PIXELS, Lattice
 from rc2l_bench.nets.region_net import Prediction
 from rc2l_bench.run.allocations import peak_of
 
@@ -25,6 +28,7 @@ def student(seed=0, images=3, layers=2, size=(4, 5), dtype=torch.float32):
         logits=(torch.randn(images, layers, QUERIES, K + 1, generator=g) * 2).to(dtype).requires_grad_(),
         embedding=torch.randn(images, layers, QUERIES, DIM, generator=g).to(dtype).requires_grad_(),
         features=torch.randn(images, DIM, *size, generator=g).to(dtype).requires_grad_(),
+        lattice=Lattice(16 / size[0]),
     )
 
 
@@ -47,11 +51,7 @@ def test_the_set_loss_equals_maskformers_definition(ignored, seed):
 
 def test_ignored_pixels_change_the_set_loss_only_when_they_are_background():
     seen, label = student(size=(16, 20)), labels()
-    changed = Prediction(
-        logits=seen.logits,
-        embedding=seen.embedding,
-        features=seen.features + 3 * (label == 255)[:, None],
-    )
+    changed = replace(seen, features=seen.features + 3 * (label == 255)[:, None])
     excluded, background = (SetLossConfig(**WEIGHTS, ignored=name) for name in ("excluded", "background"))
     assert torch.equal(set_loss(seen, label, excluded), set_loss(changed, label, excluded))
     assert abs(set_loss(seen, label, background) - set_loss(changed, label, background)) > 0.1
@@ -68,7 +68,7 @@ def test_labels_of_ignored_pixels_alone_say_nothing():
 def test_more_classes_than_queries_are_fine():
     label = torch.arange(6).repeat(8, 1)[None].repeat(3, 1, 1)
     seen = student()
-    wide = Prediction(logits=F.pad(seen.logits, (0, 3)), embedding=seen.embedding, features=seen.features)
+    wide = replace(seen, logits=F.pad(seen.logits, (0, 3)))
     assert set_loss(wide, label, SetLossConfig(**WEIGHTS, ignored="excluded")).isfinite()
 
 
@@ -93,6 +93,7 @@ def test_the_set_loss_falls_when_masks_and_classes_are_right():
         logits=(F.one_hot(torch.tensor([0, 1, 2, K]), K + 1) * 20.0).expand(3, 2, -1, -1),
         embedding=(torch.eye(QUERIES) * 20).expand(3, 2, -1, -1),
         features=regions - 0.5,
+        lattice=PIXELS,
     )
     config = SetLossConfig(**WEIGHTS, ignored="excluded")
     assert set_loss(right, label, config) < 0.2 < set_loss(student(), label, config)
@@ -124,12 +125,12 @@ def test_comparing_masks_piece_by_piece_changes_nothing(monkeypatch, ignored, pi
 def plain_loss(seen, label, config):
     """The same loss in one expression that autograd sees as a whole."""
     truth = label_regions(label, K, config.ignored)
-    match = match_regions(seen, truth.shrink(seen.features.shape[-2:]), config, [0, 1])
+    match = match_regions(seen, truth.shrink(seen.lattice, seen.features.shape[-2:]), config, [0, 1])
     total = class_loss(seen.logits, truth, match, config)
     for b, s, r in (match >= 0).nonzero().tolist():
         mask = torch.einsum("d,dhw->hw", seen.embedding[b, s, match[b, s, r]], seen.features[b])
         target, valid = truth.index[b : b + 1] == r, truth.valid[b : b + 1]
-        total = total + compare_masks(mask[None, None], target, valid, config).sum() / truth.present.sum()
+        total = total + compare_masks(mask[None, None], seen.lattice, target, valid, config).sum() / truth.present.sum()
     return total
 
 

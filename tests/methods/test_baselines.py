@@ -19,6 +19,7 @@ from baselines.unimatch import UniMatch
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.pixel_losses import cross_entropy, squared_error
 from rc2l_bench.methods.contract import load_config
+from rc2l_bench.nets.lattice import PIXELS, Lattice
 from rc2l_bench.types import IGNORE, Batch
 
 PLAIN = {"variant": "plain", "views.strong": 0}
@@ -228,6 +229,7 @@ def classes_with_gradient(variant: str, present: list[int], classes: int = 21) -
     vectors = torch.nn.functional.normalize(torch.randn(50, 4), dim=1)
     bank.add(vectors, torch.ones(classes, 50, dtype=torch.bool))
     method.bank = bank
+    method.student.net.lattice = PIXELS  # features as large as labels
     view = three_classes(present, classes)
     features = torch.randn(4, 4, 8, 8, requires_grad=True)
     method.contrastive(features, view, 1.0).backward()
@@ -290,7 +292,7 @@ def test_u2pl_gives_every_pixel_its_parts(published: bool) -> None:
         label.repeat_interleave(2, 1).repeat_interleave(2, 2),
         torch.rand(2, 16, 16, generator=generator),
     )
-    pixels = take_pixels(view, 0.3)
+    pixels = take_pixels(view, Lattice(2.0), 0.3)
     config = ContrastConfig.model_validate(LARGE | {"ranks": (2, 4), "bank": (4, 4)})
     parts = assign(pixels, config, published)
     assert all(torch.equal(*pair) for pair in zip(parts, reference_parts(pixels, config, published), strict=True))
@@ -299,7 +301,7 @@ def test_u2pl_gives_every_pixel_its_parts(published: bool) -> None:
 
 def test_u2pl_finds_the_surest_and_the_most_unsure_pixels() -> None:
     view = three_classes([0, 1, 2], 5)
-    pixels = take_pixels(view, 0.25)
+    pixels = take_pixels(view, PIXELS, 0.25)
     assert (int(pixels.low.sum()), int(pixels.high.sum()), int(pixels.truth.sum())) == (32, 33, 128)
     uncertain = torch.cat([torch.zeros(128), view.entropy.flatten()])
     rest = ~(pixels.low | pixels.high | pixels.truth)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from method_data import (
@@ -15,7 +17,6 @@ from method_data import (
 )
 
 from rc2l_bench.data.augment import paste
-from rc2l_bench.nets.region_net import Prediction
 from rc2l_bench.variants import variants_of
 
 RC2L = "rc2l_bench/methods/rc2l"
@@ -135,7 +136,7 @@ def test_what_lies_outside_the_images_changes_no_unlabelled_loss():
     outside = ~regions.valid[:, None]
     assert outside.any()
     seen = method.student.segment(strong)
-    moved = Prediction(logits=seen.logits, embedding=seen.embedding, features=seen.features + 5 * outside)
+    moved = replace(seen, features=seen.features + 5 * outside)
     before, after = method.terms(seen, regions), method.terms(moved, regions)
     assert all(before[name]() == after[name]() for name in NAMES)
 

@@ -7,7 +7,7 @@ import torch
 
 from rc2l_bench.config import NetConfig, PixelNetConfig, RegionNetConfig
 from rc2l_bench.errors import UsageError
-from rc2l_bench.nets.backbone import resize
+from rc2l_bench.nets.lattice import PIXELS, resample
 from rc2l_bench.nets.region_net import RegionNet, semantic_scores
 
 CLASSES = 4
@@ -59,7 +59,9 @@ def test_softmax_of_the_output_gives_normalised_scores(net):
     out = net(image).detach()
     assert out.shape == (2, CLASSES, 32, 64)
     seen = net.segment(image)
-    scores = semantic_scores(seen.logits[:, -1], resize(seen.mask(), image.shape[-2:]).sigmoid()).detach()
+    scores = semantic_scores(
+        seen.logits[:, -1], resample(seen.mask(), seen.lattice, PIXELS, image.shape[-2:]).sigmoid()
+    ).detach()
     torch.testing.assert_close(out.softmax(1), scores / scores.sum(1, keepdim=True))
 
 

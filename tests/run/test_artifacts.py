@@ -46,7 +46,8 @@ def panel(name: str = "x") -> Panel:
 def written(folder: Path, test: Evaluation | None = None, net: nn.Module | None = None) -> Path:
     found = record(0.2, 0.5, 0.4)
     write_artifacts(
-        folder, metrics=metrics(found, VAL, test, CLASSES), cost={"steps": 3}, run={"fingerprint": "f"}, record=found,
+        folder, metrics=metrics(found, VAL, test, CLASSES, "skip"), cost={"steps": 3}, run={"fingerprint": "f"},
+        record=found,
         evaluations={"val": VAL} | ({"test": test} if test else {}), net=net or nn.Conv2d(3, 4, 1),
         panels=[panel("x"), panel("y.1")], palette=PALETTE,
     )  # fmt: skip
@@ -60,38 +61,40 @@ def test_pictures_of_ids_that_are_no_names_of_files_are_written(tmp_path, identi
 
 
 def test_scores_are_those_computed_by_hand():
-    found = score(VAL, CLASSES)
+    found = score(VAL, CLASSES, "skip")
     assert found["iou"] == {"ground": 8 / 12, "disc": 0.5, "box": None}
     assert found["miou"] == pytest.approx((8 / 12 + 0.5) / 2)
+    assert found["averaged_classes"] == ["ground", "disc"]
     assert found["pixel_accuracy"] == 12 / 16
+    assert score(VAL, CLASSES, "zero")["averaged_classes"] == CLASSES
 
 
 def test_the_metric_is_of_all_images_together_and_not_their_mean():
     uneven = Evaluation(ids=["a", "b"], confusion=np.array([[[90, 10], [0, 0]], [[0, 0], [1, 0]]], np.int32))
-    assert score(uneven, ["a", "b"])["iou"] == {"a": 90 / 101, "b": 0.0}
+    assert score(uneven, ["a", "b"], "skip")["iou"] == {"a": 90 / 101, "b": 0.0}
 
 
 def test_the_best_evaluation_is_told_apart_from_the_last():
-    found = metrics(record(0.2, 0.5, 0.4), VAL, None, CLASSES)
+    found = metrics(record(0.2, 0.5, 0.4), VAL, None, CLASSES, "skip")
     assert (found["miou_best"], found["best_step"]) == (0.5, 2)
-    assert found["miou"] == score(VAL, CLASSES)["miou"]
+    assert found["miou"] == score(VAL, CLASSES, "skip")["miou"]
     assert found["evaluations"] == [{"step": 1, "miou": 0.2}, {"step": 2, "miou": 0.5}, {"step": 3, "miou": 0.4}]
     assert found["test"] is None
 
 
 def test_the_first_of_equally_good_evaluations_is_the_best():
-    assert metrics(record(0.2, 0.5, 0.5), VAL, None, CLASSES)["best_step"] == 2
+    assert metrics(record(0.2, 0.5, 0.5), VAL, None, CLASSES, "skip")["best_step"] == 2
 
 
 def test_validation_without_a_single_labelled_pixel_can_be_written():
     nothing = Evaluation(ids=["a"], confusion=np.zeros((1, 3, 3), np.int32))
-    found = metrics(record(math.nan, math.nan), nothing, None, CLASSES)
+    found = metrics(record(math.nan, math.nan), nothing, None, CLASSES, "skip")
     json.dumps(found, allow_nan=False)
     assert found["miou"] is found["miou_best"] is None
 
 
 def test_the_test_part_is_scored_for_itself():
-    assert metrics(record(0.5), VAL, VAL, CLASSES)["test"] == score(VAL, CLASSES)
+    assert metrics(record(0.5), VAL, VAL, CLASSES, "skip")["test"] == score(VAL, CLASSES, "skip")
 
 
 def test_history_is_a_table_with_empty_places():

@@ -12,7 +12,6 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rc2l_bench.config import CenterCrop, EvalConfig
-from rc2l_bench.data.geometry import FILL
 from rc2l_bench.run.evaluate import (
     Evaluation,
     Images,
@@ -21,7 +20,6 @@ from rc2l_bench.run.evaluate import (
     crop_center,
     evaluate,
     merge,
-    pad,
     predict_classes,
     window_starts,
 )
@@ -32,7 +30,7 @@ COLOURS = torch.tensor([[1.0, -0.9137, 0.2971], [-0.5113, 0.9871, 0.1931], [0.21
 
 def spec(mode: str = "whole", scales=(1.0,), flip=False, **form) -> EvalConfig:
     protocol = {"mode": mode, **form}
-    text = {"protocol": protocol, "scales": list(scales), "flip": flip, "evaluations": 1, "batch": 1}
+    text = {"protocol": protocol, "scales": list(scales), "flip": flip, "absent": "skip", "evaluations": 1, "batch": 1}
     return EvalConfig.model_validate_json(json.dumps(text))
 
 
@@ -49,7 +47,6 @@ def drawn(images: int, height: int, width: int, seed: int = 0) -> tuple[Tensor, 
 
 def pointwise(image: Tensor) -> Tensor:
     """A network that looks at single pixels."""
-    assert image.shape[-2] % 32 == image.shape[-1] % 32 == 0
     return torch.einsum("kc,bchw->bkhw", COLOURS, image)
 
 
@@ -76,17 +73,20 @@ def test_whole_images_of_any_size_are_predicted_at_their_own_size(size):
     assert torch.equal(classes(pointwise, image, spec()), by_hand(image))
 
 
-def test_padding_is_of_the_neutral_colour():
-    image = torch.rand(1, 3, 5, 7, generator=torch.Generator().manual_seed(0))
-    padded = pad(image, (8, 9))
-    assert padded.shape == (1, 3, 8, 9)
-    assert torch.equal(padded[..., :5, :7], image)
-    assert torch.allclose(padded[0, :, 6, 8], torch.tensor(FILL))
+@pytest.mark.parametrize("size", [(1, 1), (31, 33), (65, 3)])
+@pytest.mark.parametrize("how", [spec(), sliding()])
+def test_a_network_sees_pixels_of_the_image_and_no_padding(size, how):
+    seen = []
 
+    def predict(image: Tensor) -> Tensor:
+        seen.append(image)
+        return pointwise(image)
 
-def test_an_image_that_is_large_enough_is_not_padded():
-    image = torch.rand(1, 3, 8, 9)
-    assert pad(image, (8, 5)) is image
+    image = torch.full((1, 3, *size), 200, dtype=torch.uint8)
+    classes(predict, image, how)
+    assert all((part == 200 / 255).all() for part in seen)
+    largest = (32, 32) if how.protocol.mode == "sliding" else size
+    assert {tuple(part.shape[-2:]) for part in seen} == {(min(size[0], largest[0]), min(size[1], largest[1]))}
 
 
 @given(length=st.integers(1, 300), window=st.integers(8, 200), stride=st.floats(0.01, 1))
@@ -158,7 +158,6 @@ def test_mirroring_makes_the_prediction_symmetric():
 def test_several_scales_mirror_like_one(scales):
     image, _ = drawn(1, 32, 64)
     how = spec(scales=scales, flip=True)
-    # At a size that is no multiple of 32 the padding lies on the right: a pointwise network does not see it.
     same = classes(pointwise, image.flip(-1), how) == classes(pointwise, image, how).flip(-1)
     assert same.float().mean() > 0.995
 
@@ -175,7 +174,7 @@ def test_scales_are_averaged_as_probabilities():
     image, _ = drawn(1, 64, 64)
     assert (classes(predict, image, spec(scales=[1.0, 0.5])) == 0).all()
     assert (classes(predict, image, spec(scales=[1.0, 0.5, 0.4])) == 1).all()
-    assert sizes == [(64, 64), (32, 32)] * 2 + [(32, 32)]
+    assert sizes == [(64, 64), (32, 32)] * 2 + [(26, 26)]
 
 
 def test_the_image_scale_is_what_the_network_sees_and_not_what_is_counted():

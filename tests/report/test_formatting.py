@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from report_data import CLASSES, params, write_run
+
+from rc2l_bench.report import report as reports
+from rc2l_bench.report.comparability import declared_protocol
+from rc2l_bench.report.formatting import averaged
+
+METHODS = ["baselines/supervised", "baselines/cps"]
+
+
+def without_star(strays: int):
+    """Takes the last class out of the truth, and lets a run predict some pixels of it."""
+
+    def change(counts: np.ndarray) -> np.ndarray:
+        counts[:, -1] = 0
+        counts[:, :, -1] = 0
+        counts[0, 0, -1] = strays
+        return counts
+
+    return change
+
+
+def built(root, absent: str = "skip"):
+    protocol = declared_protocol(params(), "shapes")
+    protocol["eval"]["absent"] = absent
+    for method, strays in zip(METHODS, (0, 42), strict=True):
+        write_run(root, method=method, change=without_star(strays), protocol=protocol)
+    return reports.build(root, params(dataset=["shapes"], split=["1_16"], method=METHODS, seed=[0])).sections[0]
+
+
+def test_the_classes_of_the_mean_are_named_and_the_same_for_every_run(tmp_path):
+    section = built(tmp_path)
+    assert averaged(section) == (
+        "mIoU is the mean over 5 of 6 classes, the same for every run: star has no pixel in val. "
+        "What is predicted so counts as an error of the class that it hides."
+    )
+    assert {run.averaged_classes for run in section.runs} == {CLASSES[:-1]}
+    assert all(group.final for group in section.groups.values())
+
+
+@pytest.mark.parametrize(
+    ("absent", "text"),
+    [
+        ("zero", "all 6 classes; one without a pixel in val counts as 0, as"),
+        ("predicted", "0 for the runs that predict it"),
+    ],
+)
+def test_another_rule_is_said_to_be_the_protocols(tmp_path, absent, text):
+    assert text in averaged(built(tmp_path, absent))
+
+
+def test_a_section_without_runs_says_nothing(tmp_path):
+    assert averaged(reports.build(tmp_path, params(dataset=["shapes"])).sections[0]) == ""
