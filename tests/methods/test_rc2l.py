@@ -17,7 +17,7 @@ from method_data import (
 )
 
 from rc2l_bench.data.augment import paste
-from rc2l_bench.variants import variants_of
+from rc2l_bench.methods.contract import load_config
 
 RC2L = "rc2l_bench/methods/rc2l"
 SUPERVISED = "baselines/supervised_region"
@@ -177,10 +177,11 @@ def test_every_choice_trains(changes):
 
 
 def test_the_literal_variant_has_what_the_paper_prints_and_nothing_of_ours():
-    config = make_config(RC2L).model_dump() | variants_of(RC2L)["literal"]
+    config = load_config(f"{RC2L}@literal").model_dump()
     assert (config["alpha"], config["threshold"], config["warm_up"], config["ramp"]) == (1.0, 0.0, 0.0, 0.0)
     assert config["weights"] == {"rcc": 1.0, "smc": 20.0, "rmc": 4.0, "rfc": 4.0, "mask": 0.0}
     assert (config["mask_temperature"], config["feature_temperature"]) == (1.0, 0.5)
+    assert config["mask_loss"] == {"focal": 20.0, "dice": 1.0}
     assert (config["over_regions"], config["teacher_view"]) == ("sum", "same")
 
 
