@@ -25,7 +25,7 @@ def main(dataset: str, out: str) -> None:
     states = {path.as_posix(): path.stat() for path in inputs_of(dataset)}
     # Unlike names, their Python literals are always text: they may hold line breaks and bytes that are no UTF-8.
     lines = [f"{state.st_size}\t{state.st_mtime_ns}\t{name!a}\n" for name, state in sorted(states.items())]
-    data = "".join(lines).encode()
+    data = "".join(["# size, time of change in ns, name\n", *lines]).encode()
     if not Path(out).is_file() or Path(out).read_bytes() != data:
         write_atomically(Path(out), data)
 

@@ -16,7 +16,7 @@ import tiny_data
 
 from rc2l_bench.config import Params, load
 from rc2l_bench.methods.contract import MethodConfig, load_config
-from rc2l_bench.run.pipeline import cell_stages
+from rc2l_bench.run.pipeline import FILES, cell_stages
 from rc2l_bench.schema import read_yaml
 from rc2l_bench.sources import QUIET, imported, module_file, sources
 from rc2l_bench.variants import find_methods
@@ -124,7 +124,7 @@ def test_what_training_imports_either_makes_numbers_or_is_on_the_list():
     quiet = {name_of(file) for file in map(module_file, QUIET) if file}
     numbers = {name_of(file) for file in sources("rc2l_bench.run.runner", "baselines.supervised").values()}
     # What the quiet modules import on their own account.
-    below = {f"rc2l_bench/data/{name}.py" for name in ("catalog", "download", "fetch", "splits")}
+    below = {f"rc2l_bench/data/{name}.py" for name in ("catalog", "download", "fetch", "partial_files", "splits")}
     assert closure(ROOT / "pipelines/train.py") - numbers - quiet - below == set()
 
 
@@ -133,7 +133,7 @@ def test_everything_on_the_list_of_quiet_modules_is_there():
 
 
 def test_every_stage_of_dvc_has_its_file_and_watches_it():
-    stages = read_yaml(ROOT / "dvc.yaml")["stages"]
+    stages = {name: spec for file in FILES for name, spec in read_yaml(ROOT / file)["stages"].items()}
     assert sorted(stages) == STAGES
     for name, stage in stages.items():
         assert stage["cmd"].startswith(f"python -m pipelines.{name} ")

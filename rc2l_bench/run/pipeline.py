@@ -18,6 +18,8 @@ from rc2l_bench.run.process_pool import run_modules
 from rc2l_bench.variants import file_name_of
 
 CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "train")
+FILES = (Path("dvc.yaml"), Path("pipelines/dvc.yaml"))
+"""Where DVC finds the stages."""
 STAMPS = Path(".rc2l/stages")
 
 
@@ -163,7 +165,7 @@ def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
     from rc2l_bench.schema import read_yaml
 
     require_checkout(root)
-    stages = read_yaml(root / "dvc.yaml")["stages"]
+    stages = {name: spec for file in FILES for name, spec in read_yaml(root / file)["stages"].items()}
     return [_stage(name, stages[name], item) for name in CELL_STAGES]
 
 

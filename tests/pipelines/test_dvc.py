@@ -173,7 +173,7 @@ def test_repro_and_run_share_a_result(repository):
 @pytest.mark.slow
 def test_repro_with_nothing_to_do_only_looks_at_the_users_files(repository):
     ran = re.findall(r"Running stage '([^']+)'", repository_data.call(repository, "dvc", "repro").stdout)
-    assert ran == ["scan@blobs"]
+    assert ran == ["pipelines/dvc.yaml:scan@blobs"]
 
 
 @pytest.mark.slow

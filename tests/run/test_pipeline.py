@@ -215,8 +215,10 @@ def chain(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "chain.py").write_text(CHAIN)
     (tmp_path / "params.yaml").write_text("a: 1\n")
-    shared = {name: {"cmd": f"python -m chain {name} ${{item.dataset}}"} for name in (*SHARED, "scan")}
-    shared["scan"]["always_changed"] = True
+    shared = {name: {"cmd": f"python -m chain {name} ${{item.dataset}}"} for name in SHARED}
+    first = {"scan": {"cmd": "python -m chain scan ${item.dataset}", "always_changed": True}}
+    (tmp_path / "pipelines").mkdir()
+    tiny_data.write_yaml(tmp_path / "pipelines/dvc.yaml", {"stages": first})
     own = {name: {"cmd": f"python -m chain {name} ${{item.split}}"} for name in ("split", "label")}
     train = {"train": {"cmd": "python -m chain train ${item.method} ${item.seed}"}}
     tiny_data.write_yaml(tmp_path / "dvc.yaml", {"stages": shared | own | train})

@@ -76,7 +76,8 @@ class Folder(Dataset):
         return self._named(lambda: assign_parts(files.images, files.masks, self.config))
 
     def inputs(self) -> Iterator[Path]:
-        """The user's files: all that `prepare` reads."""
+        """The user's files: all that `prepare` reads, the description included."""
+        yield self.path
         yield from list_files(self.config)
         yield from self.files.images.values()
         yield from self.files.masks.values()

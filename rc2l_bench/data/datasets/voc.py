@@ -23,6 +23,7 @@ from rc2l_bench.data.datasets.base import Dataset, Sample, Source
 from rc2l_bench.data.datasets.members import Members, TarMembers, plain
 from rc2l_bench.data.decode import encode_mask
 from rc2l_bench.data.fetch import fetch, is_stamped, mention_unpacked, stamp
+from rc2l_bench.data.image_headers import without_orientation
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import exclusive, say, sync
 from rc2l_bench.readers import reading
@@ -131,7 +132,8 @@ class Voc(Dataset):
             parts, clean = _lists(voc, sbd)
             for identity in parts[part]:
                 if only is None or identity in only:
-                    image, mask = voc.read(_image(identity)), None
+                    # VOC's masks lie on the stored pixels, whatever a camera has written about its position.
+                    image, mask = without_orientation(voc.read(_image(identity)), _image(identity)), None
                     if with_masks:
                         mask = voc.read(_mask(identity)) if identity in clean else _read_sbd(sbd, identity)
                     yield Sample(id=identity, part=part, image=image, suffix="jpg", mask=mask)

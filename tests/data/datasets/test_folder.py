@@ -9,6 +9,7 @@ import pytest
 from folder_data import describe, fault, ids, labels, pixels, png, prepared, write_images
 from PIL import Image
 
+from rc2l_bench.data import catalog
 from rc2l_bench.data.datasets.registry import load_dataset, names
 from rc2l_bench.data.decode import decode_mask
 from rc2l_bench.errors import BenchError, UsageError
@@ -177,6 +178,28 @@ def test_further_ignored_values_become_255(raw, checkout):
     sample = next(prepared(raw, ignore=[7], classes=["a", "b"]).samples(raw, "train"))
     before = labels(int(sample.id[1:]))
     assert np.array_equal(decode_mask(sample.mask), np.where(before == 2, 255, before))
+
+
+def test_masks_of_0_and_255_are_refused_with_what_to_write(raw, checkout):
+    """All that is not ignored is background: every network would be right, at 100 per cent."""
+    for index in range(10):
+        (checkout / "masks" / f"p{index}.png").write_bytes(png(np.uint8(255) * (labels(index) == 2)))
+    dataset = prepared(raw, classes=["background", "lesion"])
+    with pytest.raises(BenchError) as caught:
+        catalog.make(dataset, raw)
+    assert "no mask in train has a pixel of class 1, 'lesion'; labels that they have: 0, 255" in str(caught.value)
+    assert "`values: {0: background, 255: lesion}`" in str(caught.value)
+    dataset = prepared(raw, classes=None, values={0: "background", 255: "lesion"})
+    made = catalog.make(dataset, raw)
+    assert sum(row.ignored for row in made.rows) == 0
+    assert sum(row.pixels[1] for row in made.rows) == sum(int((labels(index) == 2).sum()) for index in range(10))
+
+
+def test_another_value_than_its_index_is_asked_for(raw, checkout):
+    dataset = prepared(raw, classes=["a", "b", "c", "d"])
+    with pytest.raises(BenchError, match=r"class 3, 'd'; .*say in datasets/mine\.yaml which value or colour it has"):
+        catalog.make(dataset, raw)
+    assert catalog.make(prepared(raw, classes=["a", "b", "c", "d"], rare_classes=["d"]), raw).rows
 
 
 def test_a_second_prepare_changes_nothing(raw):

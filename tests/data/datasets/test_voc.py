@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 
 import numpy as np
 import pytest
 import voc_data
+from archives_data import jpeg
+from PIL import Image
 from voc_data import CLEAN, MORE, SBD, TRAIN, VAL, VOC
 
 from rc2l_bench.data import catalog
@@ -53,6 +56,26 @@ def test_train_is_voc_train_and_sbd_without_voc_val(prepared, raw):
     assert [sample.id for sample in prepared.samples(raw, "train")] == TRAIN
     assert [sample.id for sample in prepared.samples(raw, "val")] == VAL
     assert list(prepared.samples(raw, "test")) == []
+
+
+def test_masks_lie_on_the_stored_pixels_whatever_the_camera_wrote(tmp_path, raw):
+    image, _ = voc_data.picture(VAL[0])
+    tag, target = Image.Exif(), io.BytesIO()
+    tag[0x0112] = 6
+    Image.fromarray(image).save(target, "JPEG", quality=90, exif=tag)
+    name = f"{VOC}/JPEGImages/{VAL[0]}.jpg"
+    dataset = voc_data.write(tmp_path / "mirror", changes={name: target.getvalue()})
+    pass_the_door(dataset, raw)
+    sample = next(dataset.samples(raw, "val"))
+    assert np.array_equal(decode_image(sample.image), decode_image(jpeg(image)))
+
+
+def test_an_unpacked_tree_beside_the_archives_is_mentioned(tmp_path, raw, capsys):
+    (raw / "VOCdevkit").mkdir(parents=True)
+    voc_data.write(tmp_path / "mirror").prepare(raw)
+    told = capsys.readouterr().err
+    assert f"{raw / 'VOCdevkit'}: only the archive is read here" in told
+    assert "'Unpacked archives' in datasets/README.md" in told
 
 
 def test_image_bytes_are_those_in_the_tar(prepared, raw):
