@@ -55,14 +55,18 @@ def run(
     dataset: Annotated[list[str], typer.Option(help="Data set.")] = ["shapes"],  # noqa: B006
     seed: Annotated[list[int], typer.Option(min=0, help="Seed of initialisation, order and augmentation.")] = [0],  # noqa: B006
     grid: Annotated[bool, typer.Option("--grid", help="All cells of the grid in params.yaml.")] = False,
+    named_grid: Annotated[str, typer.Option(help="All cells of one of the grids under `grids` in params.yaml.")] = "",
     jobs: Jobs = 1,
 ) -> None:
     """Train and evaluate cells: every combination of what is given. Repeat an option for several values."""
     from rc2l_bench.config import Params, load
 
     params = load(Params, Path("params.yaml"))
-    if grid:
-        dataset, split, method, seed = params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed
+    if named_grid and named_grid not in params.grids:
+        raise UsageError(f"params.yaml: grids has no '{named_grid}': {suggest(named_grid, params.grids)}")
+    if grid or named_grid:
+        wanted = params.grids[named_grid] if named_grid else params.grid
+        dataset, split, method, seed = wanted.dataset, wanted.split, wanted.method, wanted.seed
     elif not (method and split):
         raise UsageError("which cells? give --method and --split, for instance --method rc2l --split 1_16, or --grid")
     cells = _cells(dataset, split, method, seed)

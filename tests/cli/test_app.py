@@ -338,3 +338,9 @@ def test_the_environment_of_the_tests_obeys_modes(tmp_path, launch):
     done = launch("touch", cwd=tmp_path)
     assert "PermissionError" in done.stderr
     assert list((tmp_path / "shut").iterdir()) == []
+
+
+def test_an_unknown_grid_names_the_nearest(here):
+    assert call("run", "--named-grid", "medum") == (
+        2, "error: params.yaml: grids has no 'medum': did you mean 'medium'?\n",
+    )  # fmt: skip
