@@ -65,7 +65,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def describe(error: OSError) -> str:
-    """Describe an operating system error (full disk, read-only folder, missing file) in one line that names the file."""
+    """Describe an error of the system (full disk, read-only folder, missing file) in one line that names the file."""
     name = f"{error.filename}: " if error.filename else ""
     return f"{name}{error.strerror or error}"
 
