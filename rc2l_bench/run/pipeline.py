@@ -17,7 +17,7 @@ from rc2l_bench.files import require_checkout, say, write_atomically
 from rc2l_bench.run.process_pool import run_modules
 from rc2l_bench.variants import file_name_of
 
-CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "train")
+CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "protocol", "train")
 FILES = (Path("dvc.yaml"), Path("pipelines/dvc.yaml"))
 """Where DVC finds the stages."""
 STAMPS = Path(".rc2l/stages")
