@@ -65,13 +65,13 @@ def one_line_errors() -> Iterator[None]:
 
 
 def describe(error: OSError) -> str:
-    """An operating system error (full disk, read-only folder, missing file) in one line that names the file."""
+    """Describe an error of the system (full disk, read-only folder, missing file) in one line that names the file."""
     name = f"{error.filename}: " if error.filename else ""
     return f"{name}{error.strerror or error}"
 
 
 def guarded(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorates a command or a stage with `one_line_errors`."""
+    """Decorate a command or a stage with `one_line_errors`."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -30,12 +30,12 @@ def require_checkout(root: Path = Path()) -> None:
 
 
 def say(text: str) -> None:
-    """Tells what is going on, in one line on stderr; nothing in it is markup."""
+    """Tell what is going on, in one line on stderr; nothing in it is markup."""
     errors.print(text, markup=False)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name beside it and renames it; missing folders are made."""
+    """Write a file under a temporary name beside it and rename it; missing folders are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -48,7 +48,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Fills a folder beside its place and moves it there when it is whole, over what was there.
+    """Fill a folder beside its place and move it there when it is whole, over what was there.
 
     Args:
         path: the folder.
@@ -74,7 +74,7 @@ def replace_folder(path: Path, fill: Callable[[Path], None]) -> None:
 
 
 def sync(file: IO[bytes]) -> None:
-    """Brings the bytes of an open file to the disk."""
+    """Bring the bytes of an open file to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -87,7 +87,7 @@ def checksum(path: Path, algorithm: str = "sha256") -> str:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Holds the lock `<path>.lock`, so that two processes never write the same thing; the second one waits."""
+    """Hold the lock `<path>.lock`, so that two processes never write the same thing; the second one waits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock")
     try:

@@ -86,7 +86,7 @@ def verify(source: Source, path: Path) -> None:
 
 
 def fault_of(source: Source, path: Path) -> str | None:
-    """What is wrong with a file, as `expected …, got …`; None = it is the source."""
+    """Say what is wrong with a file, as `expected …, got …`; None = it is the source."""
     size = path.stat().st_size
     if source.size is not None and size != source.size:
         return f"expected {source.size} bytes, got {size}"
@@ -112,7 +112,7 @@ def mention_unpacked(raw: Path, names: Iterable[str]) -> None:
 
 
 def is_stamped(source: Source, path: Path) -> bool:
-    """Whether a file was verified before and has not been touched since; the file is not read."""
+    """Tell whether a file was verified before and has not been touched since; the file is not read."""
     try:
         return bool(json.loads(_stamp_of(path).read_text()) == _state(source, path))
     except (OSError, ValueError):
@@ -120,7 +120,7 @@ def is_stamped(source: Source, path: Path) -> bool:
 
 
 def stamp(source: Source, path: Path) -> None:
-    """Remembers that a file is good, so that 11 GB are not read at every start."""
+    """Remember that a file is good, so that 11 GB are not read at every start."""
     write_atomically(_stamp_of(path), json.dumps(_state(source, path)).encode())
 
 

@@ -125,7 +125,7 @@ def _cover(rows: list[Row]) -> list[Row]:
 
 
 def draw(dataset: str, name: str, catalog: Catalog, config: SplitConfig, clean: Collection[str] | None = None) -> Split:
-    """Draws the split that a name like `1_16`, `1_16-s3`, `classic_1_4` or `full` describes, and checks it.
+    """Draw the split that a name like `1_16`, `1_16-s3`, `classic_1_4` or `full` describes, and check it.
 
     Args:
         dataset: its name.
@@ -162,7 +162,7 @@ def assemble(
     unlabelled: Collection[str] | None,
     provenance: Mapping[str, Any],
 ) -> Split:
-    """Makes a split of lists of ids, and checks it.
+    """Make a split of lists of ids, and check it.
 
     Args:
         dataset: its name.

@@ -133,7 +133,7 @@ def _reason(error: Exception) -> str:
 
 
 def channels_first(maps: list[Tensor], features: nn.Module) -> list[Tensor]:
-    """Maps of an extractor as (B, C, h, w); some families give (B, h, w, C) and say so."""
+    """Turn maps of an extractor into (B, C, h, w); some families give (B, h, w, C) and say so."""
     if getattr(features, "output_fmt", "NCHW") == "NHWC":
         return [x.permute(0, 3, 1, 2).contiguous() for x in maps]
     return maps

@@ -17,7 +17,7 @@ from rc2l_bench.files import require_checkout, say, write_atomically
 from rc2l_bench.run.process_pool import run_modules
 from rc2l_bench.variants import file_name_of
 
-CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "train")
+CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "protocol", "train")
 FILES = (Path("dvc.yaml"), Path("pipelines/dvc.yaml"))
 """Where DVC finds the stages."""
 STAMPS = Path(".rc2l/stages")
@@ -44,7 +44,7 @@ class Stage:
     always: bool = False
 
     def inputs(self) -> str:
-        """Changes when the command, a dependency (by size and time) or a parameter changes."""
+        """Digest the command, the dependencies (by size and time) and the parameters."""
         state = {
             "command": self.command[1:],
             "files": {str(path): _state(path) for path in self.deps},
@@ -53,7 +53,7 @@ class Stage:
         return _digest(state)
 
     def signature(self, inputs: str) -> str:
-        """Changes when the inputs or an out change."""
+        """Digest the inputs and the outs."""
         return _digest({"inputs": inputs, "outs": {str(path): _state(path) for path in self.outs}})
 
     @property
@@ -67,7 +67,7 @@ class Stage:
         return STAMPS / self.name / hashlib.sha256(shlex.join(self.command[1:]).encode()).hexdigest()[:16]
 
     def fresh(self) -> bool:
-        """Whether nothing has changed since the stage last succeeded."""
+        """Tell whether nothing has changed since the stage last succeeded."""
         return (
             not self.always
             and self.stamp.is_file()
@@ -75,11 +75,11 @@ class Stage:
         )
 
     def record(self, inputs: str) -> None:
-        """Notes that the stage has succeeded with the inputs that it had when it began; they may be others by now."""
+        """Note that the stage has succeeded with the inputs that it had when it began; they may be others by now."""
         write_atomically(self.stamp, self.signature(inputs).encode())
 
     def carry_out(self) -> int:
-        """Runs the stage unless it is fresh; returns its exit code."""
+        """Run the stage unless it is fresh; return its exit code."""
         if self.fresh():
             return 0
         if self.outs and not self.always:
@@ -92,7 +92,7 @@ class Stage:
 
 
 def carry_out_cells(items: list[dict[str, str]], jobs: int) -> list[int]:
-    """Brings cells up to date: the stages of the data one after the other, then several trainings at a time.
+    """Bring cells up to date: the stages of the data one after the other, then several trainings at a time.
 
     Args:
         items: the cells.

@@ -88,7 +88,7 @@ def build_optimiser(method: Method, config: OptimiserConfig) -> torch.optim.Opti
 
 
 def evaluation_steps(steps: int, evaluations: int) -> set[int]:
-    """Steps after which the validation part is scored: evenly spaced, the last one always."""
+    """List the steps after which the validation part is scored: evenly spaced, the last one always."""
     return {math.ceil(steps * i / evaluations) for i in range(1, evaluations + 1)}
 
 
@@ -144,7 +144,7 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues from what `state` gave."""
+        """Continue from what `state` gave."""
         self.method.load_state_dict(state["method"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
@@ -232,7 +232,7 @@ class Trainer:
         self.record.seconds += spent
 
     def fit(self, feed: Feed, run: Run) -> Evaluation:
-        """Trains to the end of the budget.
+        """Train to the end of the budget.
 
         Args:
             feed: batches and evaluation.

@@ -104,7 +104,7 @@ class Voc(Dataset):
         yield from self._read(raw, part, None, with_masks=False)
 
     def verify(self, raw: Path) -> None:
-        """Hashes both archives again and takes the masks out anew.
+        """Hash both archives again and take the masks out anew.
 
         Raises:
             BenchError: an archive is missing or differs.
