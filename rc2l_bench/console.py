@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 from rich.console import Console
 from rich.markup import escape
 
-from rc2l_bench.errors import BenchError
+from rc2l_bench.errors import BenchError, PreemptedError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,7 +46,10 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what a user can cause into one line on stderr and an exit code: 1 failed, 2 wrong use, 130 Ctrl-C."""
+    """Turn what a user can cause into one line on stderr and an exit code.
+
+    1 failed, 2 wrong use, 75 asked to stop (the same command continues), 130 Ctrl-C.
+    """
     # Read once, when torch is imported, so it has to be there before: without it every process of a training with
     # several prints a paragraph on parameters without a gradient, which a warm-up makes on purpose.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -59,6 +62,10 @@ def one_line_errors() -> Iterator[None]:
     except OSError as error:
         errors.print(f"[bold red]error:[/] {escape(describe(error))}")
         sys.exit(1)
+    except PreemptedError as error:
+        if str(error):
+            errors.print(escape(str(error)))
+        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         errors.print("interrupted; the same command continues where this one stopped")
         sys.exit(130)

@@ -15,7 +15,7 @@ QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "variants",
     "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files",
     "losses", "methods", "nets", "nets.weights",
-    "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.store",
+    "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.signals", "run.store",
 )}  # fmt: skip
 """Modules that read, write or show and make no numbers: their edits make no run stale."""
 

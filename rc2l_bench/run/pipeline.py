@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rc2l_bench.errors import PreemptedError
 from rc2l_bench.files import require_checkout, say, write_atomically
 from rc2l_bench.run.process_pool import run_modules
+from rc2l_bench.run.signals import held_back, prepare_child, relaying
 from rc2l_bench.variants import file_name_of
 
 CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "train")
@@ -85,7 +88,7 @@ class Stage:
         if self.outs and not self.always:
             say(f"{self.name}: {', '.join(map(str, self.outs))} …")
         inputs = self.inputs()
-        code = subprocess.run(self.command, check=False).returncode
+        code = _run(self.command)
         if code == 0:
             self.record(inputs)
         return code
@@ -115,6 +118,22 @@ def carry_out_cells(items: list[dict[str, str]], jobs: int) -> list[int]:
             training, inputs = stale[index]
             training.record(inputs)
     return codes
+
+
+def _run(command: Sequence[str]) -> int:
+    """Runs a program that gets the signals of this process and does not outlive it.
+
+    Raises:
+        PreemptedError: this process was asked to stop, and the program did not finish.
+    """
+    with relaying() as relay:
+        with held_back():
+            process = subprocess.Popen(command, preexec_fn=prepare_child(os.getpid()))
+            relay.add(process.pid)
+        code = process.wait()
+    if code and relay.asked:
+        raise PreemptedError("stopped; the same command continues where this one stopped")
+    return code
 
 
 def _digest(state: dict[str, Any]) -> str:
