@@ -224,10 +224,14 @@ class Protocol(Model):
         return self
 
 
+QUIET = {"workers", "cache_mb", "checkpoint_every", "checkpoint_minutes"}
+"""Settings of `Runtime` that change no number."""
+
+
 class Runtime(Model):
     """On what a run is carried out.
 
-    `workers`, `cache_mb` and `checkpoint_every` change no number and take no part in the fingerprint.
+    What `QUIET` names changes no number and takes no part in the fingerprint.
     """
 
     device: Literal["auto", "cpu", "cuda"]
@@ -244,6 +248,8 @@ class Runtime(Model):
     """Decoded images kept in memory per loader process, MiB."""
     checkpoint_every: Count
     """Steps between checkpoints."""
+    checkpoint_minutes: Annotated[float, Field(ge=0, le=10_000)]
+    """Minutes after which a checkpoint is written in any case; 0 = by steps alone."""
     log_every: Count
     """Steps that one row of history.csv averages over."""
 

@@ -17,7 +17,7 @@ from typing import Any
 from rc2l_bench.errors import PreemptedError
 from rc2l_bench.files import require_checkout, say, write_atomically
 from rc2l_bench.run.process_pool import run_modules
-from rc2l_bench.run.signals import held_back, prepare_child, relaying
+from rc2l_bench.run.signals import GO_ON, held_back, prepare_child, relaying
 from rc2l_bench.variants import file_name_of
 
 CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "train")
@@ -132,7 +132,7 @@ def _run(command: Sequence[str]) -> int:
             relay.add(process.pid)
         code = process.wait()
     if code and relay.asked:
-        raise PreemptedError("stopped; the same command continues where this one stopped")
+        raise PreemptedError(f"stopped; {GO_ON}")
     return code
 
 

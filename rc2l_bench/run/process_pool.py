@@ -81,14 +81,14 @@ def _start(call: Sequence[str], plain: bool, relay: Relay) -> BaseProcess:
     context.set_forkserver_preload(PRELOADED)
     process: BaseProcess = context.Process(target=_become, args=(list(call), plain))
     with one_line_errors():
+        with held_back():
+            # Before the rest, because its start lets SIGINT and SIGTERM through again.
+            resource_tracker.ensure_running()
         try:
             with held_back():
-                # The tracker's own start would let SIGINT and SIGTERM through again.
-                resource_tracker.ensure_running()
-                with held_back():
-                    process.start()
-                    assert process.pid is not None
-                    relay.add(process.pid)
+                process.start()
+                assert process.pid is not None
+                relay.add(process.pid)
         except KeyboardInterrupt:
             process.kill()
             _join(process, relay)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 from rc2l_bench.errors import PreemptedError
 
@@ -26,6 +27,7 @@ SAME_REQUEST = 1.0
 POLL = 0.5
 """Seconds between two looks at the parent, where nothing tells of its end."""
 PR_SET_PDEATHSIG = 1
+GO_ON = "the same command continues where this one stopped"
 
 Handler = Callable[[int, FrameType | None], None]
 
@@ -39,9 +41,15 @@ class Preemption:
             interrupts nothing, and whoever trains looks at `asked` and agrees with the others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first: bool = True) -> None:
+        """Nobody has asked yet.
+
+        Args:
+            first: whether this is the first process of a training, which speaks for the others.
+        """
         self.asked = False
-        self.shared = False
+        self.shared = not first
+        self._first = first
         self._signal = signal.SIGTERM
         self._since = 0.0
         self._protected = False
@@ -70,7 +78,7 @@ class Preemption:
         if self.asked and not self.shared:
             self.stop()
 
-    def stop(self, when: str = "") -> None:
+    def stop(self, when: str = "") -> NoReturn:
         """Leave by an exception.
 
         Args:
@@ -79,14 +87,20 @@ class Preemption:
         Raises:
             PreemptedError: always.
         """
+        if not self._first:  # whoever started it takes another code for a failure and kills the rest
+            raise PreemptedError("", 0)
         code = 130 if self._signal == signal.SIGINT else PreemptedError.CONTINUE
-        raise PreemptedError(f"stopped{f' {when}' if when else ''}; the same command continues where this one stopped", code)
+        raise PreemptedError(f"stopped{f' {when}' if when else ''}; {GO_ON}", code)
 
 
 @contextmanager
-def listening() -> Iterator[Preemption]:
-    """Turn signals into requests for as long as the body runs; only the main thread may."""
-    preemption = Preemption()
+def listening(first: bool = True) -> Iterator[Preemption]:
+    """Turn signals into requests for as long as the body runs; only the main thread may.
+
+    Args:
+        first: see `Preemption`.
+    """
+    preemption = Preemption(first)
     # A job in the background of a shell ignores Ctrl-C, and goes on doing so.
     ctrl_c = () if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else (signal.SIGINT,)
     with _handled(preemption.handle, (*STOPPING, *ctrl_c)):

@@ -13,7 +13,8 @@ from typing import Any
 from rc2l_bench.console import guarded
 from rc2l_bench.errors import DivergedError
 from rc2l_bench.files import write_atomically
-from rc2l_bench.run.cell import is_first_process, open_cell
+from rc2l_bench.run.cell import RunInputs, is_first_process, open_cell
+from rc2l_bench.run.signals import Preemption, end_with_parent, listening
 from rc2l_bench.run.store import STORE, Run
 
 
@@ -26,6 +27,13 @@ def main(request: Path) -> None:
             write: `miou` (0 for a trial that diverged), `diverged`, `seconds`, `fingerprint`.
     """
     asked = json.loads(request.read_text(encoding="utf-8"))
+    if not is_first_process():
+        end_with_parent()
+    with listening(is_first_process()) as preemption:
+        _answer(asked, preemption)
+
+
+def _answer(asked: dict[str, Any], preemption: Preemption) -> None:
     cell = open_cell(
         asked["dataset"], asked["split"], asked["method"], asked["seed"], Path(asked["shards"]), Path(asked["plan"]),
         asked["numbers"],
@@ -33,17 +41,17 @@ def main(request: Path) -> None:
     provenance = cell.provenance()
     run = Run(STORE, provenance["fingerprint"])
     with run.lock(owner=is_first_process()):
-        answer = {"fingerprint": run.name, **_carry_out(cell, run, provenance)}
+        answer = {"fingerprint": run.name, **_carry_out(cell, run, provenance, preemption)}
         if is_first_process():
             write_atomically(Path(asked["answer"]), json.dumps(answer, indent=1).encode())
 
 
-def _carry_out(cell: Any, run: Run, provenance: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - RunInputs
+def _carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption: Preemption) -> dict[str, Any]:
     if not run.complete:
         from rc2l_bench.run.runner import carry_out
 
         try:
-            carry_out(cell, run, provenance)
+            carry_out(cell, run, provenance, preemption)
         except DivergedError as error:
             # A trial that diverges has used its share of the budget: it counts, as the worst there is.
             return {"miou": 0.0, "diverged": True, "seconds": error.seconds}
