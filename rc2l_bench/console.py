@@ -6,6 +6,8 @@ import codecs
 import functools
 import io
 import os
+import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +28,8 @@ _SPELLED = {
     "×": "x", "–": "-", "−": "-", "…": "...", "±": "+-", "²": "2", "·": "*", "≥": ">=", "≠": "!=", "σ": "sigma",
 }  # fmt: skip
 """What a terminal shows that cannot show the sign itself."""
+
+_NUMBER = re.compile(r"^\[Errno -?[0-9]+\] ")
 
 
 def spell_out() -> None:
@@ -72,9 +76,14 @@ def one_line_errors() -> Iterator[None]:
 
 
 def describe(error: OSError) -> str:
-    """An operating system error (full disk, read-only folder, missing file) in one line that names the file."""
-    name = f"{error.filename}: " if error.filename else ""
-    return f"{name}{error.strerror or error}"
+    """Tell an operating system error (full disk, read-only folder, missing file) in one line that names the file."""
+    first = error.args[0] if error.args else None
+    if isinstance(error, shutil.Error) and isinstance(first, list):  # what copying a folder collects: the first one
+        _, target, reason = first[0]
+        text = f"{target}: {re.sub(_NUMBER, '', str(reason))}"
+    else:
+        text = f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}"
+    return " ".join(text.split())
 
 
 def guarded(function: Callable[P, R]) -> Callable[P, R]:

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rc2l_bench.data.partial_files import PartialFile, set_aside
+from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.errors import BenchError, UsageError
-from rc2l_bench.files import checksum, exclusive, say, write_atomically
+from rc2l_bench.files import checksum, exclusive, naming, say, set_aside, sweep, temporary_name, write_atomically
 
 MIRROR = "RC2L_BENCH_MIRROR"
 """Environment variable: a folder or a base URL that is asked first, by file name."""
@@ -182,12 +182,13 @@ def _bring(source: Source, origin: Path | str, target: Path, in_place: bool) -> 
 
 
 def _copy(origin: Path, target: Path) -> None:
-    part = target.with_name(f"{target.name}.mirror.part")
-    part.unlink(missing_ok=True)
+    sweep(target.parent)
+    part = temporary_name(target)
     try:
         os.link(origin, part)  # many GB are not kept twice on one disk
     except OSError:
-        shutil.copyfile(origin, part)
+        with naming(part):
+            shutil.copyfile(origin, part)
     part.replace(target)
 
 

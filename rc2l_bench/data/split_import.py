@@ -9,11 +9,10 @@ from pathlib import Path
 from rc2l_bench.config import SplitConfig
 from rc2l_bench.data.catalog import Catalog
 from rc2l_bench.data.fetch import Source, fetch
-from rc2l_bench.data.partial_files import set_aside
 from rc2l_bench.data.split_lists import ListEntry, ListFile, Published, list_path, names, parse, pin, pinned, published
 from rc2l_bench.data.splits import Split, assemble, draw, is_drawn
 from rc2l_bench.errors import BenchError, UsageError, suggest
-from rc2l_bench.files import checksum
+from rc2l_bench.files import checksum, set_aside
 
 DOWNLOADS = Path("data/lists")
 

@@ -99,7 +99,7 @@ def files(checkout: Path) -> list[Path]:
 
 def steps(checkout: Path) -> list[int]:
     """Steps of the whole checkpoints, and of those that are being written (negative)."""
-    found = (re.fullmatch(r"step-(\d+)\.ckpt(\.\d+\.tmp)?", path.name) for path in files(checkout))
+    found = (re.fullmatch(r"\.?step-(\d+)\.ckpt(\.[0-9a-f]{8}-\d+-\d+\.tmp)?", path.name) for path in files(checkout))
     return [-int(match[1]) if match[2] else int(match[1]) for match in found if match]
 
 

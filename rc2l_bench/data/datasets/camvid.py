@@ -14,9 +14,8 @@ from rc2l_bench.data.archives import extract
 from rc2l_bench.data.datasets.base import PARTS, Dataset, Sample, Source
 from rc2l_bench.data.decode import decode_mask, encode_mask
 from rc2l_bench.data.fetch import fetch
-from rc2l_bench.data.partial_files import set_aside
 from rc2l_bench.errors import BenchError
-from rc2l_bench.files import exclusive, say
+from rc2l_bench.files import exclusive, say, set_aside
 from rc2l_bench.types import IGNORE
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
