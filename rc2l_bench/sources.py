@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rc2l_bench.readers import read_text, reading
+
 QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "", "config", "console", "errors", "files", "readers", "recipes", "schema", "seals", "sources", "tuning",
     "variants",
@@ -40,6 +42,16 @@ def module_file(module: str) -> Path | None:
     return None
 
 
+def parse_source(file: Path) -> ast.Module:
+    """Parse a module without importing it.
+
+    Raises:
+        DamagedFileError: it is no Python.
+    """
+    with reading(file):
+        return ast.parse(read_text(file))
+
+
 def imported(file: Path) -> Iterator[str]:
     """List the names that a file imports, lazy imports inside functions included.
 
@@ -50,7 +62,7 @@ def imported(file: Path) -> Iterator[str]:
         Dotted names; for `from a import b` both `a` and `a.b`, because `b` may be a module or not.
     """
     # The whole tree, not its top: a module that is imported lazily inside a function makes numbers all the same.
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse_source(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -104,7 +116,7 @@ def executed(file: Path) -> str:
     A statement that is only a string does nothing, so docstrings and the strings under constants are left out. A
     docstring that a program reads (`__doc__`) would be missed; no module that makes numbers reads one.
     """
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parse_source(file)
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             block = getattr(node, name, None)

@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.files import write_atomically
+from rc2l_bench.readers import FAULTS, first_line, parse_rows, read_text
 from rc2l_bench.schema import Model, check, load, read_yaml
 from rc2l_bench.variants import TUNE, UNTUNED, base_of, method_yaml, read_config, variant_of
 
@@ -177,10 +178,11 @@ def read_trials(dataset: str) -> list[Trial]:
     if not path.is_file():
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [_parse(row) for row in csv.DictReader(file, strict=True)]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UsageError(f"{path}: not a table of trials ({error}): restore it, or run `rc2l-bench tune`") from None
+        head, *rows = parse_rows(read_text(path), path)
+        return [_parse(dict(zip(head, row, strict=True))) for row in rows]
+    except FAULTS as error:
+        reason = first_line(error)
+        raise UsageError(f"{path}: not a table of trials ({reason}): restore it, or run `rc2l-bench tune`") from None
 
 
 def _parse(row: Mapping[str, str]) -> Trial:

@@ -25,6 +25,7 @@ from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
 from rc2l_bench.run.process_pool import count_jobs
+from rc2l_bench.sources import parse_source
 from rc2l_bench.variants import find_methods, method_yaml, resolve_method, variants_of
 
 app = typer.Typer(
@@ -184,7 +185,7 @@ def methods() -> None:
 def _first_line(method: str) -> str:
     """Read the first line of a method's docstring without importing the method, and torch with it."""
     file = method_yaml(method).with_suffix(".py")
-    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    return (ast.get_docstring(parse_source(file)) or "").partition("\n")[0]
 
 
 @app.command()

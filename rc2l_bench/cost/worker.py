@@ -23,7 +23,8 @@ from rc2l_bench.run.allocations import measure_step
 from rc2l_bench.run.artifacts import cost
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.hardware import open_fabric, peak_memory
-from rc2l_bench.run.train import Feed, Record, Trainer
+from rc2l_bench.run.record import Record
+from rc2l_bench.run.train import Feed, Trainer
 from rc2l_bench.types import Batch
 
 WARM_UP = 3

@@ -16,6 +16,7 @@ from pathlib import Path
 from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import checksum, exclusive, naming, say, set_aside, sweep, temporary_name, write_atomically
+from rc2l_bench.readers import read_json
 
 MIRROR = "RC2L_BENCH_MIRROR"
 """Environment variable: a folder or a base URL that is asked first, by file name."""
@@ -114,7 +115,7 @@ def mention_unpacked(raw: Path, names: Iterable[str]) -> None:
 def is_stamped(source: Source, path: Path) -> bool:
     """Whether a file was verified before and has not been touched since; the file is not read."""
     try:
-        return bool(json.loads(_stamp_of(path).read_text()) == _state(source, path))
+        return bool(read_json(_stamp_of(path)) == _state(source, path))
     except (OSError, ValueError):
         return False
 

@@ -70,5 +70,5 @@ class PartialFile:
         """Whether the file is the one that was marked, and not another one of its name."""
         try:
             return self._mark.read_text() == str(self.path.stat().st_ino)
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return False

@@ -6,54 +6,25 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from rc2l_bench.config import OptimiserConfig, Protocol, Runtime
+from rc2l_bench.config import Protocol, Runtime
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import BenchError, DivergedError, PreemptedError
 from rc2l_bench.methods.contract import Method
 from rc2l_bench.metrics import areas_of, mean_iou
 from rc2l_bench.processes import synchronise
 from rc2l_bench.run.evaluate import Evaluation
+from rc2l_bench.run.optimiser import build_optimiser, evaluation_steps, learning_rate
+from rc2l_bench.run.record import Record, Row
 from rc2l_bench.run.signals import Preemption
 from rc2l_bench.run.store import Run
 from rc2l_bench.types import Batch
-
-PARTS = ("data", "augment", "forward", "backward", "optimise")
-
-Row = dict[str, float | int | None]
-
-
-@dataclass
-class Record:
-    """What is known of a run so far; part of every checkpoint.
-
-    Attributes:
-        step: steps that are done.
-        history: rows of history.csv.
-        evaluations: (step, mIoU) of every evaluation.
-        step_seconds: seconds of every step.
-        part_seconds: seconds by part of a step, summed.
-        other_seconds: seconds spent in logging, progress and checkpoints, summed.
-        seconds: seconds of the whole training, evaluations and interrupted sessions included.
-        sums: sums of the losses since the last row.
-        looked: steps after which what was due (evaluation, a row of the history) is done, too.
-    """
-
-    step: int = 0
-    history: list[Row] = field(default_factory=list)
-    evaluations: list[tuple[int, float]] = field(default_factory=list)
-    step_seconds: list[float] = field(default_factory=list)
-    part_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
-    other_seconds: float = 0.0
-    seconds: float = 0.0
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    looked: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,28 +42,6 @@ class Feed:
     augment: Callable[[Any, int], Batch]
     evaluate: Callable[[Method], Evaluation]
     watch: Callable[[Record], None]
-
-
-def learning_rate(optimiser: OptimiserConfig, step: int, steps: int) -> float:
-    """Poly schedule in closed form, so that a resumed run sees the same bits."""
-    return float(optimiser.lr * (1 - step / steps) ** optimiser.power)
-
-
-def build_optimiser(method: Method, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """The optimiser of the protocol; `lr_scale` of a parameter group multiplies its learning rate."""
-    groups = [
-        {"params": parameters, "lr_scale": config.head_lr if is_head else 1.0}
-        for parameters, is_head in method.param_groups()
-    ]
-    if config.name == "sgd":
-        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    betas = (config.momentum, 0.999)
-    return torch.optim.AdamW(groups, config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
-
-
-def evaluation_steps(steps: int, evaluations: int) -> set[int]:
-    """Steps after which the validation part is scored: evenly spaced, the last one always."""
-    return {math.ceil(steps * i / evaluations) for i in range(1, evaluations + 1)}
 
 
 class Objective(nn.Module):

@@ -22,8 +22,10 @@ from rc2l_bench.methods.contract import Method, MethodConfig, build, load_config
 from rc2l_bench.metrics import areas_of, mean_iou
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.hardware import open_fabric
+from rc2l_bench.run.optimiser import build_optimiser, evaluation_steps, learning_rate
+from rc2l_bench.run.record import PARTS, Record
 from rc2l_bench.run.store import Run
-from rc2l_bench.run.train import PARTS, Feed, Record, Trainer, build_optimiser, evaluation_steps, learning_rate
+from rc2l_bench.run.train import Feed, Trainer
 from rc2l_bench.types import Batch
 
 METHODS = ("baselines/supervised", "baselines/mean_teacher")
