@@ -44,6 +44,12 @@ class PreemptedError(BaseException):
         self.exit_code = exit_code
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether the memory of the machine or of the GPU has run out; needs no torch, whose errors these may be."""
+    torch_says = type(error).__name__ == "OutOfMemoryError" or "t allocate memory" in str(error)
+    return isinstance(error, MemoryError) or torch_says
+
+
 def suggest(name: str, options: Iterable[str]) -> str:
     """Name the option that was probably meant.
 

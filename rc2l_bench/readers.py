@@ -87,6 +87,8 @@ def reading(path: Path | str, hint: str = "") -> Iterator[None]:
             raise
         raise DamagedFileError(f"{path}: {first_line(error)}{f': {hint}' if hint else ''}") from None
     except FAULTS as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, of the device: the file is not to blame
+            raise
         raise DamagedFileError(f"{path}: {first_line(error)}{f': {hint}' if hint else ''}") from None
 
 

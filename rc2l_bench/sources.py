@@ -13,8 +13,8 @@ from typing import Any
 from rc2l_bench.readers import read_text, reading
 
 QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
-    "", "config", "console", "errors", "files", "readers", "recipes", "schema", "seals", "sources", "tuning",
-    "variants",
+    "", "bounds", "config", "console", "errors", "files", "protocol", "readers", "recipes", "runtime", "schema",
+    "seals", "sources", "tuning", "variants", "views",
     "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files",
     "losses", "methods", "nets", "nets.weights",
     "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.signals", "run.store",

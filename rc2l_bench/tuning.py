@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 
+from rc2l_bench.bounds import HUGE, TINY
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import FAULTS, first_line, parse_rows, read_text
@@ -30,7 +31,7 @@ LEARNING_RATE = "lr"
 MOST = 3
 """Numbers of its own that a method may have tuned."""
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-HUGE, le=HUGE)]
 
 
 class Range(Model):
@@ -43,8 +44,10 @@ class Range(Model):
 
     @model_validator(mode="after")
     def _rises(self) -> Range:
-        if self.low >= self.high or (self.log and self.low <= 0):
-            raise ValueError(f"goes from {self.low} to {self.high}: low must be below high, and above 0 where log")
+        if self.low >= self.high or (self.log and self.low < TINY):
+            raise ValueError(
+                f"goes from {self.low} to {self.high}: low must be below high, and at least {TINY} where log"
+            )
         return self
 
 

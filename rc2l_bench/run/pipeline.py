@@ -16,6 +16,7 @@ from typing import Any
 
 from rc2l_bench.errors import PreemptedError
 from rc2l_bench.files import require_checkout, say, write_atomically
+from rc2l_bench.readers import reading
 from rc2l_bench.run.process_pool import run_modules
 from rc2l_bench.run.signals import GO_ON, held_back, prepare_child, relaying
 from rc2l_bench.variants import file_name_of
@@ -184,13 +185,16 @@ def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
     from rc2l_bench.schema import read_yaml
 
     require_checkout(root)
-    stages = {name: spec for file in FILES for name, spec in read_yaml(root / file)["stages"].items()}
-    return [_stage(name, stages[name], item) for name in CELL_STAGES]
+    specs = [(root / file, read_yaml(root / file)) for file in FILES]
+    with reading(" and ".join(str(file) for file, _ in specs), "restore them with git"):
+        stages = {name: stage for _, spec in specs for name, stage in spec["stages"].items()}
+        return [_stage(name, stages[name], item) for name in CELL_STAGES]
 
 
 def _stage(name: str, spec: Mapping[str, Any], item: Mapping[str, str]) -> Stage:
     item = {**item, "method": file_name_of(item["method"])}
-    command = shlex.split(_fill(spec["cmd"], item))
+    # Filled in after the template has been taken apart: a value is one word, whatever is in it.
+    command = [_fill(word, item) for word in shlex.split(spec["cmd"])]
     return Stage(
         name=name,
         command=[sys.executable, *command[1:]],

@@ -15,13 +15,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.console import one_line_errors
+from rc2l_bench.console import SMALLER, errors, one_line_errors
 from rc2l_bench.errors import PreemptedError
 from rc2l_bench.run.signals import SAME_REQUEST, Relay, end_with_parent, held_back, let_through, relaying
 
 START = "forkserver" if sys.platform == "linux" else "spawn"
 """How processes start: elsewhere the libraries that torch loads are not safe to fork, so every process imports anew."""
 
+KILLED = f"was killed, perhaps because the memory ran out: {SMALLER}"
 PRELOADED = ["kornia", "lightning_fabric", "safetensors.torch", "timm"]
 """Libraries that the forks find imported. None of the project's own modules: a fork reads those as they are when it
 starts, as their digest in run.json does."""
@@ -57,7 +58,10 @@ def run_modules(calls: Sequence[Sequence[str]], jobs: int) -> Iterator[tuple[int
                     running[process.sentinel] = index, process
                 for sentinel in wait([process.sentinel for _, process in running.values()]):
                     index, process = running.pop(sentinel)
-                    yield index, _join(process, relay)
+                    code = _join(process, relay)
+                    if code == -signal.SIGKILL and not relay.asked:
+                        errors.print(f"{' '.join(calls[index])}: {KILLED}", markup=False)
+                    yield index, code
         finally:
             # After Ctrl-C no further module begins; those that run have got the signal too and end by themselves.
             _wait_for([process for _, process in running.values()], relay)
