@@ -51,7 +51,7 @@ class RegionNetConfig(Model):
 
     queries: Channels
     dim: Annotated[Channels, Field(multiple_of=4)]
-    """A multiple of 4, for the encoding of positions. D: channels of pixel decoder, queries and mask embedding (256 at paper scale)."""
+    """D: channels of pixel decoder, queries and mask embedding (256 at paper scale); positions take a multiple of 4."""
     layers: Layers
     heads: Channels
     feedforward: Annotated[int, Field(ge=1, le=65536)]
