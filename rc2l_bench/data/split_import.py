@@ -9,11 +9,22 @@ from pathlib import Path
 from rc2l_bench.config import SplitConfig
 from rc2l_bench.data.catalog import Catalog
 from rc2l_bench.data.fetch import Source, fetch
-from rc2l_bench.data.partial_files import set_aside
-from rc2l_bench.data.split_lists import ListEntry, ListFile, Published, list_path, names, parse, pin, pinned, published
+from rc2l_bench.data.split_lists import (
+    MOST_BYTES,
+    ListEntry,
+    ListFile,
+    Published,
+    list_path,
+    names,
+    parse,
+    pin,
+    pinned,
+    published,
+)
 from rc2l_bench.data.splits import Split, assemble, draw, is_drawn
 from rc2l_bench.errors import BenchError, UsageError, suggest
-from rc2l_bench.files import checksum
+from rc2l_bench.files import checksum, set_aside
+from rc2l_bench.readers import read_bytes
 
 DOWNLOADS = Path("data/lists")
 
@@ -72,7 +83,7 @@ def _read(
 ) -> list[str]:
     """Ids of a list; `with_mask`: only images with a mask may be in it."""
     allowed = {row.id: row.labelled or not with_mask for row in catalog.of("train")}
-    return parse(path.read_bytes(), str(path), known, allowed, dataset, aliases)
+    return parse(read_bytes(path, MOST_BYTES), str(path), known, allowed, dataset, aliases)
 
 
 def _apart(labelled: Sequence[str], unlabelled: Sequence[str], what: str, drop: bool) -> list[str]:

@@ -359,6 +359,19 @@ def test_make_writes_the_split_file_and_errors_are_one_line(checkout: Path, monk
     assert call(monkeypatch, "compare", "voc", "1_4")[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("ids: '", "ids: '(", r"voc\.yaml: ids: '\(.*' is no regular expression"),
+     ("source: one, path: a", "source: won, path: a", "lists.3: there is no source 'won'; did you mean 'one'")],
+)  # fmt: skip
+def test_a_wrong_definition_is_one_line(checkout: Path, old: str, new: str, message: str) -> None:
+    path = checkout / "splits/voc.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UsageError, match=message) as info:
+        published("voc")
+    assert "\n" not in str(info.value)
+
+
 @pytest.mark.parametrize("dataset", ["voc", "cityscapes"])
 def test_the_definitions_hold_together(dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)

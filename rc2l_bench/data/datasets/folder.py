@@ -24,6 +24,7 @@ from rc2l_bench.data.datasets.folder_parts import assign_parts, list_files
 from rc2l_bench.data.image_headers import read_file_header, read_header, without_orientation
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import say
+from rc2l_bench.readers import read_picture_file
 from rc2l_bench.types import IGNORE
 
 T = TypeVar("T")
@@ -162,7 +163,7 @@ class Folder(Dataset):
 
     def _entry(self, identity: str) -> ManifestEntry:
         image, mask = self.files.images[identity], self.files.masks.get(identity)
-        data = image.read_bytes()
+        data = read_picture_file(image)
         turned = read_header(data, str(image)).orientation
         if turned != 1 and self.config.exif is None:
             raise UsageError(
@@ -175,7 +176,7 @@ class Folder(Dataset):
             image=image.as_posix(),
             image_sha256=hashlib.sha256(data).hexdigest(),
             mask=mask.as_posix() if mask else None,
-            mask_sha256=hashlib.sha256(mask.read_bytes()).hexdigest() if mask else None,
+            mask_sha256=hashlib.sha256(read_picture_file(mask)).hexdigest() if mask else None,
         )
 
     def _entries(self, raw: Path) -> Iterable[ManifestEntry]:
@@ -186,7 +187,7 @@ class Folder(Dataset):
 
     def _read(self, path: str, digest: str) -> bytes:
         try:
-            data = Path(path).read_bytes()
+            data = read_picture_file(Path(path))
         except FileNotFoundError:
             raise BenchError(f"{path}: missing, it was there at `data fetch`: put it back, or {self._again}") from None
         if hashlib.sha256(data).hexdigest() != digest:
