@@ -89,11 +89,19 @@ class Grid(Model):
         return self
 
 
+Draws = Literal["by_seed", "fixed", "list", "all"]
+"""What the seed of a cell changes in its labels: another draw; nothing, because all cells have one draw, because it is
+a list, or because every image is labelled."""
+
+
 class SplitConfig(Model):
     """How splits are drawn that are not imported from a published list."""
 
     seed: Seed
-    """Seed of the one permutation that all generated splits of a dataset share."""
+    """Seed of the permutation of the first draw."""
+    draws: Literal["by_seed", "fixed"]
+    """`by_seed`: a cell of seed k trains on draw k, with seed `seed` + k, so that results vary over labels, too; every
+    method has the same draws. `fixed`: all seeds train on the first draw."""
     held_out: Annotated[float, Field(gt=0, lt=1)]
     """Share of the training images that `tuning-<dataset>` holds out and scores; drawn by hashing (seed, id)."""
     policy: Literal["uniform", "balanced"]

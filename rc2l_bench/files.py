@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import functools
 import hashlib
 import itertools
@@ -172,6 +173,23 @@ def naming(path: Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = str(path)
         raise
+
+
+def link_equal_files(folder: Path, other: Path) -> None:
+    """Replace files by hard links to files of the same name in another folder that are equal to the byte.
+
+    Nothing changes but the room that they take. Where the file system has no hard links they stay as they are.
+    """
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        twin = other / file.relative_to(folder)
+        if not twin.is_file() or file.samefile(twin) or not filecmp.cmp(file, twin, shallow=False):
+            continue
+        part = temporary_name(file)
+        try:
+            os.link(twin, part)
+        except OSError:
+            return
+        part.replace(file)
 
 
 def sync(file: IO[bytes]) -> None:

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from rc2l_bench import files
-from rc2l_bench.files import naming, replace_folder, set_aside, sweep, temporary_name, write_atomically
+from rc2l_bench.files import (
+    link_equal_files,
+    naming,
+    replace_folder,
+    set_aside,
+    sweep,
+    temporary_name,
+    write_atomically,
+)
 
 KILLED = """
 import os, signal, sys
@@ -157,3 +165,40 @@ def test_what_is_set_aside_gets_a_free_name(tmp_path):
         (tmp_path / "x").write_text(str(number))
         set_aside(tmp_path / "x", "wrong")
     assert names(tmp_path) == ["x.wrong", "x.wrong1", "x.wrong2"]
+
+
+@pytest.fixture
+def folders(tmp_path) -> tuple[Path, Path]:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, index in ((one, b"1"), (other, b"2")):
+        (folder / "deep").mkdir(parents=True)
+        (folder / "deep/000000.tar").write_bytes(b"x" * 5000)
+        (folder / "index.json").write_bytes(index)
+    (one / "only").write_bytes(b"")
+    return one, other
+
+
+def test_equal_files_share_their_room_and_others_stay(folders):
+    one, other = folders
+    link_equal_files(one, other)
+    assert (one / "deep/000000.tar").samefile(other / "deep/000000.tar")
+    assert [(folder / "index.json").read_bytes() for folder in folders] == [b"1", b"2"]
+    assert sorted(path.name for path in one.rglob("*")) == ["000000.tar", "deep", "index.json", "only"]
+
+
+def test_what_replaces_a_linked_file_leaves_its_twin_alone(folders):
+    one, other = folders
+    link_equal_files(one, other)
+    (one / "new").write_bytes(b"y")
+    (one / "new").replace(one / "deep/000000.tar")
+    assert (other / "deep/000000.tar").read_bytes() == b"x" * 5000
+
+
+def test_where_there_are_no_hard_links_nothing_changes(folders, monkeypatch):
+    def refuse(*_):
+        raise OSError("not here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    link_equal_files(*folders)
+    assert not (folders[0] / "deep/000000.tar").samefile(folders[1] / "deep/000000.tar")
+    assert sorted(path.name for path in folders[0].rglob("*")) == ["000000.tar", "deep", "index.json", "only"]

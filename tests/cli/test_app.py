@@ -305,7 +305,7 @@ def stage_error(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 
 def train(launch, root: Path, method: str = "baselines/supervised", split: str = "1_4", out: str = "runs/a"):
-    plan = f"data/splits/tiny/{split}.json"
+    plan = f"data/splits/tiny/{split}/seed0.json"
     return launch("pipelines.train", "tiny", split, method, "0", "data/shards/tiny", plan, out, cwd=root)
 
 
@@ -314,12 +314,12 @@ def test_training_an_unknown_method_is_told(checkout, launch):
 
 
 def test_training_without_a_split_is_told(checkout, launch):
-    assert "1_3.json: No such file" in stage_error(train(launch, checkout, split="1_3"), 1)
+    assert "1_3/seed0.json: No such file" in stage_error(train(launch, checkout, split="1_3"), 1)
 
 
 def test_training_with_a_damaged_split_is_told(checkout, launch):
-    (checkout / "data/splits/tiny/1_4.json").write_text('{"dataset": "ti')
-    assert "1_4.json" in stage_error(train(launch, checkout), 1)
+    (checkout / "data/splits/tiny/1_4/seed0.json").write_text('{"dataset": "ti')
+    assert "1_4/seed0.json" in stage_error(train(launch, checkout), 1)
 
 
 def test_training_without_shards_is_told(checkout, launch):
@@ -328,7 +328,7 @@ def test_training_without_shards_is_told(checkout, launch):
 
 
 def test_training_with_shards_of_another_split_is_told(checkout, launch):
-    plan = checkout / "data/splits/tiny/1_4.json"
+    plan = checkout / "data/splits/tiny/1_4/seed0.json"
     split = splits.read(plan)
     splits.write(replace(split, labelled=split.labelled[1:]), plan)
     assert "was made for another split" in stage_error(train(launch, checkout), 1)

@@ -68,7 +68,7 @@ class Spy(Method):
 
 
 def arguments(out: str, method: str = METHOD, seed: int = 0) -> list[str]:
-    return ["tiny", "1_4", method, str(seed), "data/shards/tiny", "data/splits/tiny/1_4.json", out]
+    return ["tiny", "1_4", method, str(seed), "data/shards/tiny", f"data/splits/tiny/1_4/seed{seed}.json", out]
 
 
 def run(checkout: Path, out: str = "runs/a", method: str = METHOD, **env: str) -> subprocess.CompletedProcess[str]:
