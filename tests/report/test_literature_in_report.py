@@ -33,11 +33,11 @@ def run(root, split="92", labelled=92, dataset="voc", **changes):
 
 
 def build(root, dataset="voc", split="92"):
-    return reports.build(root, params(dataset=[dataset], split=[split], method=["baselines/supervised"]), resamples=50)
+    return reports.build(root, params(dataset=[dataset], split=[split], method=["baselines/supervised"]))
 
 
 def shown(root):
-    report = reports.build(root, params(), resamples=50)
+    report = reports.build(root, params())
     return [figure for section in report.sections for found in match(section, KNOWN) for figure in found.figures]
 
 
