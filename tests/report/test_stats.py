@@ -96,7 +96,7 @@ def _true_score(skill):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("images", "rounds"), [(30, 1000), (1000, 400)])
+@pytest.mark.parametrize(("images", "rounds"), [(30, 3000), (1000, 600)])
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
 def test_the_interval_covers_the_true_difference_as_often_as_it_says(n, images, rounds):
     generator = np.random.default_rng([n, images])
@@ -116,7 +116,7 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says(n, images, 
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_of_seven_equal_methods_one_is_wrongly_left_out_in_5_percent_of_all_cases_at_most(n):
     generator = np.random.default_rng(n)
-    pairs, wrong, rounds = list(combinations(range(7), 2)), 0, 300
+    pairs, wrong, rounds = list(combinations(range(7), 2)), 0, 600
     for _ in range(rounds):
         scores, left_out = _simulate(generator, [0.7] * 7, n, 60)
         both = {pair: tuple(left_out[:, m] for m in pair) for pair in pairs}
@@ -210,24 +210,21 @@ def test_no_number_of_seeds_shows_what_the_images_hide():
 
 
 @pytest.mark.slow
-def test_voc_with_8_methods_and_5_seeds_takes_30_seconds_and_2_gb_at_most():
+def test_voc_with_8_methods_and_5_seeds_takes_2_gb_at_most():
     code = """
-        import resource, time
+        import resource
         import numpy as np
         from rc2l_bench.report import stats
         from rc2l_bench.metrics import mean_iou
-        areas = np.random.default_rng(0).integers(0, 9000, (40, 1449, 2, 21)).astype(float)
+        areas = np.random.default_rng(0).integers(0, 9000, (40, 1449, 3, 21)).astype(float)
         areas[:, :, 1] += areas[:, :, 0]
-        start = time.perf_counter()
         left_out = stats.leave_one_out(areas, "skip")
         values = mean_iou(areas.sum(1), "skip")
         places = [slice(5 * m, 5 * m + 5) for m in range(8)]
         for m in places:
             stats.estimate(values[m], left_out[:, m])
             stats.compare(values[m], values[places[0]], (left_out[:, m], left_out[:, places[0]]))
-        print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
-    seconds, peak = map(float, done.stdout.split())
-    assert seconds < 30
-    assert peak * (1 if sys.platform == "darwin" else 1024) < 2e9
+    assert float(done.stdout) * (1 if sys.platform == "darwin" else 1024) < 2e9
