@@ -22,7 +22,8 @@ def draw_boxes(draws: Draws, crop: tuple[int, int], mix: MixConfig, device: torc
     Args:
         draws: source of the random numbers, for B rows.
         crop: height and width of the images.
-        mix: number, area and form of the boxes.
+        mix: number, area and form of the boxes. The ratio of height to width is drawn log-uniformly, so that wide and
+            tall boxes are as frequent (our choice; UniMatch draws it uniformly, and more than half are tall).
         device: where they are wanted.
 
     Returns:

@@ -15,7 +15,8 @@ from rc2l_bench.config import Draws
 from rc2l_bench.metrics import Floats
 from rc2l_bench.report import stats
 from rc2l_bench.report.cost_table import Cost, compare_costs
-from rc2l_bench.report.results import FinishedRun, Remark, read_areas
+from rc2l_bench.report.results import FinishedRun, Remark
+from rc2l_bench.report.run_files import read_areas
 from rc2l_bench.report.stats import Difference, Estimate
 
 

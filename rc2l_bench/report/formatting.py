@@ -13,8 +13,8 @@ from rc2l_bench.variants import UNTUNED
 
 NOTHING = ""
 _COVERAGE: Mapping[Draws, str] = {
-    "by_seed": "the choice of labels, initialisation and images: seed k trains on the k-th draw of the labels, the same "
-    "for every method.",
+    "by_seed": "the choice of labels, initialisation and images: seed k trains on the k-th draw of the labels, the "
+    "same for every method.",
     "fixed": "initialisation and images, not the choice of labels: all seeds train on the same draw.",
     "list": "initialisation and images, not the choice of labels: all seeds train on the same list.",
     "all": "initialisation and images; every image is labelled, so there is no choice of labels.",
