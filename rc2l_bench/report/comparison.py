@@ -17,7 +17,7 @@ from rc2l_bench.report import stats
 from rc2l_bench.report.cost_table import Cost, compare_costs
 from rc2l_bench.report.results import FinishedRun, Remark
 from rc2l_bench.report.run_files import read_areas
-from rc2l_bench.report.stats import Difference, Estimate
+from rc2l_bench.report.stats import Difference, Estimate, Pooled
 
 
 class Key(NamedTuple):
@@ -38,8 +38,8 @@ class SeedGroup:
         best: mIoU of the best evaluation, chosen on val itself and therefore optimistic.
         optimism: mean of best − final.
         test: final mIoU on test.
-        gap: final minus the reference's, over the seeds that both have; one of all pairs of its column.
-        tied: it is the best of its column, or cannot be told from the best; never where there is no verdict.
+        gap: final minus the reference's, over the seeds that both have.
+        tied: it is the best of its column, or cannot be told from the best among all pairs; never without a verdict.
     """
 
     runs: tuple[FinishedRun, ...] = ()
@@ -169,8 +169,11 @@ class _Scores:
             if math.isfinite(run.miou):
                 self.runs[run.cell.method][run.cell.seed] = run
         self._left_out = _leave_out([run for table in self.runs.values() for run in table.values()], remarks)
-        # All pairs, so that the verdicts on any two methods of a column, the best among them, hold together.
-        self._comparisons = sum(len(self._common(a, b)) > 1 for a, b in combinations(self.runs, 2))
+        # All pairs, because the best that the others are held against is picked by the same scores.
+        self._comparisons = max(1, sum(len(self._common(a, b)) > 1 for a, b in combinations(self.runs, 2)))
+        several = [table for table in self.runs.values() if len(table) > 1]
+        shared = sorted(set.intersection(*map(set, several))) if several else []
+        self._pooled = stats.pool(np.array([[table[k].miou for k in shared] for table in several])) if shared else None
 
     def of(self, method: str, seeds: Sequence[int]) -> tuple[Floats, Floats | None]:
         """Give the final mIoU by seed, (S,), and without every image, (N, S)."""
@@ -184,13 +187,21 @@ class _Scores:
         return stats.estimate(*self.of(method, list(self.runs[method])))
 
     def difference(self, method: str, other: str) -> Difference | None:
-        """Compare two methods over common seeds; None without any."""
+        """Compare two methods over common seeds, for themselves; None without any."""
+        return self._compare(method, other, 1, None)
+
+    def apart(self, method: str, best: str) -> bool:
+        """Tell whether a method is not as good as the best: by the interval of the two, and among all pairs, too."""
+        alone, among = self.difference(method, best), self._compare(method, best, self._comparisons, self._pooled)
+        return bool(alone and among and alone.differs and among.differs)
+
+    def _compare(self, method: str, other: str, comparisons: int, pooled: Pooled | None) -> Difference | None:
         seeds = self._common(method, other)
         if not seeds:
             return None
         (ours, our_rest), (theirs, their_rest) = self.of(method, seeds), self.of(other, seeds)
         both = (our_rest, their_rest) if our_rest is not None and their_rest is not None else None
-        return stats.compare(ours, theirs, both, max(self._comparisons, 1))
+        return stats.compare(ours, theirs, both, comparisons, pooled)
 
     def _common(self, method: str, other: str) -> list[int]:
         return sorted(self.runs.get(method, {}).keys() & self.runs.get(other, {}).keys())
@@ -245,7 +256,7 @@ def _mark_ties(
     differences = {m: column.difference(m, best) for m in means if m != best}
     if not any(d and d.tested for d in differences.values()):
         return {}
-    tied = [best, *(m for m, d in differences.items() if not (d and d.differs))]
+    tied = [best, *(m for m in differences if not column.apart(m, best))]
     return {Key(m, split): replace(groups[Key(m, split)], tied=True) for m in tied}
 
 

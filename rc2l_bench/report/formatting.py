@@ -208,25 +208,29 @@ def _column(section: Section, column: Column, names: dict[str, str]) -> str:
     if not groups[best].tied:
         text += "; no verdict, because it has one seed, or nothing to be paired with."
     elif tied:
-        text += f"; {_listed(tied)} cannot be told from it."
+        text += f"; {_listed(tied)} cannot be told from it among all pairs."
     else:
-        text += ", and can be told from all others."
-    return text + _against(groups[best], names[section.reference]) + _floor(column)
+        text += ", and can be told from all others among all pairs."
+    return text + _against(groups[best], groups.get(section.reference), names[section.reference]) + _floor(column)
 
 
-def _against(group: SeedGroup, reference: str) -> str:
+def _against(group: SeedGroup, other: SeedGroup | None, reference: str) -> str:
     if group.gap is None:
         return NOTHING
     over = " over images alone" if group.gap.over == "images" else ""
     # Without counts and with one seed there is a difference, but nothing is known of how sure it is.
     interval = NOTHING if group.gap.over == "nothing" else f" ({gap_interval(group.gap)}{over})"
-    return f" Against {reference}: {signed(group.gap.mean)} points{interval}."
+    # Both may hold: a difference that is sure by itself may be one that a table of many methods has by chance.
+    alone = ", by itself more than chance" if group.gap.differs and other and other.tied else NOTHING
+    return f" Against {reference}: {signed(group.gap.mean)} points{interval}{alone}."
 
 
 def _floor(column: Column) -> str:
     if not math.isfinite(column.floor):
         return NOTHING
-    return f" With these runs, differences under {percent(column.floor)} points cannot be told apart."
+    return (
+        f" With these runs, differences under {percent(column.floor)} points of two methods cannot be told from chance."
+    )
 
 
 def coverage(section: Section) -> list[str]:

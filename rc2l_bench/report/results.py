@@ -1,7 +1,7 @@
 """Finished runs, read from their folders. Whatever is missing or broken becomes a remark, never an exception.
 
-Every file is compared with its hash in run.json, which has one of its own, when it is read. `run_files` reads the larger
-ones.
+Every file is compared with its hash in run.json, which has one of its own, when it is read. The larger files are read
+by `run_files`.
 """
 
 from __future__ import annotations

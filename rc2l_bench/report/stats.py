@@ -6,7 +6,8 @@ and images are crossed, as readers and cases are in diagnostic imaging; the vari
 Rockette 1995; Hillis 2007): the variance over seeds, which holds the interaction already, plus the covariance over
 images of two *different* seeds. Adding the whole variance over images would count the interaction twice.
 
-One interval answers everything: a verdict is that it excludes 0, a p-value is the level at which it would touch 0.
+One interval answers everything: a verdict is that it excludes 0, a p-value is the level at which it would touch 0. Who
+is left out of the best of a column has to stand a correction for all pairs in addition.
 Scores are shares, 0..1; intervals have level 95 %. Nothing here is drawn at random.
 """
 
@@ -42,12 +43,14 @@ class _Variance(NamedTuple):
         images: variance that more seeds do not reduce; 0 where no counts are known.
         n: seeds.
         cases: images; 0 where no counts are known.
+        df: degrees of freedom of the variance over seeds.
     """
 
     seeds: float
     images: float
     n: int
     cases: int
+    df: int
 
     @property
     def se(self) -> float:
@@ -64,7 +67,19 @@ class _Variance(NamedTuple):
     def critical(self, tail: float) -> float:
         """Give the number of standard errors that is exceeded with probability `tail`."""
         weight = self.seeds / self.se**2 if self.se else 0.0
-        return float(_critical(tail, weight, self.n, self.cases))
+        return float(_critical(tail, weight, self.df, self.cases))
+
+
+class Pooled(NamedTuple):
+    """What all methods of a column together say about the variance of a difference over seeds.
+
+    Attributes:
+        variance: over seeds, of the difference of two methods.
+        df: its degrees of freedom.
+    """
+
+    variance: float
+    df: int
 
 
 @dataclass(frozen=True)
@@ -126,8 +141,8 @@ class Difference(Estimate):
 
     @property
     def seeds_needed(self) -> int | None:
-        """How many seeds show a gap of this size with probability 0.8 in the same comparison; None if unknown."""
-        return seeds_needed(self.mean, self.sd, float(np.sqrt(self.variance.images)), self.comparisons)
+        """How many seeds show a gap of this size with probability 0.8 and an interval like this; None if unknown."""
+        return seeds_needed(self.mean, self.sd, float(np.sqrt(self.variance.images)))
 
 
 def leave_one_out(areas: Floats, absent: Absent) -> Floats:
@@ -163,7 +178,11 @@ def estimate(values: Floats, left_out: Floats | None = None) -> Estimate:
 
 
 def compare(
-    values: Floats, reference: Floats, left_out: tuple[Floats, Floats] | None = None, comparisons: int = 1
+    values: Floats,
+    reference: Floats,
+    left_out: tuple[Floats, Floats] | None = None,
+    comparisons: int = 1,
+    pooled: Pooled | None = None,
 ) -> Difference:
     """Compute the paired difference of two methods over common seeds: values − reference.
 
@@ -177,11 +196,34 @@ def compare(
         comparisons: differences that are looked at together; each gets its share of the error (Bonferroni), because
             the studentized range (Games and Howell 1976) is far too narrow for 2 or 3 seeds and a variance of each
             pair's own.
+        pooled: of the column. If given, the larger of the two variances over seeds is taken, with the degrees of
+            freedom of the column: with 3 seeds, shares of the error are beyond the reach of 2 degrees. Our choice, by
+            simulation; the column's alone left out too many methods that vary more than the others.
     """
     gap = values - reference
     variance = _variance(gap, None if left_out is None else left_out[0] - left_out[1])
+    if pooled and variance.n > 1:
+        variance = variance._replace(seeds=max(variance.seeds, pooled.variance / variance.n), df=pooled.df)
     count = comparisons if len(gap) > 1 else 1
     return Difference(**vars(_interval(gap, variance, count)), comparisons=count, variance=variance)
+
+
+def pool(scores: Floats) -> Pooled | None:
+    """Estimate the variance of a difference over seeds from all methods of a column.
+
+    Args:
+        scores: (M, S), every method with the same seeds.
+
+    Returns:
+        Twice the mean square of what method and seed do not explain, with (M − 1)(S − 1) degrees of freedom; None for
+        fewer than two methods or seeds.
+    """
+    methods, seeds = scores.shape
+    df = (methods - 1) * (seeds - 1)
+    if df < 1:
+        return None
+    rest = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+    return Pooled(2 * float(np.square(rest).sum()) / df, df)
 
 
 def _interval(values: Floats, variance: _Variance, comparisons: int) -> Estimate:
@@ -197,18 +239,18 @@ def _variance(values: Floats, left_out: Floats | None) -> _Variance:
     n = len(values)
     over_seeds = float(values.var(ddof=1)) / n if n > 1 else 0.0
     if left_out is None:
-        return _Variance(over_seeds, 0.0, n, 0)
+        return _Variance(over_seeds, 0.0, n, 0, max(n - 1, 1))
     cases = len(left_out)
     factor = (cases - 1) / cases
     of_sum = factor * float(np.square(left_out.sum(1) - left_out.sum(1).mean()).sum())
     of_seeds = factor * float(np.square(left_out - left_out.mean(0)).sum())
     # One seed has no other to covary with. An estimate of a covariance may be negative, the variance it stands for not.
     over_images = max(of_sum - of_seeds, 0.0) / (n * (n - 1)) if n > 1 else of_sum
-    return _Variance(over_seeds, over_images, n, cases)
+    return _Variance(over_seeds, over_images, n, cases, max(n - 1, 1))
 
 
-def _critical(tail: float | Floats, weight: float | Floats, n: int | NDArray[np.integer], cases: int) -> Floats:
-    """Compute the critical value for n seeds that make up `weight` of the variance.
+def _critical(tail: float, weight: float | Floats, df: int | NDArray[np.integer], cases: int) -> Floats:
+    """Compute the critical value where a variance over seeds, with `df`, makes up `weight` of the whole.
 
     Cochran and Cox (1957) take the mean of Student's values for both parts, weighted by their variances, which is too
     wide; the share of the seeds to the power of 1.5 comes closer to the level. Far out in the tails both are too narrow
@@ -216,12 +258,12 @@ def _critical(tail: float | Floats, weight: float | Floats, n: int | NDArray[np.
     freedom, which Hillis uses, cover 87 to 93 % with 2 seeds.
     """
     images = _student(cases - 1, tail) if cases else -special.ndtri(tail)
-    seeds = _student(np.maximum(np.asarray(n) - 1, 1), tail)
+    seeds = _student(df, tail)
     share = np.asarray(weight)
     return np.asarray(np.maximum(images + (seeds - images) * share**MIXING, np.sqrt(share) * seeds))
 
 
-def _student(df: float | NDArray[np.integer], tail: float | Floats) -> Floats:
+def _student(df: int | NDArray[np.integer], tail: float) -> Floats:
     """Give the value that Student's t exceeds with probability `tail`."""
     return np.asarray(-special.stdtrit(df, tail))
 
@@ -245,14 +287,13 @@ def resolution(differences: Sequence[Difference]) -> float:
     return float(np.sqrt(np.mean(np.square(known)))) if known else np.nan
 
 
-def seeds_needed(gap: float, sd: float, se_images: float, comparisons: int = 1) -> int | None:
+def seeds_needed(gap: float, sd: float, se_images: float) -> int | None:
     """Compute how many seeds show a gap with probability 0.8.
 
     Args:
         gap: true difference.
         sd: standard deviation of the paired difference over seeds.
         se_images: the standard error that more seeds do not reduce.
-        comparisons: that share the error of 5 %.
 
     Returns:
         The number of seeds, at least 2; None if even 1,000 are too few, because the images are, or if `sd` is unknown.
@@ -266,6 +307,6 @@ def seeds_needed(gap: float, sd: float, se_images: float, comparisons: int = 1) 
         return 2
     weight = over_seeds / se**2
     df = (n - 1) / np.maximum(weight, 1e-3) ** 2
-    power = distributions.nct.sf(_critical((1 - LEVEL) / 2 / comparisons, weight, n, 0), df, abs(gap) / se)
+    power = distributions.nct.sf(_critical((1 - LEVEL) / 2, weight, n - 1, 0), df, abs(gap) / se)
     enough = np.flatnonzero(power >= POWER)
     return int(n[enough[0]]) if len(enough) else None

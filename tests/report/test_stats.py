@@ -120,7 +120,8 @@ def test_of_seven_equal_methods_one_is_wrongly_left_out_in_5_percent_of_all_case
     for _ in range(rounds):
         scores, left_out = _simulate(generator, [0.7] * 7, n, 60)
         both = {pair: tuple(left_out[:, m] for m in pair) for pair in pairs}
-        wrong += any(stats.compare(scores[a], scores[b], both[a, b], 21).differs for a, b in pairs)
+        pooled = stats.pool(scores)
+        wrong += any(stats.compare(scores[a], scores[b], both[a, b], 21, pooled).differs for a, b in pairs)
     assert wrong / rounds <= 0.05, wrong / rounds
 
 
@@ -145,7 +146,20 @@ def test_an_interval_is_never_narrower_than_that_of_the_seeds_alone():
     for weight in np.linspace(0.05, 1, 20):
         for tail in (0.025, 0.025 / 21):
             wanted = np.sqrt(weight) * t.isf(tail, 1)
-            assert stats._critical(tail, weight, 2, 100) >= wanted * (1 - 1e-9)
+            assert stats._critical(tail, weight, 1, 100) >= wanted * (1 - 1e-9)
+
+
+def test_the_pooled_variance_is_that_of_two_methods_where_there_are_two():
+    scores = np.array([[0.52, 0.55, 0.51, 0.56], [0.50, 0.51, 0.50, 0.53]])
+    found = stats.pool(scores)
+    assert found is not None
+    assert (found.variance, found.df) == (pytest.approx((scores[0] - scores[1]).var(ddof=1)), 3)
+    own = stats.compare(scores[0], scores[1], None, 3)
+    assert stats.compare(scores[0], scores[1], None, 3, found).p == pytest.approx(own.p)
+    wider = stats.compare(scores[0], scores[1], None, 3, stats.Pooled(4 * found.variance, 9))
+    assert wider.half == pytest.approx(2 * own.half * t.isf(0.05 / 6, 9) / t.isf(0.05 / 6, 3))
+    assert stats.pool(scores[:1]) is None
+    assert stats.pool(scores[:, :1]) is None
 
 
 def test_several_comparisons_share_the_error():
