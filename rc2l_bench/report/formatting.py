@@ -228,9 +228,7 @@ def _against(group: SeedGroup, other: SeedGroup | None, reference: str) -> str:
 def _floor(column: Column) -> str:
     if not math.isfinite(column.floor):
         return NOTHING
-    return (
-        f" With these runs, differences under {percent(column.floor)} points of two methods cannot be told from chance."
-    )
+    return f" With these runs, differences under {percent(column.floor)} points cannot be told from chance."
 
 
 def coverage(section: Section) -> list[str]:
