@@ -17,7 +17,8 @@ from rc2l_bench.report import stats
 from rc2l_bench.report.cost_table import Cost, compare_costs
 from rc2l_bench.report.results import FinishedRun, Remark
 from rc2l_bench.report.run_files import read_areas
-from rc2l_bench.report.stats import Difference, Estimate, Pooled
+from rc2l_bench.report.stats import Difference, Estimate
+from rc2l_bench.report.variance import Pooled, leave_one_out, pool
 
 
 class Key(NamedTuple):
@@ -173,7 +174,7 @@ class _Scores:
         self._comparisons = max(1, sum(len(self._common(a, b)) > 1 for a, b in combinations(self.runs, 2)))
         several = [table for table in self.runs.values() if len(table) > 1]
         shared = sorted(set.intersection(*map(set, several))) if several else []
-        self._pooled = stats.pool(np.array([[table[k].miou for k in shared] for table in several])) if shared else None
+        self._pooled = pool(np.array([[table[k].miou for k in shared] for table in several])) if shared else None
 
     def of(self, method: str, seeds: Sequence[int]) -> tuple[Floats, Floats | None]:
         """Give the final mIoU by seed, (S,), and without every image, (N, S)."""
@@ -218,7 +219,7 @@ def _leave_out(runs: Sequence[FinishedRun], remarks: list[Remark]) -> dict[str, 
             expected = expected or (ids, counts.shape)
             if (ids, counts.shape) != expected:
                 raise ValueError("scored on other images or classes than its neighbours")
-            found[str(run.cell)] = stats.leave_one_out(counts[None], run.absent)[:, 0]
+            found[str(run.cell)] = leave_one_out(counts[None], run.absent)[:, 0]
         except ValueError as error:
             remarks.append(Remark(str(run.cell), f"no interval over images: {error}"))
     return found

@@ -1,10 +1,8 @@
 """How sure a number is: intervals, differences of methods and their verdicts, the smallest gap that can be seen.
 
 A score varies for two reasons: another seed trains another network (on other labels, where the split is drawn by
-seed), and other images would have been other questions. All runs of a column are scored on the same images, so seeds
-and images are crossed, as readers and cases are in diagnostic imaging; the variance is that field's (Obuchowski and
-Rockette 1995; Hillis 2007): the variance over seeds, which holds the interaction already, plus the covariance over
-images of two *different* seeds. Adding the whole variance over images would count the interaction twice.
+seed), and other images would have been other questions. What the variance of a mean is made of, and how many standard
+errors an interval takes, is in `variance`.
 
 One interval answers everything: a verdict is that it excludes 0, a p-value is the level at which it would touch 0. Who
 is left out of the best of a column has to stand a correction for all pairs in addition.
@@ -15,71 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special
 from scipy import stats as distributions
 from scipy.optimize import brentq
 
-from rc2l_bench.metrics import Absent, Floats, mean_iou
-
-Over = Literal["seeds and images", "seeds", "images", "nothing"]
+from rc2l_bench.metrics import Floats
+from rc2l_bench.report.variance import Over, Pooled, Variance, critical_value, variance_of
 
 LEVEL = 0.95
 POWER = 0.8
 MOST_SEEDS = 1000
-MIXING = 1.5
-"""Exponent of the share of the seeds in a critical value, see `_critical`; our choice, by simulation."""
 _SMALLEST_TAIL = 1e-100
-
-
-class _Variance(NamedTuple):
-    """What the variance of a mean over seeds is made of.
-
-    Attributes:
-        seeds: variance over seeds and its interaction with images, divided by the number of seeds; 0 for one seed.
-        images: variance that more seeds do not reduce; 0 where no counts are known.
-        n: seeds.
-        cases: images; 0 where no counts are known.
-        df: degrees of freedom of the variance over seeds.
-    """
-
-    seeds: float
-    images: float
-    n: int
-    cases: int
-    df: int
-
-    @property
-    def se(self) -> float:
-        """Standard error of the mean."""
-        return float(np.sqrt(self.seeds + self.images))
-
-    @property
-    def over(self) -> Over:
-        """What varies in an interval."""
-        if self.n > 1:
-            return "seeds and images" if self.cases else "seeds"
-        return "images" if self.cases else "nothing"
-
-    def critical(self, tail: float) -> float:
-        """Give the number of standard errors that is exceeded with probability `tail`."""
-        weight = self.seeds / self.se**2 if self.se else 0.0
-        return float(_critical(tail, weight, self.df, self.cases))
-
-
-class Pooled(NamedTuple):
-    """What all methods of a column together say about the variance of a difference over seeds.
-
-    Attributes:
-        variance: over seeds, of the difference of two methods.
-        df: its degrees of freedom.
-    """
-
-    variance: float
-    df: int
 
 
 @dataclass(frozen=True)
@@ -113,7 +58,7 @@ class Difference(Estimate):
     """
 
     comparisons: int
-    variance: _Variance
+    variance: Variance
 
     @property
     def half(self) -> float:
@@ -145,26 +90,6 @@ class Difference(Estimate):
         return seeds_needed(self.mean, self.sd, float(np.sqrt(self.variance.images)))
 
 
-def leave_one_out(areas: Floats, absent: Absent) -> Floats:
-    """Score every run without one image after the other, for the jackknife over images.
-
-    Args:
-        areas: (R, N, 3, K), see `areas_of`, of R runs on the same N images.
-        absent: what a class without truth counts for.
-
-    Returns:
-        (N, R), mIoU.
-
-    Raises:
-        ValueError: fewer than two images have truth.
-    """
-    scores = mean_iou(areas.sum(1, keepdims=True) - areas, absent).T
-    # Counts are integers below 2^53, so sums and differences are exact: an image's share leaves no rounding behind.
-    if len(scores) < 2 or not np.isfinite(scores).all():
-        raise ValueError("fewer than two images have truth")
-    return scores
-
-
 def estimate(values: Floats, left_out: Floats | None = None) -> Estimate:
     """Compute mean, spread and interval of a score.
 
@@ -172,7 +97,7 @@ def estimate(values: Floats, left_out: Floats | None = None) -> Estimate:
         values: (S,), one score per seed, S ≥ 1.
         left_out: (N, S), the scores without every image; None if there are no counts per image.
     """
-    found = _interval(values, _variance(values, left_out), 1)
+    found = _interval(values, variance_of(values, left_out), 1)
     # A score is a share, whatever a symmetrical interval says.
     return replace(found, low=float(np.clip(found.low, 0, 1)), high=float(np.clip(found.high, 0, 1)))
 
@@ -201,32 +126,14 @@ def compare(
             simulation; the column's alone left out too many methods that vary more than the others.
     """
     gap = values - reference
-    variance = _variance(gap, None if left_out is None else left_out[0] - left_out[1])
+    variance = variance_of(gap, None if left_out is None else left_out[0] - left_out[1])
     if pooled and variance.n > 1:
         variance = variance._replace(seeds=max(variance.seeds, pooled.variance / variance.n), df=pooled.df)
     count = comparisons if len(gap) > 1 else 1
     return Difference(**vars(_interval(gap, variance, count)), comparisons=count, variance=variance)
 
 
-def pool(scores: Floats) -> Pooled | None:
-    """Estimate the variance of a difference over seeds from all methods of a column.
-
-    Args:
-        scores: (M, S), every method with the same seeds.
-
-    Returns:
-        Twice the mean square of what method and seed do not explain, with (M − 1)(S − 1) degrees of freedom; None for
-        fewer than two methods or seeds.
-    """
-    methods, seeds = scores.shape
-    df = (methods - 1) * (seeds - 1)
-    if df < 1:
-        return None
-    rest = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
-    return Pooled(2 * float(np.square(rest).sum()) / df, df)
-
-
-def _interval(values: Floats, variance: _Variance, comparisons: int) -> Estimate:
+def _interval(values: Floats, variance: Variance, comparisons: int) -> Estimate:
     sd = float(values.std(ddof=1)) if variance.n > 1 else np.nan
     mean, half = float(values.mean()), np.nan
     if variance.over != "nothing":
@@ -234,41 +141,7 @@ def _interval(values: Floats, variance: _Variance, comparisons: int) -> Estimate
     return Estimate(mean, sd, variance.n, mean - half, mean + half, variance.over)
 
 
-def _variance(values: Floats, left_out: Floats | None) -> _Variance:
-    """Split the variance of a mean over seeds; images by the jackknife (Efron and Stein 1981)."""
-    n = len(values)
-    over_seeds = float(values.var(ddof=1)) / n if n > 1 else 0.0
-    if left_out is None:
-        return _Variance(over_seeds, 0.0, n, 0, max(n - 1, 1))
-    cases = len(left_out)
-    factor = (cases - 1) / cases
-    of_sum = factor * float(np.square(left_out.sum(1) - left_out.sum(1).mean()).sum())
-    of_seeds = factor * float(np.square(left_out - left_out.mean(0)).sum())
-    # One seed has no other to covary with. An estimate of a covariance may be negative, the variance it stands for not.
-    over_images = max(of_sum - of_seeds, 0.0) / (n * (n - 1)) if n > 1 else of_sum
-    return _Variance(over_seeds, over_images, n, cases, max(n - 1, 1))
-
-
-def _critical(tail: float, weight: float | Floats, df: int | NDArray[np.integer], cases: int) -> Floats:
-    """Compute the critical value where a variance over seeds, with `df`, makes up `weight` of the whole.
-
-    Cochran and Cox (1957) take the mean of Student's values for both parts, weighted by their variances, which is too
-    wide; the share of the seeds to the power of 1.5 comes closer to the level. Far out in the tails both are too narrow
-    for 2 or 3 seeds, therefore: never narrower than Student's interval over the seeds alone. Satterthwaite's degrees of
-    freedom, which Hillis uses, cover 87 to 93 % with 2 seeds.
-    """
-    images = _student(cases - 1, tail) if cases else -special.ndtri(tail)
-    seeds = _student(df, tail)
-    share = np.asarray(weight)
-    return np.asarray(np.maximum(images + (seeds - images) * share**MIXING, np.sqrt(share) * seeds))
-
-
-def _student(df: int | NDArray[np.integer], tail: float) -> Floats:
-    """Give the value that Student's t exceeds with probability `tail`."""
-    return np.asarray(-special.stdtrit(df, tail))
-
-
-def _p_value(ratio: float, variance: _Variance) -> float:
+def _p_value(ratio: float, variance: Variance) -> float:
     """Find the two-sided level at which a ratio of difference to error would be just critical."""
     if ratio >= variance.critical(_SMALLEST_TAIL):
         return 2 * _SMALLEST_TAIL
@@ -307,6 +180,6 @@ def seeds_needed(gap: float, sd: float, se_images: float) -> int | None:
         return 2
     weight = over_seeds / se**2
     df = (n - 1) / np.maximum(weight, 1e-3) ** 2
-    power = distributions.nct.sf(_critical((1 - LEVEL) / 2, weight, n - 1, 0), df, abs(gap) / se)
+    power = distributions.nct.sf(critical_value((1 - LEVEL) / 2, weight, n - 1, 0), df, abs(gap) / se)
     enough = np.flatnonzero(power >= POWER)
     return int(n[enough[0]]) if len(enough) else None

@@ -28,7 +28,15 @@ def protocol(dataset="voc", **changes):
 
 
 def run(root, split="92", labelled=92, dataset="voc", **changes):
-    counts = {"split": {"id": "aa", "unlabelled_id": "bb", "labelled": labelled, "unlabelled": 10582 - labelled}}
+    counts = {
+        "split": {
+            "id": "aa",
+            "unlabelled_id": "bb",
+            "draws": "list",
+            "labelled": labelled,
+            "unlabelled": 10582 - labelled,
+        }
+    }
     return write_run(root, dataset, split, protocol=protocol(dataset, **changes), record=counts, panels=1, quality=0.6)
 
 

@@ -6,28 +6,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from report_data import confusions
 from scipy.stats import t, ttest_rel
 
-from rc2l_bench.metrics import areas_of, mean_iou
-from rc2l_bench.report import stats
-
-
-def test_scores_without_an_image_are_those_of_the_others():
-    areas = np.stack([areas_of(confusions(q, images=7, seed=s)) for s, q in enumerate([0.5, 0.6])])
-    fast = stats.leave_one_out(areas, "skip")
-    for image in range(7):
-        for run in range(2):
-            total = sum(areas[run, i] for i in range(7) if i != image)
-            ious = [hit / union for hit, union, truth in total.T if truth]
-            assert fast[image, run] == pytest.approx(sum(ious) / len(ious), abs=1e-15)
-
-
-@pytest.mark.parametrize("truth", [[[5]], [[5], [0]]])
-def test_images_can_only_be_left_out_where_others_have_truth(truth):
-    areas = np.repeat(np.array(truth, float)[None, :, None], 3, axis=2)
-    with pytest.raises(ValueError, match="fewer than two images have truth"):
-        stats.leave_one_out(areas, "skip")
+from rc2l_bench.metrics import mean_iou
+from rc2l_bench.report import stats, variance
 
 
 def test_mean_and_deviation_by_hand():
@@ -46,17 +28,6 @@ def test_one_seed_has_no_interval_over_seeds():
     assert images.over == "images"
     # Of a mean, the jackknife gives the textbook's standard error.
     assert images.high - images.mean == pytest.approx(t.ppf(0.975, 24) * scores.std(ddof=1) / 5)
-
-
-def test_the_variance_is_that_of_readers_and_cases_by_hand():
-    """Mean squares of a two-way table without repetition: (seeds + images − interaction) / (S · N)."""
-    table = np.random.default_rng(3).normal(0, 0.1, (20, 4)) + np.linspace(-0.3, 0.3, 20)[:, None]
-    left_out = (table.sum(0) - table) / 19
-    found = stats.compare(table.mean(0), np.zeros(4), (left_out, 0 * left_out))
-    rows, columns = table.mean(1, keepdims=True), table.mean(0, keepdims=True)
-    of_seeds, of_images = 20 * columns.var(ddof=1), 4 * rows.var(ddof=1)
-    rest = np.square(table - rows - columns + table.mean()).sum() / (19 * 3)
-    assert found.variance.se**2 == pytest.approx((of_seeds + of_images - rest) / 80)
 
 
 def test_without_spread_over_images_the_interval_is_students():
@@ -84,7 +55,7 @@ def _simulate(generator, skills, n, images):
     hit = truth * (shares + generator.normal(0, REST_SD, (methods, n, images, classes)))
     # As many pixels are taken for a class by mistake as are missed.
     areas = np.stack([hit, 2 * truth - hit, np.broadcast_to(truth, hit.shape)], axis=-2).reshape(-1, images, 3, classes)
-    left_out = stats.leave_one_out(areas, "skip").reshape(images, methods, n)
+    left_out = variance.leave_one_out(areas, "skip").reshape(images, methods, n)
     return mean_iou(areas.sum(1), "skip").reshape(methods, n), left_out
 
 
@@ -120,7 +91,7 @@ def test_of_seven_equal_methods_one_is_wrongly_left_out_in_5_percent_of_all_case
     for _ in range(rounds):
         scores, left_out = _simulate(generator, [0.7] * 7, n, 60)
         both = {pair: tuple(left_out[:, m] for m in pair) for pair in pairs}
-        pooled = stats.pool(scores)
+        pooled = variance.pool(scores)
         wrong += any(stats.compare(scores[a], scores[b], both[a, b], 21, pooled).differs for a, b in pairs)
     assert wrong / rounds <= 0.05, wrong / rounds
 
@@ -140,26 +111,6 @@ def test_interval_p_value_and_verdict_are_one(n, comparisons):
         )
         assert touching.p == pytest.approx(0.05, rel=1e-6)
     assert all((d.p < 0.05) == d.differs == (d.low > 0 or d.high < 0) for d in found)
-
-
-def test_an_interval_is_never_narrower_than_that_of_the_seeds_alone():
-    for weight in np.linspace(0.05, 1, 20):
-        for tail in (0.025, 0.025 / 21):
-            wanted = np.sqrt(weight) * t.isf(tail, 1)
-            assert stats._critical(tail, weight, 1, 100) >= wanted * (1 - 1e-9)
-
-
-def test_the_pooled_variance_is_that_of_two_methods_where_there_are_two():
-    scores = np.array([[0.52, 0.55, 0.51, 0.56], [0.50, 0.51, 0.50, 0.53]])
-    found = stats.pool(scores)
-    assert found is not None
-    assert (found.variance, found.df) == (pytest.approx((scores[0] - scores[1]).var(ddof=1)), 3)
-    own = stats.compare(scores[0], scores[1], None, 3)
-    assert stats.compare(scores[0], scores[1], None, 3, found).p == pytest.approx(own.p)
-    wider = stats.compare(scores[0], scores[1], None, 3, stats.Pooled(4 * found.variance, 9))
-    assert wider.half == pytest.approx(2 * own.half * t.isf(0.05 / 6, 9) / t.isf(0.05 / 6, 3))
-    assert stats.pool(scores[:1]) is None
-    assert stats.pool(scores[:, :1]) is None
 
 
 def test_several_comparisons_share_the_error():
@@ -228,11 +179,11 @@ def test_voc_with_8_methods_and_5_seeds_takes_2_gb_at_most():
     code = """
         import resource
         import numpy as np
-        from rc2l_bench.report import stats
+        from rc2l_bench.report import stats, variance
         from rc2l_bench.metrics import mean_iou
         areas = np.random.default_rng(0).integers(0, 9000, (40, 1449, 3, 21)).astype(float)
         areas[:, :, 1] += areas[:, :, 0]
-        left_out = stats.leave_one_out(areas, "skip")
+        left_out = variance.leave_one_out(areas, "skip")
         values = mean_iou(areas.sum(1), "skip")
         places = [slice(5 * m, 5 * m + 5) for m in range(8)]
         for m in places:
