@@ -127,7 +127,7 @@ def critical_value(tail: float, weight: float | Floats, df: int | NDArray[np.int
     Cochran and Cox (1957) take the mean of Student's values for both parts, weighted by their variances, which is too
     wide; the share of the seeds to the power of 1.5 comes closer to the level. Far out in the tails both are too narrow
     for 2 or 3 seeds, therefore: never narrower than Student's interval over the seeds alone. Satterthwaite's degrees of
-    freedom, which Hillis uses, cover 87 to 93 % with 2 seeds.
+    freedom, which Hillis uses, cover as little as 87 % with 2 seeds.
     """
     images = _student(cases - 1, tail) if cases else -special.ndtri(tail)
     seeds = _student(df, tail)
