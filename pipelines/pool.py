@@ -8,7 +8,7 @@ import typer
 
 from rc2l_bench.config import Params, load
 from rc2l_bench.console import guarded
-from rc2l_bench.data import shards
+from rc2l_bench.data import packing
 from rc2l_bench.data.datasets.registry import load_dataset
 
 
@@ -27,10 +27,10 @@ def main(dataset: str, raw: Path, pool: Path, val: Path, test: Path) -> None:
     """
     source = load_dataset(dataset)
     count = load(Params, Path("params.yaml")).shard.samples_per_shard
-    shards.write(pool, source.images(raw, "train"), source.meta(), "train", count, with_masks=False)
+    packing.write(pool, source.images(raw, "train"), source.meta(), "train", count, with_masks=False)
     # A part without samples gets its folder, too: DVC expects every output of a stage.
     for part, folder in (("val", val), ("test", test)):
-        shards.write(folder, source.samples(raw, part), source.meta(), part, count, with_masks=True)
+        packing.write(folder, source.samples(raw, part), source.meta(), part, count, with_masks=True)
 
 
 if __name__ == "__main__":

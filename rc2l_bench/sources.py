@@ -13,7 +13,7 @@ from typing import Any
 QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "", "config", "console", "errors", "files", "readers", "recipes", "schema", "seals", "sources", "tuning",
     "variants",
-    "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files",
+    "data", "data.datasets", "data.datasets.base", "data.index", "data.slots", "data.storage",
     "losses", "methods", "nets", "nets.weights",
     "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.store",
 )}  # fmt: skip

@@ -33,14 +33,14 @@ def fetch(dataset: Name) -> None:
 @guarded
 def verify(dataset: Name) -> None:
     """Read all files and shards of a data set again and compare every byte with its checksum."""
-    from rc2l_bench.data import shards
+    from rc2l_bench.data import packing
     from rc2l_bench.data.datasets.registry import load_dataset
 
     require_checkout()
     load_dataset(dataset).verify(RAW / dataset)
     packed = sorted(index.parent for index in (SHARDS / dataset).rglob("index.json"))
     for folder in packed:
-        shards.verify(folder)
+        packing.verify(folder)
     console.print(f"{dataset}: every file is as expected, and so are {len(packed)} folders of shards", markup=False)
 
 

@@ -132,7 +132,7 @@ def _bytes_of_step(streams: Sequence[Stream], geometry: Geometry, finished: bool
     if finished:  # float colours of the weak and of at most four strong views, labels of 8 bytes, boxes
         return images * (crop * (3 * 4 * 5 + 8 + 5) + 4096)
     smallest = protocol.weak.scale[0] * protocol.image_scale
-    canvas = [max(stream.shards.canvas[axis] for stream in streams) for axis in (0, 1)]
+    canvas = [max(stream.shards.largest[axis] for stream in streams) for axis in (0, 1)]
     sides = [min(most, math.ceil(length / smallest) + 2) for most, length in zip(canvas, protocol.crop, strict=True)]
     return images * (3 * sides[0] * sides[1] + crop + 64 * sum(protocol.crop) + 4096)
 

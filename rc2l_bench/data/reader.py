@@ -92,13 +92,17 @@ class Reader(Dataset["Parcel | Work | Exception"]):
         raise NotImplementedError
 
     def decode(self, shards: Shards, positions: Numbers) -> Iterator[Decoded]:
-        """Decode samples one at a time, unless they are kept."""
+        """Decode samples one at a time, unless they are kept; their files are read together."""
         kept = _KEPT.setdefault(shards, _Kept())
+        there = {position: kept.samples.get(position) for position in positions.tolist()}
+        files = {file.entry.id: file for file in shards.read([place for place, sample in there.items() if not sample])}
         for position in positions.tolist():
-            if position in kept.samples:
-                yield kept.samples[position]
+            if (found := there[position]) is not None:
+                yield found
                 continue
-            sample = shards.read_image(position), shards.read_mask(position) if shards.labelled else None
+            encoded = files[shards.ids[position]]
+            mask = shards.decode_mask(encoded) if shards.labelled else None
+            sample = shards.decode_image(encoded), mask
             size = sum(part.nbytes for part in sample if part is not None)
             # Nothing is thrown out for it: passes come round, so what was read last is needed last.
             if sum(other.size for other in _KEPT.values()) + size <= self._room:

@@ -88,7 +88,7 @@ class RunInputs:
             "split": {
                 "id": self.plan.id,
                 "labelled": len(self.plan.labelled),
-                "unlabelled": len(self.plan.unlabelled),
+                "unlabelled": self.plan.num_unlabelled,
                 "unlabelled_id": self.plan.unlabelled_id,
             },
             "shards": {
@@ -172,6 +172,8 @@ def open_cell(
     )  # fmt: skip
     if cell.labelled.index.split_id != plan.id:
         raise BenchError(f"{cell.labelled.folder}: was made for another split than {plan_file}: run the stages again")
+    if cell.pool.index.samples.ids_sha256 != plan.train.ids_sha256:
+        raise BenchError(f"{cell.pool.folder}: has other images than {plan_file} was made of: run the stages again")
     if not cell.val.labelled:
         raise BenchError(f"{cell.val.folder}: validation needs images with masks, there are none")
     return cell

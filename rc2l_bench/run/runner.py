@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from rc2l_bench.data import loader, selection
+from rc2l_bench.data import loader
 from rc2l_bench.data.augment import Augmenter
 from rc2l_bench.data.reader import Stream, Windows
+from rc2l_bench.data.selection import Selection, everything
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import UsageError
@@ -45,15 +47,20 @@ class Wiring:
         self.loading = {"workers": runtime.workers, "cache_mb": runtime.cache_mb}
         self.augmenter = Augmenter(cell.protocol, self.config.views, cell.seed, fabric.device, **self.share)
 
-    def unlabelled_ids(self) -> list[str]:
-        """List the images that come without labels; none where the method does not look at them."""
-        wanted = load_class(self.cell.method).unlabelled and self.cell.protocol.batch.unlabelled > 0
-        return list(self.cell.plan.unlabelled) if wanted else []
+    @cached_property
+    def unlabelled(self) -> Selection | None:
+        """Choose the images that come without labels; None where there are none, or the method looks at none."""
+        plan, pool = self.cell.plan, self.cell.pool
+        if not load_class(self.cell.method).unlabelled or self.cell.protocol.batch.unlabelled == 0:
+            return None
+        rest = plan.unlabelled is None
+        chosen = pool.select(plan.labelled if plan.unlabelled is None else plan.unlabelled, without=rest)
+        return chosen if len(chosen) else None
 
     def images_per_step(self) -> int:
         """Count labelled and unlabelled images of a step over all processes."""
         sizes = self.cell.protocol.batch
-        return sizes.labelled + (sizes.unlabelled if self.unlabelled_ids() else 0)
+        return sizes.labelled + (sizes.unlabelled if self.unlabelled else 0)
 
     def batches(self, start: int) -> Iterator[Windows | Batch]:
         """Load labelled and unlabelled images of every step from `start` on; this process's rows of each batch.
@@ -62,18 +69,18 @@ class Wiring:
             UsageError: the processes cannot share a batch evenly.
         """
         cell, sizes, world = self.cell, self.cell.protocol.batch, self.fabric.world_size
-        everything = selection.everything(len(cell.labelled))
-        streams = [Stream(name="labelled", shards=cell.labelled, selection=everything, batch=sizes.labelled)]
+        labelled = everything(len(cell.labelled))
+        streams = [Stream(name="labelled", shards=cell.labelled, selection=labelled, batch=sizes.labelled)]
         # No dummy batches: a method that looks at labelled images alone must not pay for loading others.
-        if ids := self.unlabelled_ids():
+        if self.unlabelled is not None:
             # CutMix partners are neighbours in a batch, so a pair must not be torn apart.
             if sizes.unlabelled % (2 * world):
                 raise UsageError(
                     f"protocol: a batch of {sizes.unlabelled} images cannot be shared by {world} processes in pairs: "
                     f"make unlabelled a multiple of {2 * world}"
                 )
-            chosen = cell.pool.select(ids)
-            streams.append(Stream(name="unlabelled", shards=cell.pool, selection=chosen, batch=sizes.unlabelled))
+            chosen, size = self.unlabelled, sizes.unlabelled
+            streams.append(Stream(name="unlabelled", shards=cell.pool, selection=chosen, batch=size))
         # On the CPU the loader processes augment too; an accelerator does it better itself.
         finish = self.finish if self.fabric.device.type == "cpu" else None
         stop = cell.protocol.steps

@@ -15,8 +15,9 @@ from rc2l_bench.data import splits
 from rc2l_bench.data.datasets.base import Dataset
 from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.data.decode import decode_mask
-from rc2l_bench.data.shards import Shards, verify
-from rc2l_bench.data.splits import Split, split_id
+from rc2l_bench.data.packing import verify
+from rc2l_bench.data.shards import Shards
+from rc2l_bench.data.splits import Split, TrainingImages, split_id
 
 ROOT = Path(__file__).parents[2]
 MIRROR = Path(os.environ.get("RC2L_BENCH_MIRROR", ROOT.parent / "shared" / "mirror"))
@@ -48,9 +49,10 @@ def stages(monkeypatch):
 
 
 def write_split(path: Path, labelled: list[str]) -> Path:
+    train = TrainingImages(count=12, ids_sha256="ab" * 32)
     plan = Split(
-        dataset="tiny", name="1_4", labelled=tuple(labelled), unlabelled=(), pixels={}, provenance={},
-    )  # fmt: skip
+        dataset="tiny", name="1_4", labelled=tuple(labelled), unlabelled=None, train=train, pixels={}, provenance={}
+    )
     splits.write(plan, path)
     return path
 
@@ -68,8 +70,8 @@ def test_labelled_shards_hold_the_samples_of_their_split(stages, tmp_path):
     split = write_split(tmp_path / "split.json", ["a.002", "a.007", "a.011"])
     label.main("tiny", tmp_path / "raw", split, tmp_path / "labelled")
     shards = verify(tmp_path / "labelled")
-    assert (shards.ids, shards.labelled) == (("a.002", "a.007", "a.011"), True)
-    assert (shards.index.split, shards.index.split_id) == ("1_4", split_id(shards.ids))
+    assert (list(shards.ids), shards.labelled) == (["a.002", "a.007", "a.011"], True)
+    assert (shards.index.split, shards.index.split_id) == ("1_4", split_id(["a.002", "a.007", "a.011"]))
 
 
 def test_a_split_with_an_image_that_is_not_there_fails_and_leaves_nothing(stages, tmp_path, capsys):
