@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from perf import Row, show
-from rc2l_bench.data import index, packing
+from rc2l_bench.data import packing, sample_table
 from rc2l_bench.data.datasets.base import Sample
 from rc2l_bench.data.sample_table import TableWriter
 from rc2l_bench.data.shards import Shards
@@ -77,7 +77,7 @@ def make_pool(folder: Path, count: int) -> None:
     with TableWriter(folder / "new") as table:
         for number in range(count):
             table.add(dataclasses.replace(entries[number % IMAGES], id=f"{number:012d}"))
-    (folder / "new").replace(folder / index.TABLE)
+    (folder / "new").replace(folder / sample_table.NAME)
     origin = real.index.model_dump(mode="json", include={"dataset", "part", "split", "split_id", "base", "layout"})
     packing.write_index(folder, origin, real.index.shards, table.summary())
 

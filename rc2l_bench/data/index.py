@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from rc2l_bench.data.sample_table import NAME as TABLE
 from rc2l_bench.data.sample_table import Summary
 from rc2l_bench.errors import BenchError
 from rc2l_bench.readers import DamagedFileError, read_bytes
@@ -131,6 +130,3 @@ def check_table(path: Path, index: Index) -> None:
         raise BenchError(f"{path}: is missing: {REPAIR}") from None
     if found != index.samples.sha256:
         raise DamagedFileError(f"{path}: has changed since {NAME} was written: {REPAIR}")
-
-
-__all__ = ["NAME", "TABLE", "Index", "Meta", "Samples", "Shard"]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.data import index
+from rc2l_bench.data import index, sample_table
 from rc2l_bench.data.datasets.base import Sample
 from rc2l_bench.data.decode import size_of
 from rc2l_bench.data.index import REPAIR, Shard
@@ -55,7 +55,7 @@ def write(
     """
     with exclusive(folder), _building(folder) as building:
         chosen = _checked(samples, tuple(meta["canvas"]), with_masks, split)
-        with TableWriter(building / index.TABLE) as table:
+        with TableWriter(building / sample_table.NAME) as table:
             packed = _pack(building, chosen, part, samples_per_shard, table)
         origin = {"dataset": meta, "part": part, "split": split, "split_id": split_id, "base": None, "layout": "tars"}
         write_index(building, origin, packed, table.summary())
@@ -73,9 +73,9 @@ def write_index(
         samples: what is in the list.
         digest: of the samples; None = that of the shards.
     """
-    with (folder / index.TABLE).open("rb") as file:
+    with (folder / sample_table.NAME).open("rb") as file:
         sync(file)
-    sealed = {**samples.model_dump(mode="json"), "sha256": digest_file(folder / index.TABLE)}
+    sealed = {**samples.model_dump(mode="json"), "sha256": digest_file(folder / sample_table.NAME)}
     content = {
         "format": index.FORMAT,
         **origin,

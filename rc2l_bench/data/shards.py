@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rc2l_bench.data import index
+from rc2l_bench.data import index, sample_table
+from rc2l_bench.data.addresses import is_remote, without_secrets
 from rc2l_bench.data.decode import Pixels, decode_image, decode_mask
-from rc2l_bench.data.index import REPAIR
+from rc2l_bench.data.index import REPAIR, Index
 from rc2l_bench.data.order import Numbers
 from rc2l_bench.data.sample_table import Entry, Member, SampleTable
 from rc2l_bench.data.selection import Selection
@@ -17,11 +18,44 @@ from rc2l_bench.errors import BenchError
 
 
 class Encoded(NamedTuple):
-    """The files of a sample, as they were packed."""
+    """The files of a sample, as they were packed.
+
+    Attributes:
+        entry: what the index says of it.
+        name: file and id, for messages.
+        image: a PNG or JPEG.
+        mask: a PNG; None = the sample is unlabelled.
+    """
 
     entry: Entry
+    name: str
     image: bytes
     mask: bytes | None
+
+    def decode_image(self) -> Pixels:
+        """Decode the image: (H, W, 3) uint8.
+
+        Raises:
+            BenchError: it cannot be decoded, or has another size than the index says.
+        """
+        return self._of_size(decode_image(self.image, self.name))
+
+    def decode_mask(self) -> Pixels:
+        """Decode the mask: (H, W) uint8, class indices and 255.
+
+        Raises:
+            BenchError: there is none; it cannot be decoded, or has another size than the index says.
+        """
+        if self.mask is None:
+            raise BenchError(f"{self.name}, mask: there is none: this sample is unlabelled")
+        return self._of_size(decode_mask(self.mask, f"{self.name}, mask"))
+
+    def _of_size(self, pixels: Pixels) -> Pixels:
+        height, width = pixels.shape[:2]
+        if (height, width) != (self.entry.height, self.entry.width):
+            expected = f"{self.entry.height}×{self.entry.width}"
+            raise BenchError(f"{self.name}: {height}×{width} pixels, expected {expected}: {REPAIR}")
+        return pixels
 
 
 class Shards:
@@ -45,12 +79,12 @@ class Shards:
         """
         self.folder = folder
         self.index = index.read(folder / index.NAME)
-        path = folder / index.TABLE
+        path = folder / sample_table.NAME
         if not trusted:
             index.check_table(path, self.index)
         self.table = SampleTable(path, self.index.samples.count)
         self.ids: Sequence[str] = self.table.ids
-        self.storage: Storage = Disk(folder)
+        self.storage = _storage_of(self.index, folder)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -117,41 +151,24 @@ class Shards:
         entries = [self.table.entry(position) for position in positions]
         wanted = [(entry, member) for entry in entries for member in (entry.image, entry.mask) if member is not None]
         found = iter(self.storage.read([self._piece(*pair) for pair in wanted]))
-        return [Encoded(entry, next(found), next(found) if entry.mask else None) for entry in entries]
-
-    def decode_image(self, sample: Encoded) -> Pixels:
-        """Decode an image: (H, W, 3) uint8.
-
-        Raises:
-            BenchError: it cannot be decoded, or has another size than the index says.
-        """
-        name = self._name(sample.entry)
-        return _of_size(sample.entry, decode_image(sample.image, name), name)
-
-    def decode_mask(self, sample: Encoded) -> Pixels:
-        """Decode a mask: (H, W) uint8, class indices and 255.
-
-        Raises:
-            BenchError: there is none; it cannot be decoded, or has another size than the index says.
-        """
-        name = f"{self._name(sample.entry)}, mask"
-        if sample.mask is None:
-            raise BenchError(f"{name}: there is none: this sample is unlabelled")
-        return _of_size(sample.entry, decode_mask(sample.mask, name), name)
+        return [
+            Encoded(entry, self._name(entry), next(found), next(found) if entry.mask else None) for entry in entries
+        ]
 
     def read_image(self, position: int) -> Pixels:
-        """Read and decode an image; see `read` and `decode_image`."""
-        return self.decode_image(self.read([position])[0])
+        """Read and decode an image; see `read` and `Encoded.decode_image`."""
+        return self.read([position])[0].decode_image()
 
     def read_mask(self, position: int) -> Pixels:
-        """Read and decode a mask; see `read` and `decode_mask`."""
-        return self.decode_mask(self.read([position])[0])
+        """Read and decode a mask; see `read` and `Encoded.decode_mask`."""
+        return self.read([position])[0].decode_mask()
 
     def _file(self, entry: Entry) -> str:
         return entry.id if self.index.layout == "files" else self.index.shards[entry.shard].name
 
     def _name(self, entry: Entry) -> str:
-        return f"{self.folder / self._file(entry)}: sample '{entry.id}'"
+        place = self.folder if self.index.base is None else Path(without_secrets(self.index.base))
+        return f"{place / self._file(entry)}: sample '{entry.id}'"
 
     def _piece(self, entry: Entry, member: Member) -> Piece:
         return Piece(self._file(entry), *member, f"sample '{entry.id}'")
@@ -161,8 +178,9 @@ def _reopen(folder: Path) -> Shards:
     return Shards(folder, trusted=True)
 
 
-def _of_size(entry: Entry, pixels: Pixels, name: str) -> Pixels:
-    height, width = pixels.shape[:2]
-    if (height, width) != (entry.height, entry.width):
-        raise BenchError(f"{name}: {height}×{width} pixels, expected {entry.height}×{entry.width}: {REPAIR}")
-    return pixels
+def _storage_of(found: Index, folder: Path) -> Storage:
+    if found.base is None or not is_remote(found.base):
+        return Disk(folder if found.base is None else Path(found.base))
+    from rc2l_bench.data.remote import Remote, copies_of  # only where the network is wanted
+
+    return Remote(found.base, copies_of(found.base))

@@ -14,7 +14,7 @@ from rc2l_bench.data.geometry import Geometry
 from rc2l_bench.data.packing import write
 from rc2l_bench.data.reader import EvaluationReader, Stream, TrainingReader
 from rc2l_bench.data.selection import everything
-from rc2l_bench.data.shards import Shards
+from rc2l_bench.data.shards import Encoded, Shards
 
 
 @pytest.fixture
@@ -50,9 +50,8 @@ def test_the_pool_has_no_labels(tmp_path):
 
 def test_with_a_cache_every_sample_is_decoded_once(shards, monkeypatch):
     read = collections.Counter()
-    original = Shards.decode_image
-    spy = lambda self, sample: (read.update([sample.entry.id]), original(self, sample))[1]  # noqa: E731
-    monkeypatch.setattr(Shards, "decode_image", spy)
+    original = Encoded.decode_image
+    monkeypatch.setattr(Encoded, "decode_image", lambda self: (read.update([self.entry.id]), original(self))[1])
     for step in range(12):
         training(shards, cache_mb=1).work(step)
     evaluating(shards, cache_mb=1).work(0)

@@ -117,7 +117,7 @@ def test_an_image_of_another_size_than_the_index_says_is_refused(tmp_path):
     shards = make_shards(tmp_path / "pool", 2)
     first, second = shards.read([0, 1])
     with pytest.raises(BenchError, match=r"sample 'a\.000': 23×31 pixels, expected 24×32"):
-        shards.decode_image(first._replace(image=second.image))
+        first._replace(image=second.image).decode_image()
 
 
 def test_more_shards_than_a_process_may_open_are_read(tmp_path, monkeypatch):
