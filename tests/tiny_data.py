@@ -132,7 +132,7 @@ def params(**changes: Any) -> dict[str, Any]:
     base = {
         "grids": {}, "grid": cell, "ablation": {"single": cell},
         "split": {"seed": 0, "policy": "balanced", "held_out": 0.25}, "tuning": {"default": TUNING},
-        "shard": {"samples_per_shard": 64},
+        "shard": {"samples_per_shard": 64, "mirror_gb": 1},
         "runtime": RUNTIME, "protocol": {"default": PROTOCOL}, "recipes": {},
     }  # fmt: skip
     return merged(base, changes)

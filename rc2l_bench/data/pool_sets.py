@@ -6,6 +6,7 @@ links to them.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rc2l_bench.data import index, sample_table
+from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.index import Index
 from rc2l_bench.data.pool_lists import make_list
 from rc2l_bench.data.pool_sources import PoolSource, resolve
@@ -28,15 +30,6 @@ SUMMARY = "pool.json"
 """In the folder of a data set's extra images."""
 
 
-class StreamSource(Model):
-    """Tars that are streamed."""
-
-    tars: list[str]
-    """Patterns, as they were written down."""
-    shuffle: int
-    """Images in the shuffle buffer of each loader process."""
-
-
 class PoolSet(Model):
     """One entry of `pool`."""
 
@@ -50,10 +43,10 @@ class PoolSummary(Model):
     """pool.json: what the folder of extra images holds."""
 
     sets: list[PoolSet]
-    stream: StreamSource | None
+    stream: StreamConfig | None
 
 
-def index_sets(texts: Sequence[str], stream: StreamSource | None, meta: dict[str, Any], out: Path, room: int) -> None:
+def index_sets(texts: Sequence[str], stream: StreamConfig | None, meta: dict[str, Any], out: Path, room: int) -> None:
     """Make the folder of the extra images of a data set.
 
     Args:
@@ -93,7 +86,8 @@ def read_summary(folder: Path) -> PoolSummary:
     path = folder / SUMMARY
     if not path.is_file():
         return PoolSummary(sets=[], stream=None)
-    return PoolSummary.model_validate(unseal(read_bytes(path), path, "delete the folder and run the stages again"))
+    content = unseal(read_bytes(path), path, "delete the folder and run the stages again")
+    return PoolSummary.model_validate_json(json.dumps(content))
 
 
 def open_sets(folder: Path) -> list[Shards]:

@@ -62,7 +62,7 @@ class _Split(BaseModel):
     id: str
     unlabelled_id: str
     labelled: int
-    unlabelled: int
+    unlabelled: int | None
 
 
 class _Eval(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from typing import Any
 
 from rc2l_bench.config import Params, Protocol, load
 from rc2l_bench.data import splits
+from rc2l_bench.data.addresses import without_secrets
+from rc2l_bench.data.datasets.pool_config import StreamConfig
+from rc2l_bench.data.pool_sets import open_sets, read_summary
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.splits import Split
 from rc2l_bench.errors import BenchError
@@ -65,6 +69,10 @@ class RunInputs:
     labelled: Shards
     val: Shards
     test: Shards | None
+    extra: list[Shards]
+    """Further unlabelled images, one set for each entry of the data set's `pool`."""
+    stream: StreamConfig | None
+    """Tars that unlabelled images are streamed from instead."""
 
     @property
     def declared(self) -> Protocol:
@@ -80,6 +88,18 @@ class RunInputs:
         optimiser = varied.optimiser.model_copy(update={"lr": self.numbers[LEARNING_RATE]})
         return varied.model_copy(update={"optimiser": optimiser})
 
+    @property
+    def num_unlabelled(self) -> int | None:
+        """Images without labels; None where they are streamed, and nobody knows."""
+        return None if self.stream else self.plan.num_unlabelled + sum(map(len, self.extra))
+
+    @property
+    def unlabelled_id(self) -> str:
+        """Identity of the unlabelled side: that of the split, and of what is added to it."""
+        added = [self.stream.model_dump_json()] if self.stream else [shards.digest for shards in self.extra]
+        own = self.plan.unlabelled_id
+        return hashlib.sha256("\n".join([own, *added]).encode()).hexdigest() if added else own
+
     def provenance(self) -> dict[str, Any]:
         """run.json: the fingerprint, every part of it, and on what the run was carried out."""
         weights = find_weights(self.protocol.net)
@@ -88,14 +108,20 @@ class RunInputs:
             "split": {
                 "id": self.plan.id,
                 "labelled": len(self.plan.labelled),
-                "unlabelled": self.plan.num_unlabelled,
-                "unlabelled_id": self.plan.unlabelled_id,
+                "unlabelled": self.num_unlabelled,
+                "unlabelled_id": self.unlabelled_id,
             },
             "shards": {
                 "pool": self.pool.digest,
                 "labelled": self.labelled.digest,
                 "val": self.val.digest,
                 "test": self.test.digest if self.test else None,
+            },
+            "pool": {
+                "sets": [shards.digest for shards in self.extra],
+                "stream": self.stream and [*map(without_secrets, self.stream.stream)],
+                "shuffle": self.stream and self.stream.shuffle,
+                "replayable": self.stream is None,
             },
             "dataset": self.val.index.dataset.model_dump(mode="json"),
             "protocol": self.declared.model_dump(mode="json"),
@@ -151,7 +177,7 @@ def open_cell(
         split: name.
         method: id.
         seed: of the cell.
-        shards: folder with `pool`, `val`, `test` and `labelled/<split>`.
+        shards: folder with `pool`, `extra`, `val`, `test` and `labelled/<split>`.
         plan_file: what the stage `split` wrote.
         trial: numbers of a trial of `rc2l-bench tune`; None = those that tuning chose for the data set, if any.
 
@@ -168,7 +194,8 @@ def open_cell(
         config=read_config(method, own_numbers(numbers)), numbers=numbers, tuning=tuning, plan=plan,
         changes=protocol_changes(method),
         pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split), val=Shards(shards / "val"),
-        test=test if test.labelled else None,
+        test=test if test.labelled else None, extra=open_sets(shards / "extra"),
+        stream=read_summary(shards / "extra").stream,
     )  # fmt: skip
     if cell.labelled.index.split_id != plan.id:
         raise BenchError(f"{cell.labelled.folder}: was made for another split than {plan_file}: run the stages again")
