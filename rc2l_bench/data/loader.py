@@ -115,11 +115,10 @@ def streamed_batches(
     Raises:
         BenchError: a tar is out of reach or damaged, or holds no image.
     """
-    span = {"start": start, "stop": stop}
-    few = training_batches([labelled], geometry, **span, workers=min(workers, 1), cache_mb=cache_mb)
+    few = training_batches([labelled], geometry, start=start, stop=stop, workers=min(workers, 1), cache_mb=cache_mb)
     images = _carry_out(StreamReader(stream, share), None, None, stream.readers(workers), stream.name)
     with closing(few), closing(images):  # type: ignore[type-var] # both are generators
-        for windows, others in zip(few, stream_windows(images, geometry, **span), strict=True):
+        for windows, others in zip(few, stream_windows(images, geometry, start, stop), strict=True):
             assert not isinstance(windows, Batch)
             yield [*windows, others]
 

@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple, Self, overload
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from rc2l_bench.data.arrow_columns import HASH, make_column, view_numbers
 from rc2l_bench.data.order import Numbers
 from rc2l_bench.errors import BenchError
 from rc2l_bench.readers import DamagedFileError
@@ -26,7 +26,6 @@ from rc2l_bench.schema import Model
 NAME = "samples.arrow"
 ROWS = 1 << 16
 """Rows of a record batch."""
-_HASH = pa.binary(32)
 _COLUMNS = {
     "id": pa.string(),
     "shard": pa.int32(),
@@ -35,10 +34,10 @@ _COLUMNS = {
     "kind": pa.int32(),
     "image_offset": pa.int64(),
     "image_size": pa.int64(),
-    "image_sha256": _HASH,
+    "image_sha256": HASH,
     "mask_offset": pa.int64(),
     "mask_size": pa.int64(),
-    "mask_sha256": _HASH,
+    "mask_sha256": HASH,
 }
 SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _COLUMNS.items()])
 """One row a sample, in rising order of ids: the shard by its number, height and width in pixels, the kind of its
@@ -142,7 +141,7 @@ class TableWriter:
     def _flush(self) -> None:
         if self._rows:
             columns = zip(*self._rows, strict=True)
-            arrays = [_column(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
+            arrays = [make_column(values, field.type) for values, field in zip(columns, SCHEMA, strict=True)]
             self._writer.write_batch(pa.record_batch(arrays, schema=SCHEMA))
             self._rows = []
 
@@ -210,9 +209,9 @@ class SampleTable:
         """Find the positions of images by the sha256 of their bytes, in rising order."""
         import pyarrow.compute as pc
 
-        wanted = _column(sorted(set(hashes)), _HASH)
+        wanted = make_column(sorted(set(hashes)), HASH)
         found = [
-            _view(pc.indices_nonzero(pc.is_in(self._chunk(number).image_sha256, wanted))).astype(np.int64)
+            view_numbers(pc.indices_nonzero(pc.is_in(self._chunk(number).image_sha256, wanted))).astype(np.int64)
             + number * ROWS
             for number in range(self._reader.num_record_batches)
         ]
@@ -230,8 +229,8 @@ class _Chunk:
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.id: pa.StringArray = batch.column("id")
-        names = [name for name, kind in _COLUMNS.items() if kind not in (pa.string(), _HASH)]
-        numbers = [_view(batch.column(name)) for name in names]
+        names = [name for name, kind in _COLUMNS.items() if kind not in (pa.string(), HASH)]
+        numbers = [view_numbers(batch.column(name)) for name in names]
         self.shard, self.height, self.width, self.kind, *self.spans = numbers
         self.image_sha256, self.mask_sha256 = (batch.column(f"{member}_sha256") for member in ("image", "mask"))
 
@@ -247,28 +246,6 @@ class _Chunk:
             image=Member(image_offset, image_size, self.image_sha256[row].as_py()),
             mask=Member(mask_offset, mask_size, self.mask_sha256[row].as_py()) if mask_offset else None,
         )
-
-
-# Arrow's own ways from lists and to numpy import pandas first, which takes a second in every process; hence buffers.
-_NUMPY = {pa.int32(): np.int32, pa.int64(): np.int64, pa.uint64(): np.uint64}
-
-
-def _view(column: pa.Array) -> NDArray[Any]:
-    """The values of a column of numbers, where they lie."""
-    return np.frombuffer(column.buffers()[1], _NUMPY[column.type])[column.offset : column.offset + len(column)]
-
-
-def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """A column without nulls."""
-    buffers: list[Any]
-    if kind in _NUMPY:
-        buffers = [np.array(values, _NUMPY[kind])]
-    elif kind == _HASH:
-        buffers = [b"".join(values)]
-    else:
-        texts = [value.encode() for value in values]
-        buffers = [np.cumsum([0, *map(len, texts)], dtype=np.int32), b"".join(texts)]
-    return pa.Array.from_buffers(kind, len(values), [None, *map(pa.py_buffer, buffers)])
 
 
 class Ids(Sequence[str]):

@@ -1,9 +1,9 @@
 """Unlabelled images from tars that are read one after the other, by the `webdataset` library: no index, no exact order.
 
 For somebody else's tars that are too many to be listed, or of which nobody knows how many images they hold. Tars are
-dealt to processes and their loader processes, and what comes out of them is shuffled in a buffer; seeds are derived, but
-which images make a batch depends on how many processes read, and a run that goes on after a break gets others than it
-would have without one.
+dealt to processes and their loader processes, and what comes out of them is shuffled in a buffer. Seeds are derived,
+but which images make a batch depends on how many processes read, and a run that goes on after a break gets others than
+it would have without one.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.config import Params, Protocol, load
+from rc2l_bench.config import QUIET, Params, Protocol, load
 from rc2l_bench.data import splits
 from rc2l_bench.data.addresses import without_secrets
 from rc2l_bench.data.datasets.pool_config import StreamConfig
@@ -110,6 +110,7 @@ class RunInputs:
                 "labelled": len(self.plan.labelled),
                 "unlabelled": self.num_unlabelled,
                 "unlabelled_id": self.unlabelled_id,
+                "draws": self.plan.draws,
             },
             "shards": {
                 "pool": self.pool.digest,
@@ -129,7 +130,7 @@ class RunInputs:
             "tuning": {"numbers": self.numbers, **self.tuning},
             "weights": digest_file(weights) if weights else self.protocol.net.weights,
             "method_config": self.config,
-            "runtime": self.params.runtime.model_dump(mode="json", exclude={"workers", "cache_mb", "checkpoint_every"}),
+            "runtime": self.params.runtime.model_dump(mode="json", exclude=QUIET),
             "source": digest_sources(base_of(self.method)),
             "versions": versions(),
         }
@@ -177,7 +178,7 @@ def open_cell(
         split: name.
         method: id.
         seed: of the cell.
-        shards: folder with `pool`, `extra`, `val`, `test` and `labelled/<split>`.
+        shards: folder with `pool`, `extra`, `val`, `test` and `labelled/<split>/seed<k>`.
         plan_file: what the stage `split` wrote.
         trial: numbers of a trial of `rc2l-bench tune`; None = those that tuning chose for the data set, if any.
 
@@ -193,8 +194,8 @@ def open_cell(
         dataset=dataset, split=split, method=method, seed=seed, params=params,
         config=read_config(method, own_numbers(numbers)), numbers=numbers, tuning=tuning, plan=plan,
         changes=protocol_changes(method),
-        pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split), val=Shards(shards / "val"),
-        test=test if test.labelled else None, extra=open_sets(shards / "extra"),
+        pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split / f"seed{seed}"),
+        val=Shards(shards / "val"), test=test if test.labelled else None, extra=open_sets(shards / "extra"),
         stream=read_summary(shards / "extra").stream,
     )  # fmt: skip
     if cell.labelled.index.split_id != plan.id:

@@ -8,7 +8,7 @@ from types import TracebackType
 from rich import progress
 
 from rc2l_bench.console import console
-from rc2l_bench.run.train import Record
+from rc2l_bench.run.record import Record
 
 
 class Progress:

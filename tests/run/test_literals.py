@@ -31,12 +31,17 @@ TESTED: dict[str, dict[Any, dict[str, Any]]] = {
         "sliding": {"eval": {"protocol": SLIDING}},
         "center_crop": {"eval": {"protocol": {"mode": "center_crop", "window": [24, 24]}}},
     },
+    "absent": {rule: {"eval": {"absent": rule}} for rule in ("skip", "predicted", "zero")},
     "combine": {name: {"eval": {"protocol": SLIDING | {"combine": name}}} for name in ("softmax", "logits", "sum")},
 }
 """By field of the protocol and value: what to change in the tiny protocol."""
 RUNTIME = {"device": {"auto", "cpu"}, "precision": {"32-true", "bf16-mixed"}}
 """Values that every machine can carry out; what is left needs CUDA."""
-ELSEWHERE = {"policy": {"uniform", "balanced"}, "sampler": {"quasi_random", "random", "tpe"}}
+ELSEWHERE = {
+    "policy": {"uniform", "balanced"},
+    "draws": {"by_seed", "fixed"},
+    "sampler": {"quasi_random", "random", "tpe"},
+}
 """Of stages before training, and of tuning; tested there."""
 
 
@@ -60,7 +65,7 @@ def train(checkout: Path, monkeypatch, method: str = "baselines/supervised", **c
     """The result of a whole training with other params: history's last row, and metrics."""
     monkeypatch.chdir(checkout)
     tiny_data.write_yaml(checkout / "params.yaml", tiny_data.params(**changes))
-    shards, plan = checkout / "data/shards/tiny", checkout / "data/splits/tiny/1_4.json"
+    shards, plan = checkout / "data/shards/tiny", checkout / "data/splits/tiny/1_4/seed0.json"
     cell = open_cell("tiny", "1_4", method, 0, shards, plan)
     run = Run(checkout / "store", cell.provenance()["fingerprint"])
     carry_out(cell, run, cell.provenance())
