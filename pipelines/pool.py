@@ -8,7 +8,7 @@ import typer
 
 from rc2l_bench.config import Params, load
 from rc2l_bench.console import guarded
-from rc2l_bench.data import packing, pool_sets
+from rc2l_bench.data import packing, pool_index
 from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.datasets.registry import load_dataset
 
@@ -36,7 +36,7 @@ def main(dataset: str, raw: Path, pool: Path, val: Path, test: Path, extra: Path
         packing.write(folder, source.samples(raw, part), source.meta(), part, count, with_masks=True)
     places = source.pool if isinstance(source.pool, list) else []
     stream = source.pool if isinstance(source.pool, StreamConfig) else None
-    pool_sets.index_sets(places, stream, source.meta(), extra, round(config.mirror_gb * 1e9))
+    pool_index.index_sets(places, stream, source.meta(), extra, round(config.mirror_gb * 1e9))
 
 
 if __name__ == "__main__":

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from splits_data import ids, row, table
+from splits_data import CATALOG, UNIFORM, ids, row, table
 
-from rc2l_bench.config import SplitConfig
 from rc2l_bench.data.contamination import check_apart
-from rc2l_bench.data.splits import assemble, draw
+from rc2l_bench.data.split_draws import draw
+from rc2l_bench.data.splits import assemble
 from rc2l_bench.errors import BenchError
-
-UNIFORM = SplitConfig(seed=0, policy="uniform", held_out=0.25)
-CATALOG = table(row(name) for name in ids(1000))
 
 
 @pytest.mark.parametrize(("part", "group"), [("val", "val"), ("test", "test")])

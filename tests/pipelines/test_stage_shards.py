@@ -58,7 +58,7 @@ def write_split(path: Path, labelled: list[str]) -> Path:
 
 
 def test_the_pool_has_all_training_images_and_no_labels(stages, tmp_path):
-    pool.main("tiny", tmp_path / "raw", *(tmp_path / name for name in ("pool", "val", "test")))
+    pool.main("tiny", tmp_path / "raw", *(tmp_path / name for name in ("pool", "val", "test", "extra")))
     train, val, test = (verify(tmp_path / name) for name in ("pool", "val", "test"))
     assert (len(train), train.labelled, train.index.part) == (12, False, "train")
     assert (len(val), val.labelled, val.index.part) == (5, True, "val")
@@ -102,7 +102,7 @@ def test_real_camvid_goes_through_the_stages(tmp_path, monkeypatch):
     camvid = load_dataset("camvid")
     raw = tmp_path / "raw"
     camvid.prepare(raw)
-    pool.main("camvid", raw, *(tmp_path / name for name in ("pool", "val", "test")))
+    pool.main("camvid", raw, *(tmp_path / name for name in ("pool", "val", "test", "extra")))
     assert [len(verify(tmp_path / name)) for name in ("pool", "val", "test")] == [367, 101, 233]
     shards = Shards(tmp_path / "val")
     for place, sample in enumerate(camvid.samples(raw, "val")):

@@ -20,7 +20,7 @@ from rc2l_bench.run.cell import RunInputs, open_cell
 from rc2l_bench.sources import digest_file
 
 SHARDS, PLAN = Path("data/shards/tiny"), Path("data/splits/tiny/1_4/seed0.json")
-QUIET_RUNTIME = {"workers", "cache_mb", "checkpoint_every"}
+QUIET_RUNTIME = {"workers", "cache_mb", "checkpoint_every", "checkpoint_minutes"}
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -78,7 +78,7 @@ def test_the_runtime_moves_it_where_it_moves_numbers(inputs, path):
     data = inputs.params.runtime.model_dump(mode="json")
     value = data[path[0]]
     other = {"device": "cuda", "precision": "bf16-mixed"}.get(path[0], not value if isinstance(value, bool) else value)
-    other = value + 1 if isinstance(other, int) and not isinstance(other, bool) else other
+    other = value + 1 if isinstance(other, int | float) and not isinstance(other, bool) else other
     runtime = inputs.params.runtime.model_copy(update={path[0]: other})
     moved = name(replace(inputs, params=inputs.params.model_copy(update={"runtime": runtime}))) != name(inputs)
     assert moved == (path[0] not in QUIET_RUNTIME)
@@ -226,5 +226,7 @@ def test_a_pool_of_other_images_than_the_split_divides_is_refused(checkout, monk
     monkeypatch.chdir(checkout)
     split = splits.read(PLAN)
     splits.write(replace(split, train=split.train.model_copy(update={"ids_sha256": "0" * 64})), PLAN)
-    with pytest.raises(BenchError, match=r"pool: has other images than .*1_4\.json was made of: run the stages again"):
+    with pytest.raises(
+        BenchError, match=r"pool: has other images than .*seed0\.json was made of: run the stages again"
+    ):
         open_cell("tiny", "1_4", "baselines/supervised", 0, SHARDS, PLAN)
