@@ -1,11 +1,13 @@
-"""Addresses of files far away: patterns of many, variables for what is secret, and what may be shown of them."""
+"""Places of files, near and far away: patterns of many, variables for what is secret, and what may be shown."""
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from rc2l_bench.errors import UsageError
@@ -48,6 +50,22 @@ def _choices(braces: str, pattern: str) -> list[str]:
     if not first <= last < first + 10 * MOST_FILES:
         raise UsageError(f"{without_secrets(pattern)}: {{{braces}}} must count up")
     return [str(number).zfill(len(found[1])) for number in range(first, last + 1)]
+
+
+def list_tars(text: str) -> list[str]:
+    """List the tars that a pattern stands for, sorted: paths, or addresses in which `${NAME}` is not filled in.
+
+    Raises:
+        UsageError: there are none on the disk.
+    """
+    expanded = expand(text)
+    if is_remote(text):
+        return sorted(expanded)
+    found = sorted({path for one in expanded for path in glob.glob(str(Path(one).expanduser()))})  # noqa: PTH207
+    missing = [one for one in expanded if not glob.has_magic(one) and not Path(one).expanduser().is_file()]
+    if missing or not found:
+        raise UsageError(f"pool: {missing[0] if missing else text}: no such file or folder (seen from {Path.cwd()})")
+    return found
 
 
 def split_base(addresses: Sequence[str]) -> tuple[str, list[str]]:

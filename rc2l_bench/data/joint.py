@@ -63,7 +63,7 @@ class JointShards:
         return [found[at] for at in range(len(positions))]
 
     def without(self, own: Selection, hashes: Iterable[bytes]) -> tuple[Selection, int]:
-        """Choose of the first set what is selected there, and of the others all whose bytes have none of some hashes.
+        """Choose of the first set what is selected there, and of the others all whose images have none of some hashes.
 
         Args:
             own: of the first set.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from rc2l_bench.data import remote
-from rc2l_bench.data.addresses import join, with_environment, without_secrets
+from rc2l_bench.data.addresses import is_remote, join, with_environment, without_secrets
 from rc2l_bench.data.index import Index
 from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.data.ranges import open_system
@@ -18,7 +19,15 @@ from rc2l_bench.files import exclusive, say
 _CHUNK = 1 << 20
 
 
-def mirror(index: Index, room: int) -> bool:
+def mirror_all(indexes: Sequence[Index], room: int) -> None:
+    """Copy the shards of several indexes, as far as they lie far away and there is room for them; see `mirror`."""
+    far = [index for index in indexes if index.base is not None and is_remote(index.base)]
+    places = {remote.copies_of(str(index.base)) for index in far}
+    for index in far:
+        mirror(index, room, places - {remote.copies_of(str(index.base))})
+
+
+def mirror(index: Index, room: int, keep: Collection[Path] = ()) -> bool:
     """Copy the shards of an index, unless they are near, or too large together; what was begun is continued.
 
     Copies of other addresses make room, the longest unused first. They may be removed while somebody reads
@@ -27,6 +36,7 @@ def mirror(index: Index, room: int) -> bool:
     Args:
         index: whose `base` is an address.
         room: bytes that all copies may take.
+        keep: folders of other copies that are wanted, too, and stay.
 
     Returns:
         Whether all of them are here. Where one cannot be had, that is said, and pieces are read from far away.
@@ -34,7 +44,7 @@ def mirror(index: Index, room: int) -> bool:
     assert index.base is not None, index
     folder, total = remote.copies_of(index.base), sum(shard.size for shard in index.shards)
     missing = [shard for shard in index.shards if not _is_there(folder / shard.name, shard.size)]
-    if missing and not _make_room(folder, total, room):
+    if missing and not _make_room(folder, total, room, keep):
         return False
     if missing:
         say(f"{without_secrets(index.base)}: {len(missing)} shards are copied to {folder}, {total / 1e9:.1f} GB in all")
@@ -109,13 +119,15 @@ def _is_there(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
 
 
-def _make_room(folder: Path, total: int, room: int) -> bool:
+def _make_room(folder: Path, total: int, room: int, keep: Collection[Path]) -> bool:
     """Whether so many bytes may lie in a folder, after older copies are removed for them."""
     folder.mkdir(parents=True, exist_ok=True)
     here = _size(folder)
+    room -= sum(map(_size, keep))
     if total > room or total - here > shutil.disk_usage(folder).free:
         return False
-    others = sorted((other for other in remote.COPIES.iterdir() if other.is_dir() and other != folder), key=_used)
+    stay = {folder, *keep}
+    others = sorted((other for other in remote.COPIES.iterdir() if other.is_dir() and other not in stay), key=_used)
     sizes = {other: _size(other) for other in others}
     for other in others:
         if sum(sizes.values()) + total <= room:

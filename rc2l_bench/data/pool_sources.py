@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from rc2l_bench.data import index
-from rc2l_bench.data.addresses import expand, is_remote, split_base, without_secrets
+from rc2l_bench.data.addresses import is_remote, list_tars, split_base, without_secrets
 from rc2l_bench.data.scan import list_files
 from rc2l_bench.errors import UsageError
 
@@ -53,22 +52,6 @@ def resolve(text: str) -> PoolSource:
             "(`pool: {stream: …}`), or unpack it once with gunzip"
         )
     return _resolve_remote(text) if is_remote(text) else _resolve_local(text)
-
-
-def list_tars(text: str) -> list[str]:
-    """The tars that a pattern stands for, sorted: paths, or addresses in which `${NAME}` is not filled in.
-
-    Raises:
-        UsageError: there are none on the disk.
-    """
-    expanded = expand(text)
-    if is_remote(text):
-        return sorted(expanded)
-    found = sorted({path for one in expanded for path in glob.glob(str(Path(one).expanduser()))})  # noqa: PTH207
-    missing = [one for one in expanded if not glob.has_magic(one) and not Path(one).expanduser().is_file()]
-    if missing or not found:
-        raise UsageError(f"pool: {missing[0] if missing else text}: no such file or folder (seen from {Path.cwd()})")
-    return found
 
 
 def _resolve_remote(text: str) -> PoolSource:

@@ -205,6 +205,11 @@ class SampleTable:
                 raise BenchError(f"{self.path.parent}: has no sample '{identity}': run the stages again")
             yield position
 
+    def hashes(self) -> Iterator[bytes]:
+        """Read the sha256 of every image."""
+        for number in range(self._reader.num_record_batches):
+            yield from self._chunk(number).image_sha256.to_pylist()
+
     def with_hashes(self, hashes: Iterable[bytes]) -> Numbers:
         """Find the positions of images by the sha256 of their bytes, in rising order."""
         import pyarrow.compute as pc

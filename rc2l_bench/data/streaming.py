@@ -20,12 +20,10 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from rc2l_bench.data.addresses import is_remote, without_secrets
+from rc2l_bench.data.addresses import is_remote, list_tars, without_secrets
 from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.decode import Pixels, decode_image
-from rc2l_bench.data.far_files import open_far
 from rc2l_bench.data.geometry import Geometry, Window, cut
-from rc2l_bench.data.pool_sources import list_tars
 from rc2l_bench.data.remote import COPIES
 from rc2l_bench.data.scan import IMAGES
 from rc2l_bench.draws import derive
@@ -49,6 +47,7 @@ class ImageStream:
         rank: number of this process.
         world: number of processes.
         room: bytes of copies of tars from far away that may be kept.
+        known: sha256 of images that are left out, because they are labelled or scored.
     """
 
     tars: tuple[str, ...]
@@ -58,6 +57,7 @@ class ImageStream:
     rank: int
     world: int
     room: int
+    known: frozenset[bytes]
 
     @property
     def name(self) -> str:
@@ -69,8 +69,17 @@ class ImageStream:
         return min(workers, len(self.tars) // self.world)
 
 
-def open_stream(config: StreamConfig, geometry: Geometry, start: int, room: int) -> ImageStream:
+def open_stream(
+    config: StreamConfig, geometry: Geometry, start: int, room: int, known: frozenset[bytes]
+) -> ImageStream:
     """Find the tars of a stream.
+
+    Args:
+        config: as it is written down.
+        geometry: knows the seed, this process and their number.
+        start: see `ImageStream`.
+        room: see `ImageStream`.
+        known: see `ImageStream`.
 
     Raises:
         UsageError: there are none, or fewer than processes.
@@ -80,7 +89,7 @@ def open_stream(config: StreamConfig, geometry: Geometry, start: int, room: int)
         raise UsageError(f"pool: {len(tars)} tars cannot be dealt to {geometry.world} processes: use fewer devices")
     return ImageStream(
         tars=tars, shuffle=config.shuffle, seed=geometry.seed, start=start,
-        rank=geometry.rank, world=geometry.world, room=room,
+        rank=geometry.rank, world=geometry.world, room=room, known=known,
     )  # fmt: skip
 
 
@@ -107,12 +116,15 @@ class StreamReader(IterableDataset["list[Decoded] | Exception"]):
             seed = derive(self._stream.seed, f"stream/{self._stream.start}/{own}", number)
             found = 0
             for sample in _one_line(open_pipeline(self._stream, seed), self._stream.name):
-                image = _decode(sample)
+                data = _image_of(sample)
+                if hashlib.sha256(data).digest() in self._stream.known:
+                    continue
+                image = _decode(data)
                 found, bad = found + (image is not None), 0 if image is not None else bad + 1
                 if bad > _MOST_BAD:
                     raise BenchError(f"{self._stream.name}: {bad} samples in a row hold no image that can be decoded")
                 if image is not None:
-                    yield image
+                    yield sample["__key__"], image
             if not found:
                 raise BenchError(f"{self._stream.name}: there is no image (jpg, jpeg, png) in these tars")
 
@@ -164,6 +176,8 @@ class _Deal:
 
 
 def _open(url: str, mode: str = "rb", bufsize: int = 0, **_: Any) -> Any:  # noqa: ANN401, ARG001 - what webdataset calls
+    from rc2l_bench.data.far_files import open_far  # only where the network is wanted
+
     return open_far(url)
 
 
@@ -172,13 +186,15 @@ def _is_image(name: str) -> bool:
     return f".{base.partition('.')[2].lower()}" in IMAGES
 
 
-def _decode(sample: dict[str, Any]) -> Decoded | None:
-    """The image of a sample; None where it cannot be decoded, as some of a million pictures from the web cannot."""
-    data = next((sample[kind[1:]] for kind in IMAGES if kind[1:] in sample), None)
-    if data is None:
-        return None
+def _image_of(sample: dict[str, Any]) -> bytes:
+    """The image of a sample, of the first kind that it has; empty without any."""
+    return next((sample[kind[1:]] for kind in IMAGES if kind[1:] in sample), b"")
+
+
+def _decode(data: bytes) -> Pixels | None:
+    """An image; None where it cannot be decoded, as some of a million pictures from the web cannot."""
     try:
-        return sample["__key__"], decode_image(data)
+        return decode_image(data)
     except BenchError:
         return None
 

@@ -18,6 +18,7 @@ from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.pool_sets import open_sets, read_summary
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.splits import Split
+from rc2l_bench.data.training_pool import TrainingPool, choose_unlabelled
 from rc2l_bench.errors import BenchError
 from rc2l_bench.nets.weights import find_weights
 from rc2l_bench.recipes import overlay
@@ -89,9 +90,21 @@ class RunInputs:
         return varied.model_copy(update={"optimiser": optimiser})
 
     @property
+    def shown(self) -> list[Shards]:
+        """Images that are labelled or scored, which no pool may bring in without labels."""
+        return [self.labelled, self.val, *([self.test] if self.test else [])]
+
+    @cached_property
+    def unlabelled(self) -> TrainingPool:
+        """The images without labels, where they are not streamed."""
+        return choose_unlabelled(self.plan, self.pool, self.extra, self.shown)
+
+    @property
     def num_unlabelled(self) -> int | None:
         """Images without labels; None where they are streamed, and nobody knows."""
-        return None if self.stream else self.plan.num_unlabelled + sum(map(len, self.extra))
+        if self.stream:
+            return None
+        return len(self.unlabelled.selection) if self.extra else self.plan.num_unlabelled
 
     @property
     def unlabelled_id(self) -> str:
@@ -120,6 +133,7 @@ class RunInputs:
             },
             "pool": {
                 "sets": [shards.digest for shards in self.extra],
+                "left_out": self.unlabelled.left_out if self.extra else 0,
                 "stream": self.stream and [*map(without_secrets, self.stream.stream)],
                 "shuffle": self.stream and self.stream.shuffle,
                 "replayable": self.stream is None,

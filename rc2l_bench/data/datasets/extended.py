@@ -23,9 +23,15 @@ class ExtendedConfig(Model):
 class Extended(Dataset):
     """Everything is that of the data set itself, which is fetched once; only the pool is larger."""
 
-    def __init__(self, name: str, base: Dataset, config: ExtendedConfig) -> None:
-        """Say what is added to what."""
-        self.name, self.base, self.pool = name, base, config.pool
+    def __init__(self, path: Path, base: Dataset, config: ExtendedConfig) -> None:
+        """Say what is added to what.
+
+        Args:
+            path: the description, `datasets/<name>.yaml`.
+            base: the data set that it extends.
+            config: what is written in it.
+        """
+        self.path, self.name, self.base, self.pool = path, path.stem, base, config.pool
         self.classes, self.palette, self.licence = base.classes, base.palette, base.licence
         self.rare_classes = base.rare_classes
 
@@ -61,6 +67,7 @@ class Extended(Dataset):
 
     def inputs(self) -> Iterable[Path]:
         """See `Dataset.inputs`."""
+        yield self.path
         yield from self.base.inputs()
         yield from super().inputs()
 

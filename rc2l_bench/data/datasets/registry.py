@@ -80,4 +80,7 @@ def _load_own(path: Path) -> Dataset:
     config = load(ExtendedConfig, path)
     if config.extends == path.stem or config.extends not in names():
         raise UsageError(f"{path}: extends: unknown dataset '{config.extends}': {suggest(config.extends, names())}")
-    return Extended(path.stem, load_dataset(config.extends), config)
+    base = load_dataset(config.extends)
+    if isinstance(base, Extended):
+        raise UsageError(f"{path}: extends: '{config.extends}' extends a data set itself: extend '{base.base.name}'")
+    return Extended(path, base, config)
