@@ -18,6 +18,7 @@ from rc2l_bench.data.reader import Stream, Windows
 from rc2l_bench.data.selection import everything
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.streaming import open_stream
+from rc2l_bench.data.training_pool import TrainingPool
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import UsageError
 from rc2l_bench.methods.contract import Method, build, check_config, load_class
@@ -61,7 +62,7 @@ class Wiring:
             return None
         if self.cell.stream:
             return self.cell.stream
-        pool = self.cell.unlabelled
+        pool: TrainingPool = self.cell.unlabelled
         if not len(pool.selection):
             return None
         return Stream(name="unlabelled", shards=pool.shards, selection=pool.selection, batch=size)
