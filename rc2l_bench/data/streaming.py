@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,29 +129,33 @@ class StreamReader(IterableDataset["list[Decoded] | Exception"]):
 
 
 def open_pipeline(stream: ImageStream, seed: int) -> Iterable[dict[str, Any]]:
-    """One pass over the tars of this process, as the `webdataset` library reads them."""
+    """Begin a pass over the tars of this process, as the `webdataset` library reads them."""
     import webdataset
-    from webdataset import gopen
+    from webdataset.cache import FileCache, StreamingOpen
+    from webdataset.gopen import gopen_schemes  # `webdataset.gopen` is the function of that name
 
     for scheme in {tar.partition("://")[0] for tar in stream.tars if is_remote(tar)}:
         # The library's own ways are programs that must be installed, and that get the whole address to see.
-        gopen.gopen_schemes[scheme] = _open
+        gopen_schemes[scheme] = _open
     cache = _cache_of(stream)
     if cache:
         cache.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        pipeline: Iterable[dict[str, Any]] = webdataset.WebDataset(
-            list(stream.tars),
-            shardshuffle=len(stream.tars),
-            seed=seed,
-            nodesplitter=_Deal(stream.rank, stream.world),
-            cache_dir=str(cache) if cache else None,
-            cache_size=stream.room,
-            select_files=_is_image,
-            empty_check=False,
-        ).shuffle(stream.shuffle, seed=seed)
-    return pipeline
+    pipeline = webdataset.WebDataset(
+        list(stream.tars),
+        shardshuffle=len(stream.tars),
+        seed=seed,
+        nodesplitter=_Deal(stream.rank, stream.world),
+        cache_dir=str(cache) if cache else None,
+        cache_size=stream.room,
+        select_files=_is_image,
+        empty_check=False,
+    )
+    # The library opens tars and leaves it to the garbage to close them.
+    openers = (StreamingOpen, FileCache)
+    place = next(place for place, stage in enumerate(pipeline.pipeline) if isinstance(stage, openers))
+    pipeline.pipeline.insert(place + 1, _close_after)
+    shuffled: Iterable[dict[str, Any]] = pipeline.shuffle(stream.shuffle, seed=seed)
+    return shuffled
 
 
 def stream_windows(
@@ -173,6 +176,13 @@ class _Deal:
 
     def __call__(self, tars: Iterator[Any]) -> Iterator[Any]:
         return itertools.islice(tars, self._rank, None, self._world)
+
+
+def _close_after(sources: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Passes open tars on, and closes each when the next one is asked for."""
+    for source in sources:
+        with source["stream"]:
+            yield source
 
 
 def _open(url: str, mode: str = "rb", bufsize: int = 0, **_: Any) -> Any:  # noqa: ANN401, ARG001 - what webdataset calls
