@@ -48,7 +48,7 @@ class Left:
     def add(self, reason: str, name: str) -> None:
         """Count one."""
         self.counts[reason] += 1
-        self.examples.setdefault(reason, name)
+        self.examples.setdefault(reason, name if name.isprintable() else ascii(name))
 
     def update(self, other: Left) -> None:
         """Add what another one counted."""
