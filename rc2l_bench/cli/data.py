@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rc2l_bench.console import console, guarded
+from rc2l_bench.errors import UsageError
 from rc2l_bench.files import require_checkout
 
 RAW = Path("data/raw")
@@ -66,8 +67,12 @@ def status() -> None:
 @guarded
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
-    images: Annotated[list[str], typer.Option(help="Folder or glob of images; the last * is the id. Repeatable.")],
-    masks: Annotated[list[str], typer.Option(help="Folder or glob of PNG masks; they are no images. Repeatable.")],
+    images: Annotated[list[str], typer.Option(help="Folder or glob of images; the last * is the id. Repeatable.")] = [],  # noqa: B006
+    masks: Annotated[list[str], typer.Option(help="Folder or glob of PNG masks; they are no images. Repeatable.")] = [],  # noqa: B006
+    unlabelled: Annotated[
+        list[str], typer.Option(help="Pool of images without masks: folder, tars, shards or address. Repeatable.")
+    ] = [],  # noqa: B006
+    extends: Annotated[str, typer.Option(help="Another data set that the pool is added to, instead of images.")] = "",
     classes: Annotated[str, typer.Option(help="Names of the classes 0, 1, 2, … with commas between.")] = "",
     values: Annotated[str, typer.Option(help="Mask values and their classes, 7=road,11=building.")] = "",
     reduce_zero_label: Annotated[bool, typer.Option(help="Value 0 is ignored; 1, 2, … are the classes.")] = False,
@@ -83,12 +88,19 @@ def add(
     val_list: Annotated[str, typer.Option(help="File of validation images, instead of shares.")] = "",
     test_list: Annotated[str, typer.Option(help="File of test images.")] = "",
     train_list: Annotated[str, typer.Option(help="File of training images; without it, all the rest.")] = "",
-    unlabelled: Annotated[bool, typer.Option(help="Allow images without a mask, as training images.")] = False,
+    without_masks: Annotated[bool, typer.Option(help="Allow images without a mask, as training images.")] = False,
 ) -> None:
     """Describe your own images in datasets/NAME.yaml; nothing is copied. Further keys: datasets/README.md."""
     from rc2l_bench.data.datasets.folder_add import add_folder, colours_of, indices_of, listed, values_of
+    from rc2l_bench.data.pool_add import check_places
 
     require_checkout()
+    check_places(unlabelled)
+    if extends or not (images or masks):
+        if images or masks:
+            raise UsageError("--extends takes the images of another dataset: leave --images and --masks out, or it")
+        console.print(_add_pool(name, extends, unlabelled), markup=False, soft_wrap=True)
+        return
     parts: dict[str, Any] = {"shares": {"val": val, "test": test, "seed": seed}}
     if val_list or test_list or train_list:
         lists = {"val": val_list, "test": test_list, "train": train_list}
@@ -107,7 +119,8 @@ def add(
         "tolerance": tolerance,
         "ignore": [] if colour_masks else "others" if ignore == "others" else indices_of(ignore),
         "ignore_colours": colours_of(ignore) if colour_masks else [],
-        "unlabelled": unlabelled,
+        "unlabelled": without_masks,
+        "pool": unlabelled,
     }
     path, counts, left = add_folder(name, {key: value for key, value in description.items() if value})
     found = ", ".join(f"{count} {part}" for part, count in counts.items())
@@ -117,6 +130,16 @@ def add(
         f"{path}: {found}; next: rc2l-bench run --dataset {name} --split 1_4 --method supervised",
         markup=False, soft_wrap=True,
     )  # fmt: skip
+
+
+def _add_pool(name: str, extends: str, places: list[str]) -> str:
+    """Add a pool to a data set, or describe one that extends another; returns what to tell."""
+    from rc2l_bench.data.pool_add import add_places, extend_dataset
+
+    if not places:
+        raise UsageError("what is to be added? give --images and --masks, or --unlabelled for a pool without masks")
+    path = extend_dataset(name, extends, places) if extends else add_places(name, places)
+    return f"{path}: {len(places)} added to its pool; next: rc2l-bench run --dataset {name} --split 1_16 --method rc2l"
 
 
 def _status(name: str) -> tuple[str, str, str, str, str]:
