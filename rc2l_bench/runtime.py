@@ -27,8 +27,8 @@ class Runtime(Model):
     """Threads of torch on the CPU: sums in another order give other bits."""
     deterministic: bool
     """On CUDA, deterministic kernels only (slower)."""
-    workers: Annotated[int, Field(ge=0, le=64)]
-    """Loader processes; 0 loads in the training process."""
+    workers: Annotated[int, Field(ge=0, le=64)] | Literal["auto"]
+    """Loader processes; 0 loads in the training process, `auto` takes the cores that the training leaves."""
     cache_mb: Annotated[int, Field(ge=0, le=1 << 20)]
     """Decoded images kept in memory per loader process, MiB."""
     checkpoint_every: Steps

@@ -27,7 +27,8 @@ from rc2l_bench.run import artifacts
 from rc2l_bench.run.allocations import measure_step
 from rc2l_bench.run.cell import RunInputs
 from rc2l_bench.run.evaluate import Evaluation, by_size, evaluate, merge, predict_classes
-from rc2l_bench.run.hardware import commit, hardware, open_fabric, peak_memory
+from rc2l_bench.run.hardware import commit, count_workers, hardware, open_fabric, peak_memory
+from rc2l_bench.run.prefetch import prefetch
 from rc2l_bench.run.progress import Progress
 from rc2l_bench.run.signals import Preemption
 from rc2l_bench.run.store import Run
@@ -48,7 +49,7 @@ class Wiring:
         self.fabric = fabric
         self.share = {"rank": fabric.global_rank, "world": fabric.world_size}
         runtime = cell.params.runtime
-        self.loading = {"workers": runtime.workers, "cache_mb": runtime.cache_mb}
+        self.loading = {"workers": count_workers(runtime, fabric.device), "cache_mb": runtime.cache_mb}
         self.augmenter = Augmenter(cell.protocol, self.config.views, cell.seed, fabric.device, **self.share)
 
     @cached_property
@@ -85,6 +86,16 @@ class Wiring:
         return sizes.labelled + (sizes.unlabelled if self.unlabelled else 0)
 
     def batches(self, start: int) -> Iterator[Windows | Batch]:
+        """Load every step from `start` on; on an accelerator the next batch is made while a step runs.
+
+        Raises:
+            UsageError: the processes cannot share a batch evenly.
+        """
+        loaded, device = self.load(start), self.fabric.device
+        # Not on the CPU: a thread would take its core from the step, and loader processes augment there.
+        return loaded if device.type == "cpu" else prefetch(loaded, self.augment, start, device)
+
+    def load(self, start: int) -> Iterator[Windows | Batch]:
         """Load labelled and unlabelled images of every step from `start` on; this process's rows of each batch.
 
         Raises:
