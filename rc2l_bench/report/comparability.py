@@ -80,7 +80,7 @@ def _split(run: FinishedRun) -> Json:
         "id of the unlabelled side": split["unlabelled_id"],
         "labelled shards": shards.get("labelled"),
         "shards of all training images": shards.get("pool"),
-        "images added to them": run.record.get("pool", {}).get("sets"),
+        "images added to them": run.record.get("pool", {}).get("sets", []),
     }
 
 
