@@ -153,7 +153,7 @@ def test_seeds_may_have_draws_of_their_own_but_methods_share_them(tmp_path):
     ("change", "text"),
     [
         ({"split_id": "ff"}, "split id is ff instead of"),
-        ({"record": {"pool": {"sets": ["ee"]}}}, "images added to them is ['ee'] instead of []"),
+        ({"record": {"pool": {"sets": ["ee"]}}}, 'images added to them is ["ee"] instead of []'),
         ({"unlabelled_id": "ff"}, "id of the unlabelled side is ff instead of"),
         (
             {"record": {"shards": {"val": "cc", "labelled": "bb1_16", "pool": "zz"}}},
