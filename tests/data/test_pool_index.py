@@ -13,6 +13,7 @@ from web_data import FolderServer, serve_folder
 
 from rc2l_bench.data import download, pool_lists, remote
 from rc2l_bench.data.datasets.pool_config import StreamConfig
+from rc2l_bench.data.packing import verify
 from rc2l_bench.data.pool_index import LISTS, index_sets
 from rc2l_bench.data.pool_sets import open_sets, read_summary
 from rc2l_bench.data.shards import Shards
@@ -127,7 +128,10 @@ def test_a_summary_that_was_changed_is_refused(here):
 def test_a_file_that_changed_after_it_was_listed_is_refused(here):
     (tars,) = listed("far/t-0.tar")
     data = (here / "far/t-0.tar").read_bytes()
+    assert verify(tars.folder).digest == tars.digest
     (here / "far/t-0.tar").write_bytes(data.replace(png(2), bytes(len(png(2)))))
+    with pytest.raises(BenchError, match=r"t-0\.tar: sample 't-0/002': has changed since it was written"):
+        verify(tars.folder)
     with pytest.raises(BenchError, match=r"t-0\.tar: sample 't-0/002': has changed since it was written"):
         images(tars)
     assert len(list(LISTS.iterdir())) >= 1
