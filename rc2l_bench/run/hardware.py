@@ -22,7 +22,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from rc2l_bench.config import Runtime
 from rc2l_bench.errors import BenchError, UsageError
 
-MOST_WORKERS = 8
+USEFUL_WORKERS = 8
 """That `auto` starts; our choice. Eight decode more than a GPU of today takes from crops of this size."""
 
 
@@ -103,14 +103,14 @@ def count_workers(runtime: Runtime, device: torch.device) -> int:
 
     Args:
         runtime: what params.yaml asks for; `auto` shares the cores that this process may use among the processes of
-            the training, takes off the threads that compute (one where a GPU does), and stops at `MOST_WORKERS`.
+            the training, takes off the threads that compute (one where a GPU does), and stops at `USEFUL_WORKERS`.
         device: that is computed on.
     """
     if runtime.workers != "auto":
         return runtime.workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     computing = runtime.threads if device.type == "cpu" else 1
-    return min(max(0, cores // runtime.devices - computing), MOST_WORKERS)
+    return min(max(0, cores // runtime.devices - computing), USEFUL_WORKERS)
 
 
 def open_fabric(runtime: Runtime) -> Fabric:
