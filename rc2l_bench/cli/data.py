@@ -101,10 +101,7 @@ def add(
             raise UsageError("--extends takes the images of another dataset: leave --images and --masks out, or it")
         console.print(_add_pool(name, extends, unlabelled), markup=False, soft_wrap=True)
         return
-    parts: dict[str, Any] = {"shares": {"val": val, "test": test, "seed": seed}}
-    if val_list or test_list or train_list:
-        lists = {"val": val_list, "test": test_list, "train": train_list}
-        parts = {"lists": {part: file for part, file in lists.items() if file}}
+    lists = {"val": val_list, "test": test_list, "train": train_list}
     description = {
         "images": images,
         "masks": masks,
@@ -113,7 +110,7 @@ def add(
         "classes": listed(classes),
         "values": values_of(values),
         "reduce_zero_label": reduce_zero_label,
-        **parts,
+        **_parts({"val": val, "test": test, "seed": seed}, lists),
         "colours": colours_of(colours),
         "masks_hold": "colours" if colour_masks else "",
         "tolerance": tolerance,
@@ -124,12 +121,15 @@ def add(
     }
     path, counts, left = add_folder(name, {key: value for key, value in description.items() if value})
     found = ", ".join(f"{count} {part}" for part, count in counts.items())
-    if left:
-        console.print(left, markup=False, soft_wrap=True)
-    console.print(
-        f"{path}: {found}; next: rc2l-bench run --dataset {name} --split 1_4 --method supervised",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+    told = f"{path}: {found}; next: rc2l-bench run --dataset {name} --split 1_4 --method supervised"
+    for line in filter(None, (left, told)):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _parts(shares: dict[str, Any], lists: dict[str, str]) -> dict[str, Any]:
+    """How images are divided: by lists where there is one, else by shares."""
+    given = {part: file for part, file in lists.items() if file}
+    return {"lists": given} if given else {"shares": shares}
 
 
 def _add_pool(name: str, extends: str, places: list[str]) -> str:
