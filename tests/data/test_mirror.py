@@ -11,6 +11,7 @@ from rc2l_bench.data import download, mirror, remote
 from rc2l_bench.data.index import Index
 from rc2l_bench.data.mirror import copy_file
 from rc2l_bench.data.remote import copies_of
+from rc2l_bench.data.shards import Shards
 from rc2l_bench.errors import BenchError
 
 ROOM = 1 << 30
@@ -32,8 +33,6 @@ def web(far, monkeypatch) -> FolderServer:
 
 
 def index_of(folder: Path, base: str) -> Index:
-    from rc2l_bench.data.shards import Shards
-
     return Shards(folder).index.model_copy(update={"base": base})
 
 
@@ -96,3 +95,13 @@ def test_what_cannot_be_had_is_said_and_not_copied(far, web, capsys):
     said = capsys.readouterr().err.replace("\n", " ")
     assert "train-000001.tar: answers 404; not copied: its images are read from there, one by one" in said
     assert "secret" not in said
+
+
+def test_sets_of_one_training_do_not_push_one_another_out(far, web):
+    make_shards(far / "second", 10)
+    first, second = index_of(far, f"{web.url}/"), index_of(far / "second", f"{web.url}/second/")
+    room = sum(shard.size for shard in first.shards) + 1
+    for _ in range(2):
+        mirror.mirror_all([first, second, Shards(far).index], room)
+        assert tars(copies_of(first.base)) == tars(far)
+        assert not tars(copies_of(second.base))
