@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rc2l_bench.config import MixConfig, Protocol, Views
 from rc2l_bench.data.colours import recolour
-from rc2l_bench.data.geometry import Geometry, Window, validity, warp
+from rc2l_bench.data.geometry import Geometry, Window, send, validity, warp
 from rc2l_bench.data.randomness import Draws
 from rc2l_bench.types import Batch
 
@@ -88,7 +88,7 @@ class Augmenter:
         """
         crop = self.protocol.crop
         label = np.array([window.label for window in windows], np.uint8).reshape(-1, *crop)
-        return warp(windows, crop, self.device), torch.from_numpy(label).to(self.device, non_blocking=True).long()
+        return warp(windows, crop, self.device), send(torch.from_numpy(label), self.device).long()
 
     def unlabelled(self, windows: Sequence[Window], step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Make weak and strong views of unlabelled images, boxes and validity, as in `Batch`."""

@@ -265,7 +265,8 @@ def _column(split: str, runs: Sequence[FinishedRun], column: _Scores) -> Column:
     pairs = [column.difference(a, b) for a, b in combinations(sorted(column.runs), 2)]
     split_record = runs[0].record["split"] if runs else {}
     labelled, unlabelled = split_record.get("labelled", 0), split_record.get("unlabelled", 0)
-    share = labelled / (labelled + unlabelled) if labelled else math.nan
+    # Nobody knows how many images a stream has.
+    share = labelled / (labelled + unlabelled) if labelled and unlabelled is not None else math.nan
     floor = stats.resolution([pair for pair in pairs if pair])
     return Column(split, labelled or None, share, floor, runs[0].draws if runs else None)
 

@@ -55,7 +55,7 @@ class _Split(BaseModel):
     draws: Draws
     unlabelled_id: str
     labelled: int
-    unlabelled: int
+    unlabelled: int | None
 
 
 class _Eval(BaseModel):

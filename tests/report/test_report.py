@@ -167,6 +167,15 @@ def test_runs_of_an_older_protocol_are_shown_and_said_to_be_so(tmp_path):
     assert "not made with the protocol of params.yaml: steps is 77" in said(report)
 
 
+def test_a_run_whose_images_were_streamed_is_shown_and_said_to_be_beyond_replay(tmp_path):
+    split = {"id": "aa", "draws": "fixed", "labelled": 63, "unlabelled": None, "unlabelled_id": "ss"}
+    pool = {"sets": [], "stream": ["https://a.org/x.tar"], "shuffle": 9, "replayable": False}
+    write_run(tmp_path, record={"split": split, "pool": pool})
+    report = build(tmp_path)
+    assert report.sections[0].groups[Key(SUPERVISED, "1_16")].final.n == 1
+    assert "not replayable: its unlabelled images were streamed from https://a.org/x.tar" in said(report)
+
+
 def test_seeds_may_have_draws_of_their_own_but_methods_share_them(tmp_path):
     for seed in range(3):
         write_run(tmp_path, seed=seed, draws="by_seed")
@@ -184,6 +193,7 @@ def test_seeds_may_have_draws_of_their_own_but_methods_share_them(tmp_path):
     ("change", "text"),
     [
         ({"split_id": "ff"}, "split id is ff instead of"),
+        ({"record": {"pool": {"sets": ["ee"]}}}, 'images added to them is ["ee"] instead of []'),
         ({"unlabelled_id": "ff"}, "id of the unlabelled side is ff instead of"),
         (
             {"record": {"shards": {"val": "cc", "labelled": "bb1_16", "pool": "zz"}}},

@@ -17,6 +17,7 @@ from rc2l_bench.config import Params
 from rc2l_bench.errors import UsageError
 from rc2l_bench.run.cell import open_cell
 from rc2l_bench.run.runner import carry_out
+from rc2l_bench.run.signals import Preemption
 from rc2l_bench.run.store import Run
 from rc2l_bench.variants import find_methods
 
@@ -35,7 +36,7 @@ TESTED: dict[str, dict[Any, dict[str, Any]]] = {
     "combine": {name: {"eval": {"protocol": SLIDING | {"combine": name}}} for name in ("softmax", "logits", "sum")},
 }
 """By field of the protocol and value: what to change in the tiny protocol."""
-RUNTIME = {"device": {"auto", "cpu"}, "precision": {"32-true", "bf16-mixed"}}
+RUNTIME = {"device": {"auto", "cpu"}, "precision": {"32-true", "bf16-mixed"}, "workers": {"auto"}}
 """Values that every machine can carry out; what is left needs CUDA."""
 ELSEWHERE = {
     "policy": {"uniform", "balanced"},
@@ -68,7 +69,7 @@ def train(checkout: Path, monkeypatch, method: str = "baselines/supervised", **c
     shards, plan = checkout / "data/shards/tiny", checkout / "data/splits/tiny/1_4/seed0.json"
     cell = open_cell("tiny", "1_4", method, 0, shards, plan)
     run = Run(checkout / "store", cell.provenance()["fingerprint"])
-    carry_out(cell, run, cell.provenance())
+    carry_out(cell, run, cell.provenance(), Preemption())
     torch.use_deterministic_algorithms(False)
     names, *_, last = (run.result / "history.csv").read_text().splitlines()
     row = dict(zip(names.split(","), last.split(","), strict=True))

@@ -44,7 +44,7 @@ class Folder(Dataset):
         self.config = load(FolderConfig, path)
         self.classes = self.config.names
         self.palette = tuple(self.config.colours or default_palette(len(self.classes)))
-        self.licence = self.config.licence
+        self.licence, self.pool = self.config.licence, self.config.pool
         self.rare_classes = tuple(self.config.rare_classes)
 
     @cached_property
@@ -82,6 +82,7 @@ class Folder(Dataset):
         yield from list_files(self.config)
         yield from self.files.images.values()
         yield from self.files.masks.values()
+        yield from super().inputs()
 
     def aliases(self) -> dict[str, str]:
         """Give the paths of images -> id."""
