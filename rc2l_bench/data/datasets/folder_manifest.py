@@ -29,6 +29,9 @@ class ManifestEntry(Model):
 
     id: str
     part: Literal["train", "val", "test"]
+    height: Annotated[int, Field(ge=1)]
+    """Pixels of the image as it is used, turned or not."""
+    width: Annotated[int, Field(ge=1)]
     image: str
     image_sha256: str
     mask: str | None
@@ -38,7 +41,7 @@ class ManifestEntry(Model):
 class Manifest(Model):
     """The files stay where they are, and must not change afterwards."""
 
-    format: Annotated[int, Field(ge=1, le=1)]
+    format: Annotated[int, Field(ge=2, le=2)]
     config: str
     """sha256 of the yaml's content."""
     samples: list[ManifestEntry]
