@@ -10,9 +10,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from rc2l_bench.errors import BenchError
+from rc2l_bench.readers import read_bytes
 from rc2l_bench.schema import Model
 
 NAME = "index.json"
+MOST_BYTES = 1 << 30
+"""Of an index: some millions of samples."""
 REPAIR = ": delete the folder and build it again"
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -103,7 +106,7 @@ def read(path: Path) -> Index:
         BenchError: it is missing, is no index, or has changed since it was written.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
         raise BenchError(f"{path}: is missing: build the shards with `rc2l-bench run` or `dvc repro`") from None
     try:

@@ -170,8 +170,9 @@ class Folder(Dataset):
         header = read_header(data, str(image))
         if header.orientation != 1 and self.config.exif is None:
             raise UsageError(
-                f"{image}: is to be turned by its Exif orientation, {header.orientation}: write into {self.path} whether "
-                "masks lie on images as viewers show them (`exif: apply`) or on the stored pixels (`exif: ignore`)"
+                f"{image}: is to be turned by its Exif orientation, {header.orientation}: write into {self.path} "
+                "whether masks lie on images as viewers show them (`exif: apply`) or on the stored pixels "
+                "(`exif: ignore`)"
             )
         height, width = (header.height, header.width) if self.config.exif == "ignore" else header.size
         return ManifestEntry(
