@@ -32,8 +32,9 @@ ABSURD: tuple[Json, ...] = (
     [1, 2], ["a", "a"], {"mode": "whole"}, {"base": "x"}, [0] * 1000,
 )  # fmt: skip
 TOKENS = (
-    b"\xff", b"\0", b"\xc3\xa9", b"\xe9", b"\xef\xbb\xbf", b'"', b"'", b"{", b"[" * 2000, b"{a: " * 2000, b"\n", b"\r\n",
-    b",", b"\t", b"-1", b"NaN", b"1e999", b"9" * 5000, b"&a [*a, *a]", b"*", b"!!python/object:os.system x", b"<<: 1",
+    b"\xff", b"\0", b"\xc3\xa9", b"\xe9", b"\xef\xbb\xbf", b'"', b"'", b"{", b"[" * 2000, b"{a: " * 2000, b"\n",
+    b"\r\n", b",", b"\t",
+    b"-1", b"NaN", b"1e999", b"9" * 5000, b"&a [*a, *a]", b"*", b"!!python/object:os.system x", b"<<: 1",
     b"%", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\0" * 512, b"x" * 140_000,
 )  # fmt: skip
 
