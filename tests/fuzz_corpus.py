@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from rc2l_bench import tuning
 from rc2l_bench.config import Params, load
 from rc2l_bench.data import archives, catalog, index, split_lists, splits
 from rc2l_bench.data.datasets.base import Source
@@ -40,7 +41,7 @@ from rc2l_bench.report.quoted_study import read_studies
 from rc2l_bench.report.scaling_figure import show_scaling
 from rc2l_bench.run.store import Run
 from rc2l_bench.seals import KEY, seal
-from rc2l_bench.tuning import Trial, digest_trials, read_trials, read_tuned
+from rc2l_bench.tuning import Trial, TunedMethod, TuningConfig, digest_trials, read_trials, read_tuned
 from rc2l_bench.variants import read_config
 
 ROOT = tiny_data.ROOT
@@ -228,8 +229,7 @@ def write_texts() -> dict[str, Kind]:
         shutil.copy(ROOT / name, Path(name).name)
     folder_data.describe()
     Path("list.txt").write_text("\n".join(f"photos/p{n:02d}.png masks/p{n:02d}.png" for n in range(20)))
-    trials = [Trial("baselines/cps", n, {"lr": 0.1 * n, "weight": 1.0}, 0.5, False, 1.5, "f" * 64) for n in range(4)]
-    _write_tuned(trials)
+    write_tuned("mine")
     return {
         "params.yaml": Kind(Path("params.yaml"), lambda path: load(Params, path), "params.yaml"),
         "yaml of a method": Kind(Path("baselines/cps.yaml"), lambda _: read_config("baselines/cps@late"), "cps"),
@@ -244,13 +244,13 @@ def write_texts() -> dict[str, Kind]:
     }
 
 
-def _write_tuned(trials: list[Trial]) -> None:
-    from rc2l_bench.tuning import TunedMethod, TuningConfig, write_tuned
-
+def write_tuned(dataset: str) -> None:
+    """What `rc2l-bench tune` leaves for one method."""
     settings = TuningConfig.model_validate_json(json.dumps(tiny_data.TUNING))
-    chosen = TunedMethod(numbers={"lr": 0.1}, score=0.5, trials=4, diverged=0, seconds=6.0, inputs="i" * 64,
-                         study=digest_trials(trials))  # fmt: skip
-    write_tuned("mine", settings, {"baselines/cps": chosen}, trials)
+    trials = [Trial("baselines/cps", n, {"lr": 0.1 * n, "weight": 1.0}, 0.5, False, 1.5, "f" * 64) for n in range(4)]
+    chosen = TunedMethod(numbers={"lr": 0.1, "weight": 1.0}, score=0.5, trials=4, diverged=0, seconds=6.0,
+                         inputs="i" * 64, study=digest_trials(trials))  # fmt: skip
+    tuning.write_tuned(dataset, settings, {"baselines/cps": chosen}, trials)
 
 
 def _read_list(path: Path) -> list[str]:

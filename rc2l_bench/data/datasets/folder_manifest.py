@@ -24,6 +24,10 @@ _RANK = {"test": 0, "val": 1, "train": 2}
 """Of images of the same bytes, the one in the first of these parts is kept: what is scored is never learnt from."""
 
 
+PathText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
+"""Path of a file as systems take it, in one line."""
+
+
 class ManifestEntry(Model):
     """One sample of the manifest."""
 
@@ -32,9 +36,9 @@ class ManifestEntry(Model):
     height: Annotated[int, Field(ge=1)]
     """Pixels of the image as it is used, turned or not."""
     width: Annotated[int, Field(ge=1)]
-    image: str
+    image: PathText
     image_sha256: str
-    mask: str | None
+    mask: PathText | None
     mask_sha256: str | None
 
 

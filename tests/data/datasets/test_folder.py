@@ -318,10 +318,18 @@ def test_a_format_that_is_not_read_is_named_and_not_passed_over(raw, checkout):
     assert "photos/extra.tif: images must be .png or .jpg or .jpeg" in fault(raw)
 
 
-@pytest.mark.parametrize("name", ["a\nb.png", "x\\y.png"])
-def test_a_file_name_that_cannot_be_an_id_is_refused(raw, checkout, name):
-    (checkout / "photos" / name).write_bytes(png(pixels(0)))
-    assert "its id must be printable" in fault(raw)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a\nb.png", "must be printable"), ("d\n/b.png", "must be printable"), ("d\udcff/b.png", "must be printable"),
+        ("x\\y.png", "its id must be without"),
+    ],
+)  # fmt: skip
+def test_a_file_name_that_cannot_be_an_id_is_refused(raw, checkout, name, message):
+    path = checkout / "photos" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(png(pixels(0)))
+    assert message in fault(raw, images="photos/**/*.png")
 
 
 def test_a_file_that_is_no_image_is_named(raw, checkout):
