@@ -39,7 +39,7 @@ test: $(TOOLS)
 test-fast: $(TOOLS)
 	$(BIN)/python -m pytest -m "not slow"
 
-# What `make test` tries with a fixed seed, with others and twenty times as often: 20,000 cases, some minutes.
+# What `make test` tries with a fixed seed, with others and twenty times as often: 60,000 cases.
 fuzz: $(TOOLS)
 	$(BIN)/python -m pytest tests/fuzzing --hypothesis-profile=fuzz --timeout=0
 

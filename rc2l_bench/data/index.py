@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from rc2l_bench.errors import BenchError
 from rc2l_bench.readers import read_bytes
@@ -87,6 +87,12 @@ class Index(Model):
     """In rising order of ids."""
     sha256: Hash
     """Of all bytes of the file before the comma in front of this key."""
+
+    @model_validator(mode="after")
+    def _shards_are_listed(self) -> Index:
+        if lost := [entry.id for entry in self.samples if entry.shard >= len(self.shards)]:
+            raise ValueError(f"sample '{lost[0]}' is in a shard that is not listed")
+        return self
 
 
 def render(content: dict[str, Any]) -> bytes:
