@@ -71,7 +71,7 @@ def write_results() -> dict[str, Kind]:
     names += [path.relative_to(folder).as_posix() for path in (folder / "panels").iterdir()]
     kinds = {f"result {name}": Kind(folder / name, _read_results, "") for name in names}
     kinds |= {f"result {name} with its hash": Kind(folder / name, _read_resealed, "") for name in names[1:]}
-    kinds["result run.json with its hash"] = Kind(folder / "run.json", _read_results, "", _sealed)
+    kinds["result run.json with its hash"] = Kind(folder / "run.json", _read_results, "", sealed)
     return kinds
 
 
@@ -109,7 +109,7 @@ def _read_resealed(path: Path) -> None:
         (folder / "run.json").write_bytes(before)
 
 
-def _sealed(document: Any) -> bytes:
+def sealed(document: Any) -> bytes:
     """A sealed document of whatever content; its old hash is replaced."""
     return seal({key: value for key, value in document.items() if key != KEY} or {"x": 1}, indent=1)
 
@@ -130,7 +130,7 @@ def write_prepared() -> dict[str, Kind]:
     manifest = folder_data.RAW / MANIFEST
     return {
         "split": Kind(plan, splits.read, plan.name),
-        "split with its hash": Kind(plan, splits.read, plan.name, _sealed),
+        "split with its hash": Kind(plan, splits.read, plan.name, sealed),
         "index of shards": Kind(shards / index.NAME, lambda path: _read_shards(path.parent), index.NAME),
         "index of shards with its hash": Kind(
             shards / index.NAME, lambda path: _read_shards(path.parent), "val", _sealed_index
@@ -139,7 +139,7 @@ def write_prepared() -> dict[str, Kind]:
         "catalog": Kind(Path("mine.csv"), catalog.read, "mine.csv"),
         "catalog with its hash": Kind(Path("mine.csv"), _read_resealed_catalog, "mine.csv"),
         "manifest": Kind(manifest, _read_folder, MANIFEST),
-        "manifest with its hash": Kind(manifest, _read_folder, "", _sealed),
+        "manifest with its hash": Kind(manifest, _read_folder, "", sealed),
         "pinned list": Kind(Path("splits/mine/few.txt"), lambda _: split_lists.pinned("mine", "few"), "few.txt"),
         "pinned list, other side": Kind(
             Path("splits/mine/few.unlabelled.txt"), lambda _: split_lists.pinned("mine", "few"), "few.unlabelled.txt"

@@ -217,7 +217,10 @@ def test_a_file_that_was_written_wrong_becomes_a_remark_too(tmp_path, name, cont
     [
         ({"fingerprint": 3}, "fingerprint: Input should be a valid string"),
         ({"dataset": {"classes": ["a"], "palette": [[0, 0, 256]]}}, "dataset.palette.0.2: Input should be less"),
-        ({"split": {"id": "a", "labelled": 1, "unlabelled": 2}}, "split.unlabelled_id: Field required"),
+        (
+            {"split": {"id": "a", "draws": "list", "labelled": 1, "unlabelled": 2}},
+            "split.unlabelled_id: Field required",
+        ),
     ],
 )
 def test_a_record_without_what_the_report_relies_on_is_left_out(tmp_path, change, text):
