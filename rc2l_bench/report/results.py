@@ -10,16 +10,17 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError
 
 from rc2l_bench.config import Draws
 from rc2l_bench.console import describe
 from rc2l_bench.metrics import Absent, Floats, areas_of, mean_iou
 from rc2l_bench.readers import ArrayForm, DamagedFileError, parse_arrays, parse_json, parse_picture, reading
-from rc2l_bench.report.run_record import check_record
+from rc2l_bench.schema import first_fault
 from rc2l_bench.seals import RECORD, read_listed, read_record
 from rc2l_bench.variants import UNTUNED, method_of
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Json = dict[str, Any]
+Channel = Annotated[int, Field(ge=0, le=255)]
 COUNTS = ArrayForm("int32", 3)
 """Of confusion.npz: (N, K, K) pixels of N images by true and predicted class."""
 IDS = ArrayForm("U", 1)
@@ -50,6 +52,38 @@ class Remark(NamedTuple):
 
     where: str
     text: str
+
+
+class _Dataset(BaseModel):
+    classes: Annotated[list[str], Field(min_length=1, max_length=255)]
+    palette: list[tuple[Channel, Channel, Channel]]
+
+
+class _Split(BaseModel):
+    id: str
+    draws: Draws
+    unlabelled_id: str
+    labelled: int
+    unlabelled: int
+
+
+class _Eval(BaseModel):
+    absent: Absent
+
+
+class _Protocol(BaseModel):
+    eval: _Eval
+
+
+class _Record(BaseModel):
+    """What the report relies on in run.json; there may be more."""
+
+    fingerprint: str
+    dataset: _Dataset
+    split: _Split
+    shards: dict[str, str | None]
+    protocol: _Protocol
+    method_config: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -175,7 +209,7 @@ def read_run(cell: Cell, folder: Path, remarks: list[Remark]) -> FinishedRun:
         DamagedFileError: one of them has changed since it was written, or belongs to another cell.
     """
     record, files = read_record(folder, "run the cell again")
-    check_record(record, folder / RECORD)
+    _check(record, folder / RECORD)
     metrics = _read_json(folder, "metrics.json", files)
     claimed = record.get("cell")
     if claimed != cell._asdict():
@@ -191,6 +225,13 @@ def read_run(cell: Cell, folder: Path, remarks: list[Remark]) -> FinishedRun:
     if not math.isfinite(run.miou):
         remarks.append(Remark(str(cell), f"metrics.json holds no mIoU (it says {metrics.get('miou')}): an empty group"))
     return run
+
+
+def _check(record: Json, path: Path) -> None:
+    try:
+        _Record.model_validate(record)
+    except ValidationError as error:
+        raise DamagedFileError(f"{path}: {first_fault(error)}: of another version?") from None
 
 
 def _read_json(folder: Path, name: str, files: Mapping[str, str]) -> Json:
