@@ -27,8 +27,8 @@ MOST_BYTES = 1 << 28
 """Of index.json: a million shards."""
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Natural = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0, le=1 << 53)]
+Positive = Annotated[int, Field(ge=1, le=1 << 53)]
 
 
 class Shard(Model):

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from rc2l_bench.config import Count, Name, extended_by
 from rc2l_bench.data.image_lists import Names, canonical, read_lines
 from rc2l_bench.data.splits import split_id
-from rc2l_bench.errors import BenchError, UsageError, suggest
+from rc2l_bench.errors import BenchError, UsageError, shorten, suggest
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import DamagedFileError, read_text
 from rc2l_bench.schema import Model, load
@@ -144,7 +144,7 @@ def parse(
     seen: dict[str, int] = {}
     for number, line in read_lines(data, origin):
         identity = names.of_line(line, f"{origin}, line {number}")
-        where = f"{origin}, line {number}: '{identity or canonical(line)}'"
+        where = f"{origin}, line {number}: '{shorten(identity or canonical(line))}'"
         if identity is None or identity not in ids:
             if not re.fullmatch(known.ids, identity or canonical(line)):
                 raise BenchError(

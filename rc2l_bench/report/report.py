@@ -133,7 +133,8 @@ def _carried(runs: Sequence[FinishedRun]) -> list[Remark]:
     return [
         Remark(str(run.cell), f"carried over from {str(entry.get('fingerprint'))[:12]}: {entry.get('reason')}")
         for run in runs
-        for entry in run.record.get("carried") or []
+        if isinstance(carried := run.record.get("carried"), list)
+        for entry in carried
         if isinstance(entry, dict)
     ]
 

@@ -122,7 +122,8 @@ class FinishedRun:
     @property
     def averaged_classes(self) -> tuple[str, ...]:
         """The classes that the mIoU on val is the mean over."""
-        return tuple(self.metrics.get("averaged_classes") or ())
+        names = self.metrics.get("averaged_classes")
+        return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
     @property
     def miou_test(self) -> float:
@@ -229,8 +230,6 @@ def tell(error: OSError | DamagedFileError, folder: Path) -> str:
 
 def tuning_by_method(runs: Iterable[FinishedRun]) -> dict[str, str]:
     """Tell how the methods of some runs were tuned, in a few words: `untuned`, or `16 trials`."""
-    parts = {run.cell.method: run.record.get("tuning") or {} for run in runs}
-    return {
-        method: f"{part.get('trials')} trials" if part.get("status") == "tuned" else UNTUNED
-        for method, part in parts.items()
-    }
+    parts = {run.cell.method: run.record.get("tuning") for run in runs}
+    tuned = {method: part for method, part in parts.items() if isinstance(part, dict) and part.get("status") == "tuned"}
+    return {method: f"{tuned[method].get('trials')} trials" if method in tuned else UNTUNED for method in parts}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,11 +40,6 @@ def versions() -> dict[str, str]:
             return "missing"
 
     return {package: one(package) for package in NUMERIC}
-
-
-def is_first_process() -> bool:
-    """Whether this is the first of the processes of a training; known before `open_fabric`, which starts the others."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 @dataclass(frozen=True, kw_only=True)

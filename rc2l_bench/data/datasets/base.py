@@ -12,9 +12,11 @@ from rc2l_bench.data.addresses import is_remote, list_tars
 from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.fetch import Source, is_stamped, verify
 
-__all__ = ["PARTS", "Dataset", "Sample", "Source", "Suffix"]
+__all__ = ["PARTS", "RAW", "Dataset", "Sample", "Source", "Suffix"]
 
 PARTS = ("train", "val", "test")
+RAW = Path("data/raw")
+"""Where each data set has the folder that its `prepare` fills."""
 Suffix = Literal["png", "jpg"]
 
 
@@ -38,7 +40,7 @@ class Sample:
 
 
 class Dataset(ABC):
-    """Images with classes. `raw` is always the folder `data/raw/<name>` of this data set."""
+    """Images with classes. `raw` is always the folder `RAW/<name>` of this data set."""
 
     name: str
     classes: tuple[str, ...]
