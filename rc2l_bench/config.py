@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -40,6 +40,7 @@ Size = Annotated[int, Field(ge=8, le=8192)]
 Range = Annotated[tuple[Positive, Positive], AfterValidator(_rising)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 MethodId = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(/[A-Za-z_]\w*)+([@+]\w+)?$")]
+TrackerName = Literal["dvclive", "tensorboard", "mlflow", "wandb"]
 
 
 def _by_id(methods: list[str]) -> list[str]:
@@ -227,8 +228,10 @@ class Protocol(Model):
 class Runtime(Model):
     """On what a run is carried out.
 
-    `workers`, `cache_mb` and `checkpoint_every` change no number and take no part in the fingerprint.
+    The fields of `QUIET` change no number and take no part in the fingerprint.
     """
+
+    QUIET: ClassVar[frozenset[str]] = frozenset({"workers", "cache_mb", "checkpoint_every", "trackers"})
 
     device: Literal["auto", "cpu", "cuda"]
     devices: Count
@@ -246,6 +249,8 @@ class Runtime(Model):
     """Steps between checkpoints."""
     log_every: Count
     """Steps that one row of history.csv averages over."""
+    trackers: Annotated[list[TrackerName], AfterValidator(_different)]
+    """Who else hears of every row of history.csv; each is an extra of the package, docs/USING.md."""
 
 
 class Params(Model):

@@ -70,6 +70,7 @@ def test_an_absurd_protocol_is_refused_by_name(tmp_path, key, value):
     [
         ("device", "gpu"), ("devices", 0), ("precision", "fp16"), ("threads", 0), ("workers", -1), ("workers", 1000),
         ("cache_mb", -1), ("checkpoint_every", 0), ("log_every", 0), ("deterministic", "yes"),
+        ("trackers", ["comet"]), ("trackers", ["mlflow", "mlflow"]),
     ],
 )  # fmt: skip
 def test_an_absurd_runtime_is_refused_by_name(tmp_path, key, value):

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.config import Params, Protocol, load
+from rc2l_bench.config import Params, Protocol, Runtime, load
 from rc2l_bench.data import splits
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.splits import Split
@@ -103,7 +103,7 @@ class RunInputs:
             "tuning": {"numbers": self.numbers, **self.tuning},
             "weights": digest_file(weights) if weights else self.protocol.net.weights,
             "method_config": self.config,
-            "runtime": self.params.runtime.model_dump(mode="json", exclude={"workers", "cache_mb", "checkpoint_every"}),
+            "runtime": self.params.runtime.model_dump(mode="json", exclude=set(Runtime.QUIET)),
             "source": digest_sources(base_of(self.method)),
             "versions": versions(),
         }
