@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rc2l_bench import __version__
-from rc2l_bench.cli import cost, data, report, runs, split, tune, watch
+from rc2l_bench.cli import cost, data, predict, report, runs, split, tune, watch
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
@@ -41,6 +41,7 @@ app.command()(report.report)
 app.command()(cost.cost)
 app.command()(tune.tune)
 app.command()(watch.watch)
+app.command()(predict.predict)
 
 
 Jobs = Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many as there are cores for.")]
