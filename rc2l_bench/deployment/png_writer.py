@@ -70,7 +70,7 @@ class PngWriter:
 
     def write(self, rows: Pixels) -> None:
         """Append rows, (n, W) or (n, W, 3)."""
-        flat = rows.reshape(len(rows), -1)
+        flat = rows.reshape(len(rows), self.width * self.channels)
         filtered = np.empty((len(flat), 1 + self.width * self.channels), np.uint8)
         filtered[:, 0] = UP if self.channels == 3 else NO_FILTER
         if self.channels == 3:

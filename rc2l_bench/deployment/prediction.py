@@ -113,7 +113,7 @@ class Prediction:
 
     def _take(self, source: PhotoSource) -> None:
         """Read a picture and predict it now, or with others of its size."""
-        with self._noting([source]), fetched(source) as path:
+        with self._noting(source), fetched(source) as path:
             with readable():
                 large = is_large_tiff(path)
                 pixels, remark = (None, "") if large else read_photo(path)
@@ -143,10 +143,10 @@ class Prediction:
         try:
             self._predict(group, size)
         except (MemoryError, RuntimeError) as error:
-            if len(group) == 1 or not lacks_memory(error):
+            if not lacks_memory(error):
                 raise
             for one in group:
-                with self._noting([one.source]):
+                with self._noting(one.source):
                     self._predict([one], size)
 
     def _predict(self, group: Sequence[Waiting], size: tuple[int, int]) -> None:
@@ -172,22 +172,21 @@ class Prediction:
             self.outcome.remarks[ALPHA] += 1
 
     @contextmanager
-    def _noting(self, sources: Sequence[PhotoSource]) -> Iterator[None]:
-        """Note what goes wrong with pictures, and go on. Errors of the folder of results are passed on: they stay."""
+    def _noting(self, source: PhotoSource) -> Iterator[None]:
+        """Note what goes wrong with a picture, and go on. Errors of the folder of results are passed on: they stay."""
         try:
             yield
         except BenchError as error:
-            self._fail(sources, str(error))
+            self._fail(source, str(error))
         except (MemoryError, RuntimeError) as error:
             if not lacks_memory(error):
                 raise
-            self._fail(sources, "needs more memory than there is: --fit scales it down")
+            self._fail(source, "needs more memory than there is: --fit scales it down")
 
-    def _fail(self, sources: Sequence[PhotoSource], reason: str) -> None:
-        for source in sources:
-            origin = source.title
-            self.outcome.failed[origin] = reason.removeprefix(f"{origin}: ")
-            self.told(origin, self.outcome.failed[origin])
+    def _fail(self, source: PhotoSource, reason: str) -> None:
+        fault = reason.removeprefix(f"{source.title}: ")
+        self.outcome.failed[source.title] = fault
+        self.told(source.title, fault)
 
 
 def lacks_memory(error: BaseException) -> bool:
