@@ -13,15 +13,10 @@ from typing import Any
 QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "", "config", "console", "errors", "files", "readers", "recipes", "schema", "seals", "sources", "tuning",
     "variants",
-<<<<<<< HEAD
     "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files",
     "losses", "methods", "nets", "nets.weights",
-    "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.store",
-=======
-    "data", "data.datasets", "data.datasets.base", "data.index", "losses", "methods", "nets", "nets.weights",
     "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.running", "run.store",
     "run.tracker_process", "run.trackers",
->>>>>>> 18c927a (Trackers hear of every row of history.csv in processes of their own; a training notes where it is for rc2l-bench watch)
 )}  # fmt: skip
 """Modules that read, write or show and make no numbers: their edits make no run stale."""
 

@@ -32,7 +32,7 @@ def predict(
     """Predict the class of every pixel of photos: PNGs whose values are classes and that show the palette's colours."""
     from rc2l_bench.deployment.loading import load_run
     from rc2l_bench.deployment.photo_list import find_photos
-    from rc2l_bench.deployment.prediction import Prediction
+    from rc2l_bench.deployment.prediction import PhotoPrediction
     from rc2l_bench.deployment.prediction_files import SHARES, Extras
 
     sources = find_photos(images, out)
@@ -47,7 +47,7 @@ def predict(
             if fault:
                 say(f"{origin}: {fault}")
 
-        outcome = Prediction(loaded, out, Extras(overlay, confidence), fit=fit, told=told).carry_out(sources)
+        outcome = PhotoPrediction(loaded, out, Extras(overlay, confidence), fit=fit, told=told).carry_out(sources)
     for remark, count in outcome.remarks.items():
         say(f"{count} of {len(sources)} pictures: {remark}")
     done = len(outcome.done)

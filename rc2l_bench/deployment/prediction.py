@@ -57,7 +57,7 @@ class Waiting:
     pixels: Pixels
 
 
-class Prediction:
+class PhotoPrediction:
     """The pictures of one call, with one run."""
 
     def __init__(

@@ -13,7 +13,7 @@ from PIL import Image
 from rc2l_bench.deployment import photo_files, prediction
 from rc2l_bench.deployment.loading import LoadedRun, load_run
 from rc2l_bench.deployment.photo_list import find_photos
-from rc2l_bench.deployment.prediction import Outcome, Prediction
+from rc2l_bench.deployment.prediction import Outcome, PhotoPrediction
 from rc2l_bench.deployment.prediction_files import Extras
 
 CANVAS = (40, 48)
@@ -37,7 +37,7 @@ def save(name: str, pixels: np.ndarray) -> Path:
 
 def predict(run: LoadedRun, *arguments: str, extras: Extras = Extras(), fit: bool = False) -> Outcome:  # noqa: B008
     told: list[tuple[str, str]] = []
-    made = Prediction(run, Path("out"), extras, fit=fit, told=lambda *news: told.append(news))
+    made = PhotoPrediction(run, Path("out"), extras, fit=fit, told=lambda *news: told.append(news))
     found = made.carry_out(find_photos(arguments, Path("out")))
     assert sorted(told) == sorted([*((row.image, "") for row in found.done), *found.failed.items()])
     return found
@@ -107,14 +107,14 @@ def test_no_more_photos_wait_than_are_seen_together(run, monkeypatch):
     for number in range(20):
         save(f"photos/{number}.png", photo(30, 20 + number, number))
     most = 0
-    flush = Prediction._flush
+    flush = PhotoPrediction._flush
 
     def watch(self, size):
         nonlocal most
         most = max(most, sum(len(group) for group in self.waiting.values()))
         flush(self, size)
 
-    monkeypatch.setattr(Prediction, "_flush", watch)
+    monkeypatch.setattr(PhotoPrediction, "_flush", watch)
     predict(run, "photos")
     assert len(rows()) == 20
     assert most <= 4 * 40 * 48 // (30 * 20) + 1

@@ -36,15 +36,11 @@ TESTED: dict[str, dict[Any, dict[str, Any]]] = {
 """By field of the protocol and value: what to change in the tiny protocol."""
 RUNTIME = {"device": {"auto", "cpu"}, "precision": {"32-true", "bf16-mixed"}}
 """Values that every machine can carry out; what is left needs CUDA."""
-<<<<<<< HEAD
-ELSEWHERE = {"policy": {"uniform", "balanced"}, "sampler": {"quasi_random", "random", "tpe"}}
-"""Of stages before training, and of tuning; tested there."""
-=======
 ELSEWHERE = {
     "policy": {"uniform", "balanced"},  # of a stage before training; tested with the splits
+    "sampler": {"quasi_random", "random", "tpe"},  # of tuning
     "trackers": {"dvclive", "tensorboard", "mlflow", "wandb"},  # tested in test_trackers, where they are installed
 }
->>>>>>> 18c927a (Trackers hear of every row of history.csv in processes of their own; a training notes where it is for rc2l-bench watch)
 
 
 def literals(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
