@@ -1,4 +1,4 @@
-"""Stage `label`: pack the labelled images of a split, with their masks."""
+"""Stage `label`: pack the labelled images of a split and a seed, with their masks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rc2l_bench.data import shards, splits
 from rc2l_bench.data.datasets.base import Sample
 from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.errors import BenchError
+from rc2l_bench.files import link_equal_files
 
 
 @guarded
@@ -23,7 +24,7 @@ def main(dataset: str, raw: Path, split: Path, out: Path) -> None:
         dataset: its name.
         raw: folder that the stage `fetch` filled.
         split: what the stage `split` wrote.
-        out: folder of the shards.
+        out: folder of the shards; beside it lie those of other seeds.
     """
     source = load_dataset(dataset)
     count = load(Params, Path("params.yaml")).shard.samples_per_shard
@@ -32,6 +33,10 @@ def main(dataset: str, raw: Path, split: Path, out: Path) -> None:
     # The split's id goes into the shards, so that a training notices labels of another split.
     samples = all_of(source.samples(raw, "train", only=wanted), wanted, dataset)
     shards.write(out, samples, source.meta(), "train", count, with_masks=True, split=plan.name, split_id=plan.id)
+    # A list is the same for every seed; its masks and images need not lie on the disk several times.
+    for other in sorted(out.parent.glob("seed*")):
+        if other != out:
+            link_equal_files(out, other)
 
 
 def all_of(samples: Iterable[Sample], wanted: set[str], dataset: str) -> Iterator[Sample]:

@@ -8,6 +8,7 @@ import typer
 
 from rc2l_bench.console import guarded
 from rc2l_bench.run.cell import is_first_process, open_cell
+from rc2l_bench.run.signals import end_with_parent, listening
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.variants import method_of
 
@@ -20,25 +21,28 @@ def main(dataset: str, split: str, method: str, seed: int, shards: Path, plan: P
         dataset: name.
         split: name.
         method: id as it is spelled in paths, for instance `baselines/cps` or `baselines/cps+plain`.
-        seed: of initialisation, order and augmentation.
-        shards: folder with `pool`, `val`, `test` and `labelled/<split>`.
+        seed: of initialisation, order and augmentation; the stage `split` has used it for the labels.
+        shards: folder with `pool`, `val`, `test` and `labelled/<split>/seed<k>`.
         plan: what the stage `split` wrote.
         out: where the result is wanted.
     """
-    cell = open_cell(dataset, split, method_of(method), seed, shards, plan)
-    # Once, before anything is trained: sources that are edited meanwhile must not name the run.
-    provenance = cell.provenance()
-    run = Run(STORE, provenance["fingerprint"])
-    with run.lock(owner=is_first_process()):
-        # Asked under the lock, because another process may have finished the run while this one started. The runner is
-        # imported when it is needed: torch takes seconds, and a finished run is handed out without it.
-        if not run.complete:
-            from rc2l_bench.run.runner import carry_out
+    if not is_first_process():
+        end_with_parent()
+    with listening(is_first_process()) as preemption:
+        cell = open_cell(dataset, split, method_of(method), seed, shards, plan)
+        # Once, before anything is trained: sources that are edited meanwhile must not name the run.
+        provenance = cell.provenance()
+        run = Run(STORE, provenance["fingerprint"])
+        with run.lock(owner=is_first_process()):
+            # Asked under the lock, because another process may have finished the run while this one started. The runner
+            # is imported when it is needed: torch takes seconds, and a finished run is handed out without it.
+            if not run.complete:
+                from rc2l_bench.run.runner import carry_out
 
-            carry_out(cell, run, provenance)
-        # The others of a training hold no lock, and would replace one folder at the same time.
-        if is_first_process():
-            run.materialise(out)
+                carry_out(cell, run, provenance, preemption)
+            # The others of a training hold no lock, and would replace one folder at the same time.
+            if is_first_process():
+                run.materialise(out)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,26 @@ class DivergedError(BenchError):
         self.seconds = seconds
 
 
+class PreemptedError(BaseException):
+    """The process was asked to stop, and the same command continues the work. No error, so nothing may swallow it.
+
+    Attributes:
+        exit_code: `CONTINUE`, which sysexits.h calls a temporary failure; 130 after Ctrl-C.
+    """
+
+    CONTINUE = 75
+
+    def __init__(self, message: str, exit_code: int = CONTINUE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether the memory of the machine or of the GPU has run out; needs no torch, whose errors these may be."""
+    torch_says = type(error).__name__ == "OutOfMemoryError" or "t allocate memory" in str(error)
+    return isinstance(error, MemoryError) or torch_says
+
+
 def suggest(name: str, options: Iterable[str]) -> str:
     """Name the option that was probably meant.
 

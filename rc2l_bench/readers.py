@@ -33,6 +33,8 @@ MOST_TEXT = 16 * MIB
 long training, have some hundred KB."""
 MOST_ARRAY = 640 * MIB
 """Largest array, bytes: counts of 5,000 images with 171 classes (COCO-Stuff) have 585 MB."""
+MOST_PICTURE_FILE = 1 << 28
+"""Largest file of an image or a mask, bytes; an uncompressed photograph of 60 megapixels has 180 MB."""
 MOST_PIXELS = 1 << 24
 """Largest picture of a report, pixels; the images of Cityscapes have 2^21."""
 
@@ -43,6 +45,9 @@ FAULTS: tuple[type[Exception], ...] = (
 )  # fmt: skip
 """What parsers raise on damaged bytes, some by their documentation and more by experience: RecursionError is a
 RuntimeError, UnicodeError and pandas' ParserError are ValueErrors, Pillow raises SyntaxError for broken PNG chunks."""
+
+UNREADABLE: tuple[type[Exception], ...] = (OSError, *FAULTS)
+"""The same, and what the operating system says of a file."""
 
 
 class DamagedFileError(BenchError, ValueError):
@@ -82,6 +87,8 @@ def reading(path: Path | str, hint: str = "") -> Iterator[None]:
             raise
         raise DamagedFileError(f"{path}: {first_line(error)}{f': {hint}' if hint else ''}") from None
     except FAULTS as error:
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, of the device: the file is not to blame
+            raise
         raise DamagedFileError(f"{path}: {first_line(error)}{f': {hint}' if hint else ''}") from None
 
 
@@ -120,6 +127,11 @@ def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:
     if len(data) > most:
         raise DamagedFileError(f"{path}: has more than {most:,} bytes")
     return data
+
+
+def read_picture_file(path: Path) -> bytes:
+    """Read the file of an image or a mask; see `read_bytes`."""
+    return read_bytes(path, MOST_PICTURE_FILE)
 
 
 def read_text(path: Path, most: int = MOST_TEXT) -> str:

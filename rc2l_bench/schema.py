@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.readers import FAULTS, DamagedFileError, read_text, reading
 
 
 class Model(BaseModel):
@@ -33,25 +34,58 @@ class Model(BaseModel):
 
 M = TypeVar("M", bound=Model)
 
+MOST_BYTES = 1 << 19
+"""Of a YAML file; ours have ten thousand. A parser in Python takes some seconds for so many."""
+MOST_NODES = 100_000
+"""Values in a YAML file; ours have some hundred."""
+DEPTH = 32
+"""Levels in a YAML file; ours have five."""
+
 
 def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
-    """Reads YAML as DVC does (YAML 1.2), so that both see the same numbers."""
+    """Read YAML as DVC does (YAML 1.2), so that both see the same numbers.
+
+    Raises:
+        UsageError: the file is missing, no text in UTF-8, no YAML, nested deeper than `DEPTH`, or its aliases stand for
+            more than `MOST_NODES` values.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"{path}: cannot be read ({error.__class__.__name__}): is this the root of a checkout?"
-        ) from None
+        text = read_text(path, MOST_BYTES)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: cannot be read (no such file): is this the root of a checkout?") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except DamagedFileError as error:
+        raise UsageError(str(error)) from None
     try:
-        return copy.deepcopy(_parse(text))
+        with reading("not valid YAML"):
+            return copy.deepcopy(_parse(text))
     except YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+    except DamagedFileError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 @lru_cache(maxsize=64)
 def _parse(text: str) -> Any:  # noqa: ANN401 - YAML holds anything
     """What a text says. Kept, because the stages of a grid ask for the same few files hundreds of times."""
-    return YAML(typ="safe").load(io.StringIO(text))
+    data = YAML(typ="safe").load(io.StringIO(text))
+    _count(data, DEPTH)
+    return data
+
+
+def _count(data: Any, depth: int) -> int:  # noqa: ANN401 - YAML holds anything
+    """Count values, those behind aliases as often as they are named: ten lines of aliases can stand for gigabytes."""
+    if not isinstance(data, dict | list):
+        return 1
+    if depth == 0:
+        raise ValueError(f"nested more than {DEPTH} deep, or holds itself")
+    total = 1
+    for value in data.values() if isinstance(data, dict) else data:
+        total += _count(value, depth - 1)
+        if total > MOST_NODES:
+            raise ValueError(f"holds more than {MOST_NODES:,} values")
+    return total
 
 
 def first_fault(error: ValidationError) -> str:
@@ -124,7 +158,7 @@ def check(model: type[M], data: Any, path: Path) -> M:  # noqa: ANN401 - YAML ho
     try:
         # Through JSON, because strict mode takes a list for a tuple there and nowhere else.
         text = json.dumps(data)
-    except (TypeError, ValueError) as error:
+    except FAULTS as error:
         raise UsageError(
             f"{path}: only text, numbers, true, false, lists and keys are meant to be here: {error}"
         ) from None

@@ -10,13 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from rc2l_bench.readers import read_text, reading
+
 QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
-    "", "config", "console", "errors", "files", "readers", "recipes", "schema", "seals", "sources", "tuning",
-    "variants",
+    "", "bounds", "config", "console", "errors", "files", "protocol", "readers", "recipes", "runtime", "schema",
+    "seals", "sources", "tuning", "variants", "views",
     "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files",
     "losses", "methods", "nets", "nets.weights",
-    "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.running", "run.store",
-    "run.tracker_process", "run.trackers",
+    "run", "run.allocations", "run.artifacts", "run.cell", "run.hardware", "run.progress", "run.running", "run.signals",
+    "run.store", "run.tracker_process", "run.trackers",
 )}  # fmt: skip
 """Modules that read, write or show and make no numbers: their edits make no run stale."""
 
@@ -41,6 +43,16 @@ def module_file(module: str) -> Path | None:
     return None
 
 
+def parse_source(file: Path) -> ast.Module:
+    """Parse a module without importing it.
+
+    Raises:
+        DamagedFileError: it is no Python.
+    """
+    with reading(file):
+        return ast.parse(read_text(file))
+
+
 def imported(file: Path) -> Iterator[str]:
     """List the names that a file imports, lazy imports inside functions included.
 
@@ -51,7 +63,7 @@ def imported(file: Path) -> Iterator[str]:
         Dotted names; for `from a import b` both `a` and `a.b`, because `b` may be a module or not.
     """
     # The whole tree, not its top: a module that is imported lazily inside a function makes numbers all the same.
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse_source(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -105,7 +117,7 @@ def executed(file: Path) -> str:
     A statement that is only a string does nothing, so docstrings and the strings under constants are left out. A
     docstring that a program reads (`__doc__`) would be missed; no module that makes numbers reads one.
     """
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+    tree = parse_source(file)
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             block = getattr(node, name, None)

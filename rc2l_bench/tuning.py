@@ -18,8 +18,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 
+from rc2l_bench.bounds import HUGE, TINY
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.files import write_atomically
+from rc2l_bench.readers import FAULTS, first_line, parse_rows, read_text
 from rc2l_bench.schema import Model, check, load, read_yaml
 from rc2l_bench.variants import TUNE, UNTUNED, base_of, method_yaml, read_config, variant_of
 
@@ -29,7 +31,7 @@ LEARNING_RATE = "lr"
 MOST = 3
 """Numbers of its own that a method may have tuned."""
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[float, Field(ge=-HUGE, le=HUGE)]
 
 
 class Range(Model):
@@ -42,8 +44,10 @@ class Range(Model):
 
     @model_validator(mode="after")
     def _rises(self) -> Range:
-        if self.low >= self.high or (self.log and self.low <= 0):
-            raise ValueError(f"goes from {self.low} to {self.high}: low must be below high, and above 0 where log")
+        if self.low >= self.high or (self.log and self.low < TINY):
+            raise ValueError(
+                f"goes from {self.low} to {self.high}: low must be below high, and at least {TINY} where log"
+            )
         return self
 
 
@@ -177,10 +181,11 @@ def read_trials(dataset: str) -> list[Trial]:
     if not path.is_file():
         return []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [_parse(row) for row in csv.DictReader(file, strict=True)]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise UsageError(f"{path}: not a table of trials ({error}): restore it, or run `rc2l-bench tune`") from None
+        head, *rows = parse_rows(read_text(path), path)
+        return [_parse(dict(zip(head, row, strict=True))) for row in rows]
+    except FAULTS as error:
+        reason = first_line(error)
+        raise UsageError(f"{path}: not a table of trials ({reason}): restore it, or run `rc2l-bench tune`") from None
 
 
 def _parse(row: Mapping[str, str]) -> Trial:

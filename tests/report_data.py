@@ -46,7 +46,7 @@ def confusions(quality, *, images=40, classes=6, seed=0, scene=0):
 def write_run(root, dataset="shapes", split="1_16", method="baselines/supervised", seed=0, *, quality=None, **more):
     """One complete run folder.
 
-    Keywords: images, change (of the counts), protocol, split_id, method_config, test, classes, panels, record.
+    Keywords: images, change (of the counts), protocol, draws, split_id, method_config, test, classes, panels, record.
     """
     folder = Path(root) / dataset / split / method / f"seed{seed}"
     folder.mkdir(parents=True)
@@ -127,13 +127,14 @@ def _write_cost(folder, method, seed):
 
 def _write_record(folder, cell, classes, more):
     dataset, split, method, seed = cell
-    labelled = LABELS.get(split, 100)
+    labelled, draws = LABELS.get(split, 100), more.get("draws", "fixed")
     record = {
         "fingerprint": digest(cell),
         "cell": {"dataset": dataset, "split": split, "method": method, "seed": seed},
         "dataset": {"name": dataset, "classes": list(classes), "palette": PALETTE[: len(classes)], "canvas": [64, 96]},
         "split": {
-            "id": more.get("split_id", digest((dataset, split))),
+            "id": more.get("split_id", digest((dataset, split, seed) if draws == "by_seed" else (dataset, split))),
+            "draws": draws,
             "labelled": labelled,
             "unlabelled": TRAIN - labelled,
             "unlabelled_id": more.get("unlabelled_id", digest((dataset, split, "unlabelled"))),

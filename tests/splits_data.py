@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
+from rc2l_bench.config import SplitConfig
 from rc2l_bench.data.catalog import Catalog, Row
 
 CLASSES = ("ground", "house", "rare")
@@ -21,3 +22,8 @@ def table(train: Iterable[Row], val: Iterable[Row] = (), test: Iterable[Row] = (
 
 def ids(count: int, prefix: str = "2099_") -> list[str]:
     return [f"{prefix}{index:06d}" for index in range(count)]
+
+
+UNIFORM = SplitConfig(seed=0, draws="fixed", policy="uniform", held_out=0.25)
+BALANCED = SplitConfig(seed=0, draws="fixed", policy="balanced", held_out=0.25)
+CATALOG = table(row(name) for name in ids(1000))

@@ -45,6 +45,15 @@ def test_an_unquoted_split_in_the_grid_tells_to_quote(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("image_scale", 1e-9), ("weak", {"scale": [1, 1e308]}), ("weak", {"scale": [1e-9, 1]}), ("steps", 2**70),
+        ("strong", {"sigma": [1e-300, 1.0]}), ("strong", {"brightness": 1e308}), ("strong", {"contrast": 11}),
+        ("optimiser", {"lr": 1e-300}), ("optimiser", {"lr": 1e308}), ("optimiser", {"momentum": 1.0}),
+        ("optimiser", {"clip": 1e-300}), ("optimiser", {"power": 1e9}), ("optimiser", {"head_lr": 1e300}),
+        ("net", {"pixel": {"width": 2**70}}), ("net", {"pixel": {"dropout": 1.0}}), ("net", {"backbone": ""}),
+        ("net", {"weights": "a\0b"}), ("net", {"region": {"layers": 65}}), ("net", {"region": {"dim": 18}}),
+        ("batch", {"labelled": 2**70}), ("batch", {"unlabelled": 2**70}), ("eval", {"batch": 2**70}),
+        ("eval", {"evaluations": 2**70}), ("eval", {"scales": [1.0] * 300}), ("eval", {"scales": [1e308]}),
+        ("eval", {"protocol": {"mode": "sliding", "window": [32, 32], "stride": 1e-9, "combine": "logits"}}),
         ("steps", 0), ("steps", -1), ("steps", 10**9), ("steps", 1.5), ("image_scale", 0), ("image_scale", 100),
         ("crop", [4, 32]), ("crop", [32, 100_000]), ("crop", [32]), ("supervised_loss", "mse"),
         ("batch", {"labelled": 0}), ("batch", {"unlabelled": 3}), ("batch", {"unlabelled": -2}),
@@ -69,6 +78,8 @@ def test_an_absurd_protocol_is_refused_by_name(tmp_path, key, value):
     ("key", "value"),
     [
         ("device", "gpu"), ("devices", 0), ("precision", "fp16"), ("threads", 0), ("workers", -1), ("workers", 1000),
+        ("devices", 2**70), ("threads", 2**70), ("cache_mb", 2**70), ("checkpoint_every", 2**70), ("log_every", 2**70),
+        ("checkpoint_minutes", -1), ("checkpoint_minutes", 1e308),
         ("cache_mb", -1), ("checkpoint_every", 0), ("log_every", 0), ("deterministic", "yes"),
         ("trackers", ["mlflow", "mlflow"]),
     ],
@@ -85,7 +96,9 @@ def test_an_unknown_tracker_is_refused_with_the_known_ones(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("seed", [-1]), ("seed", []), ("seed", ["0"]), ("method", ["supervised"]), ("method", ["../x/y"]),
+    [("seed", [2**70]), ("split", ["--help"]), ("split", ["1_16'"]), ("split", ["x" * 300]),
+     ("seed", list(range(10_001))),
+     ("seed", [-1]), ("seed", []), ("seed", ["0"]), ("method", ["supervised"]), ("method", ["../x/y"]),
      ("dataset", [""]), ("split", ["../1_4"]), ("dataset", ["a/b"]), ("split", []),
      ("seed", [0, 0]), ("split", ["1_4", "1_4"])],
 )  # fmt: skip
@@ -101,6 +114,31 @@ def test_a_variant_may_stand_in_the_grid(tmp_path):
 def test_a_variant_that_dvc_cannot_read_is_spelled_for_the_user(tmp_path):
     message = refused(tmp_path, grid={"method": ["baselines/cps@plain"]})
     assert message == "grid.method: write baselines/cps+plain for baselines/cps@plain: DVC reads @ in its own way"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"net": {"region": {"heads": 3}}},
+            "net.region: dim: 16 channels cannot be shared by 3 heads",
+        ),
+        ({"optimiser": {"lr": 1.0, "weight_decay": 0.5}}, "optimiser: lr · head_lr · weight_decay is 1: from 1 on"),
+        ({"batch": {"labelled": 4096}, "crop": [2048, 2048]}, "a batch of 4100 crops of [2048, 2048] has more than"),
+        (
+            {"image_scale": 0.02, "weak": {"scale": [0.5, 1.0]}},
+            "times weak.scale or eval.scales is 0.01 to",
+        ),
+        ({"image_scale": 4, "eval": {"scales": [20.0]}}, "image_scale times weak.scale or eval.scales is 2.8 to 80"),
+    ],
+)
+def test_numbers_that_do_not_go_together_are_refused(tmp_path, change, message):
+    assert message in refused(tmp_path, protocol={"default": change})
+
+
+def test_a_grid_that_nobody_can_carry_out_is_refused(tmp_path):
+    message = refused(tmp_path, grid={"seed": list(range(200)), "split": [f"1_{i}" for i in range(1, 101)]})
+    assert message.startswith("grid: has 20,000 cells, at most 10,000 are meant to be here")
 
 
 def test_an_unknown_key_of_a_protocol_names_the_nearest(tmp_path):

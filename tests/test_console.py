@@ -52,3 +52,55 @@ def test_a_terminal_that_has_the_signs_shows_them():
 
 def test_the_name_of_a_file_that_is_no_text_can_be_shown():
     assert "photo_?.png" in show("utf-8", os.fsdecode(b"photo_\xe9.png")).stdout.decode()
+
+
+def run(script: str, redirection: str) -> subprocess.CompletedProcess[str]:
+    """A command in a shell, with its output sent somewhere."""
+    command = f'"{sys.executable}" -c "$SCRIPT" {redirection}'
+    return subprocess.run(["bash", "-c", command], env=os.environ | {"SCRIPT": script}, capture_output=True, text=True)
+
+
+MANY = """
+from rc2l_bench.console import console, guarded
+@guarded
+def main():
+    for number in range(100_000):
+        console.print(number)
+main()
+"""
+OPEN = """
+import os
+from rc2l_bench.console import console, errors, guarded
+@guarded
+def main():
+    print("a")
+    console.print("b")
+    errors.print("c")
+    assert os.open("/dev/null", os.O_RDONLY) > 2
+main()
+"""
+
+
+def test_a_reader_that_goes_away_ends_a_command_without_a_word():
+    done = run(MANY, "| head -1; exit ${PIPESTATUS[0]}")
+    assert (done.returncode, done.stdout, done.stderr) == (141, "0\n", "")
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_stop_no_command_and_are_no_files(redirection):
+    done = run(OPEN, redirection)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_output_that_cannot_be_written_is_an_error():
+    done = run(MANY, "> /dev/full")
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
+
+
+@pytest.mark.parametrize("columns", ["40", "10", "1"])
+def test_digits_are_not_cut_off_in_a_narrow_terminal(columns):
+    number = "57." + "1234567890" * 5
+    script = SHOW.format(name="a").replace("57.1 ± 0.5 ×2.44 –", number)
+    done = run(f"import os; os.environ['COLUMNS'] = '{columns}'\n{script}", "")
+    assert number in done.stdout

@@ -127,7 +127,29 @@ def test_what_is_not_yaml_is_refused(tmp_path, text):
 
 
 def test_yaml_that_holds_itself_is_refused(tmp_path):
-    assert "only text, numbers" in refused(tmp_path, "a: &a {b: *a}")
+    assert "nested more than 32 deep, or holds itself" in refused(tmp_path, "a: &a {b: *a}")
+
+
+def test_a_few_aliases_that_stand_for_gigabytes_are_refused(tmp_path):
+    text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    text += "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
+    assert "holds more than 100,000 values" in refused(tmp_path, text)
+
+
+@pytest.mark.parametrize("text", ["[" * 1000, "[" * 1000 + "]" * 1000, "{a: " * 1000, "- " * 1000 + "x"])
+def test_what_is_nested_a_thousand_deep_is_refused(tmp_path, text):
+    assert "not valid YAML" in refused(tmp_path, text)
+
+
+def test_a_large_file_is_not_parsed(tmp_path):
+    assert "expected at most 524,288" in refused(tmp_path, "# " + "x" * (1 << 19))
+
+
+def test_text_in_latin_1_is_told_as_such(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_bytes("name: café".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"x\.yaml: not text in UTF-8: byte 0xe9 at position 9"):
+        load(Outer, path)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -138,7 +160,7 @@ def test_a_missing_file_is_named(tmp_path):
 def test_bytes_that_are_not_text_are_refused(tmp_path):
     path = tmp_path / "x.yaml"
     path.write_bytes(b"\xff\xfe\x00name")
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="not text in UTF-8"):
         load(Outer, path)
 
 

@@ -115,7 +115,7 @@ def test_a_variant_has_a_folder_of_its_own():
 def test_a_variant_is_another_run_of_the_same_source(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny_data.write_checkout(tmp_path)
-    shards, plan = Path("data/shards/tiny"), Path("data/splits/tiny/1_4.json")
+    shards, plan = Path("data/shards/tiny"), Path("data/splits/tiny/1_4/seed0.json")
     base, variant = (
         open_cell("tiny", "1_4", method, 0, shards, plan).provenance()
         for method in ("baselines/cps", "baselines/cps@plain")

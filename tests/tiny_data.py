@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ PROTOCOL: dict[str, Any] = {
 }  # fmt: skip
 RUNTIME: dict[str, Any] = {
     "device": "cpu", "devices": 1, "precision": "32-true", "threads": 1, "deterministic": True, "workers": 0,
-    "cache_mb": 16, "checkpoint_every": 2, "log_every": 5, "trackers": [],
+    "cache_mb": 16, "checkpoint_every": 2, "checkpoint_minutes": 0,
+    "log_every": 5, "trackers": [],
 }  # fmt: skip
 TUNING: dict[str, Any] = {
     "trials": 2, "sampler": "quasi_random", "seed": 0, "lr": {"low": 0.25, "high": 8.0, "log": True}, "own": 3,
@@ -107,8 +109,8 @@ def samples(part: str) -> list[Sample]:
     return [make_sample(part, number) for number in range(COUNTS[part])]
 
 
-def write_data(root: Path, dataset: str = "tiny", split: str = "1_4") -> None:
-    """Shards and a split as the stages before `train` leave them."""
+def write_data(root: Path, dataset: str = "tiny", split: str = "1_4", seeds: Sequence[int] = (0, 1)) -> None:
+    """Shards and a split as the stages before `train` leave them; every seed has the same labels."""
     meta = {"name": dataset, "classes": list(CLASSES), "palette": [[0, 0, 0], [255, 0, 0], [0, 0, 255]],
             "canvas": list(CANVAS)}  # fmt: skip
     folder, train = root / "data/shards" / dataset, samples("train")
@@ -120,10 +122,10 @@ def write_data(root: Path, dataset: str = "tiny", split: str = "1_4") -> None:
     shards.write(folder / "pool", train, meta, "train", 100, with_masks=False)
     shards.write(folder / "val", samples("val"), meta, "val", 100, with_masks=True)
     shards.write(folder / "test", samples("test"), meta, "test", 100, with_masks=True)
-    shards.write(
-        folder / "labelled" / split, labelled, meta, "train", 100, with_masks=True, split=split, split_id=plan.id
-    )
-    splits.write(plan, root / "data/splits" / dataset / f"{split}.json")
+    for seed in seeds:
+        out = folder / "labelled" / split / f"seed{seed}"
+        shards.write(out, labelled, meta, "train", 100, with_masks=True, split=split, split_id=plan.id)
+        splits.write(plan, root / "data/splits" / dataset / split / f"seed{seed}.json")
 
 
 def params(**changes: Any) -> dict[str, Any]:
@@ -131,7 +133,7 @@ def params(**changes: Any) -> dict[str, Any]:
     cell = {"dataset": ["tiny"], "split": ["1_4"], "method": ["baselines/supervised"], "seed": [0]}
     base = {
         "grids": {}, "grid": cell, "ablation": {"single": cell},
-        "split": {"seed": 0, "policy": "balanced", "held_out": 0.25}, "tuning": {"default": TUNING},
+        "split": {"seed": 0, "draws": "by_seed", "policy": "balanced", "held_out": 0.25}, "tuning": {"default": TUNING},
         "shard": {"samples_per_shard": 64},
         "runtime": RUNTIME, "protocol": {"default": PROTOCOL}, "recipes": {},
     }  # fmt: skip

@@ -25,6 +25,7 @@ from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
 from rc2l_bench.run.process_pool import count_jobs
+from rc2l_bench.sources import parse_source
 from rc2l_bench.variants import find_methods, method_yaml, resolve_method, variants_of
 
 app = typer.Typer(
@@ -55,16 +56,22 @@ def run(
     ] = [],  # noqa: B006
     split: Annotated[list[str], typer.Option(help="Labelled images: 1_16, 1_4, full, or a published list.")] = [],  # noqa: B006
     dataset: Annotated[list[str], typer.Option(help="Data set.")] = ["shapes"],  # noqa: B006
-    seed: Annotated[list[int], typer.Option(min=0, help="Seed of initialisation, order and augmentation.")] = [0],  # noqa: B006
+    seed: Annotated[
+        list[int], typer.Option(min=0, max=2**53 - 1, help="Seed of initialisation, order and augmentation.")
+    ] = [0],  # noqa: B006
     grid: Annotated[bool, typer.Option("--grid", help="All cells of the grid in params.yaml.")] = False,
+    named_grid: Annotated[str, typer.Option(help="All cells of one of the grids under `grids` in params.yaml.")] = "",
     jobs: Jobs = 1,
 ) -> None:
     """Train and evaluate cells: every combination of what is given. Repeat an option for several values."""
     from rc2l_bench.config import Params, load
 
     params = load(Params, Path("params.yaml"))
-    if grid:
-        dataset, split, method, seed = params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed
+    if named_grid and named_grid not in params.grids:
+        raise UsageError(f"params.yaml: grids has no '{named_grid}': {suggest(named_grid, params.grids)}")
+    if grid or named_grid:
+        wanted = params.grids[named_grid] if named_grid else params.grid
+        dataset, split, method, seed = wanted.dataset, wanted.split, wanted.method, wanted.seed
     elif not (method and split):
         raise UsageError("which cells? give --method and --split, for instance --method rc2l --split 1_16, or --grid")
     cells = _cells(dataset, split, method, seed)
@@ -120,11 +127,16 @@ def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: li
     """Combine names to cells, each once; seeds as text, because they fill in templates as DVC's matrix does.
 
     Raises:
-        UsageError: a data set or a method is unknown; splits are checked by their stage, which reads published lists.
+        UsageError: a data set or a method is unknown, or a name could not be one; whether there is such a split its
+            stage checks, which reads published lists.
     """
+    from rc2l_bench.bounds import check_name
     from rc2l_bench.data.datasets.registry import names
 
     known = names()
+    for kind, given in (("dataset", datasets), ("split", splits)):
+        for name in given:
+            check_name(kind, name)
     for name in datasets:
         if name not in known:
             raise UsageError(f"unknown dataset '{name}': {suggest(name, known)}")
@@ -182,7 +194,7 @@ def methods() -> None:
 def _first_line(method: str) -> str:
     """Read the first line of a method's docstring without importing the method, and torch with it."""
     file = method_yaml(method).with_suffix(".py")
-    return (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")[0]
+    return (ast.get_docstring(parse_source(file)) or "").partition("\n")[0]
 
 
 @app.command()

@@ -93,7 +93,7 @@ def _protocol(
     from rc2l_bench.errors import UsageError
 
     sides = (crop or "").split("x")
-    if crop and not (len(sides) <= 2 and all(side.isdecimal() for side in sides)):
+    if crop and not (len(sides) <= 2 and all(side.isdecimal() and len(side) < 6 for side in sides)):
         raise UsageError(f"--crop: expected 513 or 512x1024, got '{crop}'")
     size = (int(sides[0]), int(sides[-1])) if crop else None
     return scale_protocol(params, dataset, backbone, size, batch), len(load_dataset(dataset).classes)

@@ -12,6 +12,8 @@ from rc2l_bench.files import require_checkout
 
 RAW = Path("data/raw")
 SHARDS = Path("data/shards")
+UNFINISHED = {".part", ".own", ".tmp"}
+"""Suffixes of what lies beside the files of a data set and is none of them."""
 
 app = typer.Typer(no_args_is_help=True, help="Data sets: fetch, list, verify, add your own.")
 
@@ -128,7 +130,8 @@ def _status(name: str) -> tuple[str, str, str, str, str]:
         return name, "wrong", "", "", str(error)
     raw = RAW / name
     here = dataset.present(raw)
-    sizes = [path.stat().st_size for path in raw.rglob("*") if path.is_file()] if here else []
+    files = [path for path in raw.rglob("*") if path.is_file() and path.suffix not in UNFINISHED] if here else []
+    sizes = [path.stat().st_size for path in files]
     expected = [source.size for source in dataset.sources if source.size]
     size = sum(sizes) or sum(expected)
     address = " ".join(source.url for source in dataset.sources) or "-"

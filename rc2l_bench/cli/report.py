@@ -10,6 +10,10 @@ from typing import Annotated
 import typer
 
 from rc2l_bench.console import console, guarded
+from rc2l_bench.errors import UsageError
+
+RUNS = Path("runs")
+"""May be missing: the report then shows a grid without results."""
 
 
 class Format(StrEnum):
@@ -31,7 +35,7 @@ def report(
         Path | None,
         typer.Option(help="Folder of the report (reports); with --format, the file instead of the terminal."),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = RUNS,
 ) -> None:
     """Make tables, figures and one HTML page from the finished runs."""
     from rc2l_bench.config import Params, load
@@ -39,6 +43,8 @@ def report(
     from rc2l_bench.report import writer
     from rc2l_bench.report.report import build
 
+    if not runs.is_dir() and runs != RUNS:
+        raise UsageError(f"--runs {runs}: no such folder")
     made = build(runs, load(Params, Path("params.yaml")), reference)
     if format is None:
         folder = out or Path("reports")

@@ -13,7 +13,7 @@ from typing import Any
 from rc2l_bench.config import Params, Protocol, Runtime
 from rc2l_bench.errors import BenchError
 from rc2l_bench.run.cell import vary_protocol
-from rc2l_bench.schema import read_yaml
+from rc2l_bench.schema import check, read_yaml
 from rc2l_bench.variants import protocol_changes
 
 PAPER_SCALE = Path("reports/paper_scale.yaml")
@@ -37,8 +37,7 @@ def scale_protocol(
         batch: labelled images, and as many unlabelled ones; None = the protocol's.
 
     Raises:
-        UsageError: neither the dataset nor `default` has a protocol.
-        ValidationError: a value is absurd.
+        UsageError: neither the dataset nor `default` has a protocol, or a value is absurd.
     """
     data = params.protocol_of(dataset).model_dump(mode="json")
     # Without pretrained weights, which cost the same as any others and would have to be there.
@@ -46,7 +45,7 @@ def scale_protocol(
     data |= {"crop": list(crop)} if crop else {}
     data["batch"] |= {"labelled": batch, "unlabelled": batch} if batch else {}
     # Checked anew, as a file would be; `model_copy` takes any value for valid.
-    return Protocol.model_validate_json(json.dumps(data))
+    return check(Protocol, data, Path("--backbone, --crop, --batch"))
 
 
 def estimate(method: str, protocol: Protocol, num_classes: int, most_regions: int | None = None) -> Answer:

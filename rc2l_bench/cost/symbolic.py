@@ -21,7 +21,7 @@ from rc2l_bench.config import Protocol
 from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.methods.contract import MethodConfig, build, load_class
 from rc2l_bench.run.allocations import take_step
-from rc2l_bench.run.train import build_optimiser
+from rc2l_bench.run.optimiser import build_optimiser
 from rc2l_bench.types import Batch
 
 KINDS = {

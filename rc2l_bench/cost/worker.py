@@ -23,7 +23,8 @@ from rc2l_bench.run.allocations import measure_step
 from rc2l_bench.run.artifacts import cost
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.hardware import open_fabric, peak_memory
-from rc2l_bench.run.train import Feed, Record, Trainer
+from rc2l_bench.run.record import Record
+from rc2l_bench.run.train import Feed, Trainer
 from rc2l_bench.types import Batch
 
 WARM_UP = 3
@@ -78,7 +79,9 @@ class Workload:
         budget = max(protocol.steps, steps + WARM_UP)
         scoring = protocol.eval.model_copy(update={"evaluations": 1})
         self.protocol = protocol.model_copy(update={"steps": budget, "eval": scoring})
-        self.runtime = runtime.model_copy(update={"devices": 1, "checkpoint_every": budget, "log_every": budget})
+        self.runtime = runtime.model_copy(
+            update={"devices": 1, "checkpoint_every": budget, "checkpoint_minutes": 0, "log_every": budget}
+        )
         self.fabric, self.num_classes, self.steps = open_fabric(self.runtime), num_classes, steps
         # Fixed, and the same in every round: nothing that depends on weights may differ between rounds.
         torch.manual_seed(0)
@@ -121,7 +124,8 @@ class Workload:
         """Take the steps; return what cost.json holds."""
         raw = self.load()
         # The end of the budget, past every warm-up, so that all losses are on.
-        self.trainer.record.step = self.protocol.steps - self.steps - WARM_UP
+        record = self.trainer.record
+        record.step = record.looked = self.protocol.steps - self.steps - WARM_UP
         feed = Feed(
             # One batch again and again: loading is the same for all methods and would only blur the comparison.
             batches=lambda _: itertools.repeat(raw),
@@ -129,7 +133,7 @@ class Workload:
             evaluate=self.score,
             watch=self.watch,
         )
-        self.trainer.fit(feed, run=None)  # type: ignore[arg-type] # there are no checkpoints
+        self.trainer.fit(feed, run=None)
         # Before `measure_step`, whose copies would raise the resident peak.
         peaks = peak_memory(self.fabric.device)
         peaks |= measure_step(self.trainer, self.augment(raw, self.protocol.steps - 1))

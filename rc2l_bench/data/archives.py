@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from rc2l_bench.errors import BenchError
+from rc2l_bench.files import naming
 from rc2l_bench.readers import reading
 
 AGAIN = "fetch it again"
@@ -94,7 +95,7 @@ def _write(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, target:
     assert source is not None, member
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("xb") as file:
+        with naming(target), target.open("xb") as file:
             shutil.copyfileobj(source, file)
     except (FileExistsError, NotADirectoryError):
         raise BenchError(f"{archive}: '{member.name}' is there twice; not extracted") from None

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rc2l_bench.console import errors
 from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.errors import BenchError
-from rc2l_bench.files import sync
+from rc2l_bench.files import naming, sync
 
 TIMEOUT = (10.0, 60.0)
 """Seconds for the connection, and for every wait for more bytes."""
@@ -134,7 +134,7 @@ def _range_total(header: str, start: int) -> int | None:
 def _receive(response: requests.Response, part: Path, start: int, total: int | None) -> None:
     """Writes the body, as it is sent, after the first `start` bytes of the file."""
     got = start
-    with part.open("ab" if start else "wb") as file, _bar() as bar:
+    with naming(part), part.open("ab" if start else "wb") as file, _bar() as bar:
         task = bar.add_task(part.stem, total=total, completed=start)
         for chunk in response.raw.stream(_CHUNK, decode_content=False):
             got += len(chunk)

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rc2l_bench.data.partial_files import PartialFile, set_aside
+from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.errors import BenchError, UsageError
-from rc2l_bench.files import checksum, exclusive, say, write_atomically
+from rc2l_bench.files import checksum, exclusive, naming, say, set_aside, sweep, temporary_name, write_atomically
+from rc2l_bench.readers import read_json
 
 MIRROR = "RC2L_BENCH_MIRROR"
 """Environment variable: a folder or a base URL that is asked first, by file name."""
@@ -86,7 +87,7 @@ def verify(source: Source, path: Path) -> None:
 
 
 def fault_of(source: Source, path: Path) -> str | None:
-    """What is wrong with a file, as `expected …, got …`; None = it is the source."""
+    """Say what is wrong with a file, as `expected …, got …`; None = it is the source."""
     size = path.stat().st_size
     if source.size is not None and size != source.size:
         return f"expected {source.size} bytes, got {size}"
@@ -112,15 +113,15 @@ def mention_unpacked(raw: Path, names: Iterable[str]) -> None:
 
 
 def is_stamped(source: Source, path: Path) -> bool:
-    """Whether a file was verified before and has not been touched since; the file is not read."""
+    """Tell whether a file was verified before and has not been touched since; the file is not read."""
     try:
-        return bool(json.loads(_stamp_of(path).read_text()) == _state(source, path))
+        return bool(read_json(_stamp_of(path)) == _state(source, path))
     except (OSError, ValueError):
         return False
 
 
 def stamp(source: Source, path: Path) -> None:
-    """Remembers that a file is good, so that 11 GB are not read at every start."""
+    """Remember that a file is good, so that 11 GB are not read at every start."""
     write_atomically(_stamp_of(path), json.dumps(_state(source, path)).encode())
 
 
@@ -182,12 +183,13 @@ def _bring(source: Source, origin: Path | str, target: Path, in_place: bool) -> 
 
 
 def _copy(origin: Path, target: Path) -> None:
-    part = target.with_name(f"{target.name}.mirror.part")
-    part.unlink(missing_ok=True)
+    sweep(target.parent)
+    part = temporary_name(target)
     try:
         os.link(origin, part)  # many GB are not kept twice on one disk
     except OSError:
-        shutil.copyfile(origin, part)
+        with naming(part):
+            shutil.copyfile(origin, part)
     part.replace(target)
 
 

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from pathlib import Path
 
-from rc2l_bench.files import say, write_atomically
-
-
-def set_aside(path: Path, fault: str) -> None:
-    """Move a file or folder that is in the way to a name beside it, and say so: somebody else may have brought it."""
-    names = (f"{path.name}.wrong{number or ''}" for number in itertools.count())
-    kept = next(path.with_name(name) for name in names if not path.with_name(name).exists())
-    path.rename(kept)
-    say(f"{path}: {fault}: kept as {kept.name}, which you may delete")
+from rc2l_bench.files import say, set_aside, write_atomically
 
 
 class PartialFile:
@@ -79,5 +70,5 @@ class PartialFile:
         """Whether the file is the one that was marked, and not another one of its name."""
         try:
             return self._mark.read_text() == str(self.path.stat().st_ino)
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return False

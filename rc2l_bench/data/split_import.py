@@ -9,11 +9,23 @@ from pathlib import Path
 from rc2l_bench.config import SplitConfig
 from rc2l_bench.data.catalog import Catalog
 from rc2l_bench.data.fetch import Source, fetch
-from rc2l_bench.data.partial_files import set_aside
-from rc2l_bench.data.split_lists import ListEntry, ListFile, Published, list_path, names, parse, pin, pinned, published
-from rc2l_bench.data.splits import Split, assemble, draw, is_drawn
+from rc2l_bench.data.split_draws import draw, is_drawn
+from rc2l_bench.data.split_lists import (
+    MOST_BYTES,
+    ListEntry,
+    ListFile,
+    Published,
+    list_path,
+    names,
+    parse,
+    pin,
+    pinned,
+    published,
+)
+from rc2l_bench.data.splits import Split, assemble
 from rc2l_bench.errors import BenchError, UsageError, suggest
-from rc2l_bench.files import checksum
+from rc2l_bench.files import checksum, set_aside
+from rc2l_bench.readers import read_bytes
 
 DOWNLOADS = Path("data/lists")
 
@@ -72,7 +84,7 @@ def _read(
 ) -> list[str]:
     """Ids of a list; `with_mask`: only images with a mask may be in it."""
     allowed = {row.id: row.labelled or not with_mask for row in catalog.of("train")}
-    return parse(path.read_bytes(), str(path), known, allowed, dataset, aliases)
+    return parse(read_bytes(path, MOST_BYTES), str(path), known, allowed, dataset, aliases)
 
 
 def _apart(labelled: Sequence[str], unlabelled: Sequence[str], what: str, drop: bool) -> list[str]:
@@ -146,8 +158,15 @@ def _identify(path: Path, entry: ListEntry | None, known: Published) -> dict[str
     }
 
 
-def resolve(dataset: str, name: str, catalog: Catalog, config: SplitConfig) -> Split:
-    """The split that a name stands for: drawn, or a list; a published list that is not pinned yet is imported.
+def resolve(dataset: str, name: str, catalog: Catalog, config: SplitConfig, seed: int = 0) -> Split:
+    """Find the split that a name stands for: drawn, or a list; a published list that is not pinned yet is imported.
+
+    Args:
+        dataset: its name.
+        name: of the split.
+        catalog: of the data set.
+        config: how splits are drawn.
+        seed: of the cell; it changes which draw a drawn split is.
 
     Raises:
         UsageError: there is no such split.
@@ -158,7 +177,7 @@ def resolve(dataset: str, name: str, catalog: Catalog, config: SplitConfig) -> S
     if is_drawn(listed):
         classic = known.clean if listed.startswith("classic") else None
         clean = resolve(dataset, classic, catalog, config).labelled if classic else None
-        return replace(draw(dataset, listed, catalog, config, clean), name=name)
+        return replace(draw(dataset, listed, catalog, config, seed, clean), name=name)
     found = pinned(dataset, name)
     if found is None:
         if name not in known.lists and name not in known.aliases:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from rc2l_bench.config import Count, Name
 from rc2l_bench.data.image_lists import Names, canonical, read_lines
 from rc2l_bench.data.splits import split_id
-from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.errors import BenchError, UsageError, suggest
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import DamagedFileError, read_text
 from rc2l_bench.schema import Model, load
@@ -80,6 +80,24 @@ class Published(Model):
     sources: dict[str, Repository] = Field(default_factory=dict)
     aliases: dict[Name, Name] = Field(default_factory=dict)
     lists: dict[Name, ListEntry] = Field(default_factory=dict)
+
+    @field_validator("ids")
+    @classmethod
+    def _is_expression(cls, ids: str) -> str:
+        try:
+            re.compile(ids)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"'{ids[:40]}' is no regular expression ({error})") from None
+        return ids
+
+    @model_validator(mode="after")
+    def _sources_are_known(self) -> Published:
+        for name, entry in self.lists.items():
+            for file in entry.files:
+                if file.source not in self.sources:
+                    hint = suggest(file.source, self.sources)
+                    raise ValueError(f"lists.{name}: there is no source '{file.source}'; {hint}")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,11 +29,13 @@ def class_loss(logits: Tensor, truth: Regions, match: Tensor, config: SetLossCon
         config: weights. Images without a labelled pixel say nothing of objects, unless ignored pixels are background.
     """
     layers, queries, last = logits.shape[1], logits.shape[2], logits.shape[3] - 1
+    # One slot more than there are queries takes the regions that are left over, and is cut off again.
     target = torch.full((*match.shape[:2], queries + 1), last, device=match.device)
     label = truth.label[:, None].expand_as(match)
     target = target.scatter(-1, match.where(match >= 0, queries), label)[..., :-1]
     weight = torch.where(target == last, config.no_object, 1.0) * truth.valid.flatten(1).any(1)[:, None, None]
     loss = F.cross_entropy(bounded(logits).flatten(0, 2), target.flatten(), reduction="none")
+    # A weighted mean over the queries of all processes: gradients are averaged over them afterwards.
     return layers * (loss * weight.flatten()).sum() * world() / total(weight.sum()).clamp(min=1e-6)
 
 
@@ -77,6 +79,7 @@ class _InPieces(torch.autograd.Function):
         values: list[Tensor] = []
         slopes: list[Tensor] = []
         for part, b, r in zip(*(torch.split(x, few) for x in (mask, image, region)), strict=True):
+            # A graph of this piece alone, which is gone with it.
             leaf = part.detach().requires_grad_(ctx.needs_input_grad[0])
             with torch.enable_grad():
                 value = compare_masks(leaf, lattice, truth.index[b] == r[:, None, None], truth.valid[b], config)

@@ -129,6 +129,7 @@ class RC2L(TaughtMethod):
         with torch.no_grad():
             regions = self.segments(weak, batch.valid, box)
         labelled = len(batch.image)
+        # One pass for both, so that labelled and unlabelled images share the statistics of batch norm.
         student = self.student.segment(torch.cat([batch.image, strong]))
         supervised = set_loss(student.rows(slice(labelled)), batch.label, self.config.set_loss)
         terms = self.terms(student.rows(slice(labelled, None)), regions)
@@ -152,6 +153,7 @@ class RC2L(TaughtMethod):
     def terms(self, student: Prediction, regions: Regions) -> dict[str, Callable[[], Tensor]]:
         """Prepare the losses of the last decoder layer on strong views, each computed when it is called."""
         config = self.config
+        # The teacher's regions look for their queries by the costs that the truth's regions look by.
         match = match_regions(student, regions, config.set_loss, [-1])[:, 0]
         logits, mask = bounded(student.logits[:, -1]), student.mask()
         mine, target = bounded(of_query(mask, match)), regions.mask()

@@ -16,7 +16,7 @@ from rc2l_bench.config import NetConfig
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.nets.lattice import Lattice, SizeRule, find_lattices
 from rc2l_bench.nets.maskformer_weights import load_maskformer
-from rc2l_bench.nets.weights import WEIGHTS_VARIABLE, check_weights, find_weights, maskformer_file, weight_folders
+from rc2l_bench.nets.weights import check_weights, find_weights, maskformer_file, out_of_reach, require_reach
 
 STRIDES = (4, 8, 16, 32)
 """Of the levels that networks want, cut off at the output stride."""
@@ -45,6 +45,9 @@ def create_features(net: NetConfig) -> nn.Module:
         raise UsageError(f"net.backbone: {net.backbone} gives no features: {_reason(error)}") from None
     if file:
         check_weights(file, probe, net.backbone)
+    elif net.weights == "imagenet":
+        known = timm.models.get_pretrained_cfg(net.backbone)
+        require_reach(net.backbone, known.hf_hub_id if known else None)
     levels = choose_levels([level["reduction"] for level in probe.feature_info.info], net.backbone)
     wanted: dict[str, Any] = {"out_indices": levels}
     # Many families know no `output_stride`, which they need not where they have it anyway.
@@ -99,11 +102,7 @@ def _create(net: NetConfig, file: Path | None, wanted: dict[str, Any]) -> nn.Mod
             ) from None
         raise UsageError(f"net.backbone: {net.backbone}: {_reason(error)}") from None
     except OSError:
-        folders = ", ".join(str(folder) for folder in weight_folders())
-        raise UsageError(
-            f"net.weights: {net.backbone}.safetensors is in none of {folders}, and it could not be downloaded: "
-            f"put it there, point {WEIGHTS_VARIABLE} to its folder, or set weights to none"
-        ) from None
+        raise UsageError(out_of_reach(net.backbone)) from None
     return features
 
 
@@ -133,7 +132,7 @@ def _reason(error: Exception) -> str:
 
 
 def channels_first(maps: list[Tensor], features: nn.Module) -> list[Tensor]:
-    """Maps of an extractor as (B, C, h, w); some families give (B, h, w, C) and say so."""
+    """Turn maps of an extractor into (B, C, h, w); some families give (B, h, w, C) and say so."""
     if getattr(features, "output_fmt", "NCHW") == "NHWC":
         return [x.permute(0, 3, 1, 2).contiguous() for x in maps]
     return maps

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rc2l_bench.config import NetConfig, RegionNetConfig
-from rc2l_bench.errors import UsageError
 from rc2l_bench.nets.backbone import Backbone
 from rc2l_bench.nets.lattice import PIXELS, Lattice, resample
 from rc2l_bench.nets.maskformer_weights import load_maskformer
@@ -193,9 +192,7 @@ class RegionNet(nn.Module):
 
     def __init__(self, net: NetConfig, num_classes: int) -> None:
         super().__init__()
-        dim, heads = net.region.dim, net.region.heads
-        if dim % 4 or dim % heads:
-            raise UsageError(f"net.region.dim: {dim} must be a multiple of 4 (positions) and of heads ({heads})")
+        dim = net.region.dim
         self.backbone = Backbone(net)
         self.pixels = PixelDecoder(self.backbone.channels, dim)
         self.queries = QueryDecoder(self.backbone.channels[-1], net.region)

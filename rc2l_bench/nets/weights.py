@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import requests
 from safetensors import SafetensorError, safe_open
 
 from rc2l_bench.config import NetConfig
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 
 WEIGHTS_VARIABLE = "RC2L_BENCH_WEIGHTS"
 MIRROR_VARIABLE = "RC2L_BENCH_MIRROR"
+REACH_SECONDS = 5
+"""Until a hub that does not answer is taken to be out of reach."""
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names under which timm keeps weights on the hub."""
 MASKFORMER = "maskformer:"
 """What stands before the file of a MaskFormer checkpoint in `net.weights`."""
 
@@ -62,6 +67,37 @@ def find_weights(net: NetConfig) -> Path | None:
             f"give 'none', 'imagenet', a safetensors file of the backbone, or '{MASKFORMER}' and one of MaskFormer"
         )
     return found
+
+
+def require_reach(backbone: str, repository: str | None) -> None:
+    """Ask once whether weights can be downloaded; without a network timm tries for most of a minute before it says so.
+
+    Args:
+        backbone: timm's name.
+        repository: of its weights on the hub; None = they come from elsewhere.
+
+    Raises:
+        UsageError: they are neither kept by an earlier download nor can the hub be reached; names the file that helps.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if repository and any(isinstance(try_to_load_from_cache(repository, name), str) for name in _HUB_FILES):
+        return
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise requests.ConnectionError("HF_HUB_OFFLINE is set")
+        requests.head(constants.ENDPOINT, timeout=REACH_SECONDS)
+    except requests.RequestException:
+        raise UsageError(out_of_reach(backbone)) from None
+
+
+def out_of_reach(backbone: str) -> str:
+    """Say which file would help where weights can be had from nowhere."""
+    folders = ", ".join(str(folder) for folder in weight_folders())
+    return (
+        f"net.weights: {backbone}.safetensors is in none of {folders}, and it could not be downloaded: "
+        f"put it there, point {WEIGHTS_VARIABLE} to its folder, or set weights to none"
+    )
 
 
 def check_weights(file: Path, features: nn.Module, backbone: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rc2l_bench.errors import UsageError
+from rc2l_bench.readers import read_text
 from rc2l_bench.variants import base_of
 
 FILE = "references.bib"
@@ -25,7 +26,7 @@ def read_references(path: Path) -> list[tuple[str, frozenset[str]]]:
         UsageError: an entry does not say for which methods it is meant.
     """
     found = []
-    for entry in _ENTRY.findall(path.read_text(encoding="utf-8") if path.is_file() else ""):
+    for entry in _ENTRY.findall(read_text(path) if path.is_file() else ""):
         named = _METHODS.search(entry)
         if named is None:
             raise UsageError(f"{path}: {entry.splitlines()[0]}: has no field `methods`: name the methods it belongs to")

@@ -15,7 +15,7 @@ _SHOWN = 4
 
 
 def screen(runs: Sequence[FinishedRun], params: Params) -> tuple[list[FinishedRun], list[Remark]]:
-    """Keeps the runs that are comparable with their neighbours and sets the others aside.
+    """Keep the runs that are comparable with their neighbours and set the others aside.
 
     The measure of a dataset is the protocol of params.yaml; if no run was made with it, the commonest among the runs.
     Everything else (classes, validation images, split id, method configuration) is measured by the commonest value.
@@ -26,7 +26,8 @@ def screen(runs: Sequence[FinishedRun], params: Params) -> tuple[list[FinishedRu
     remarks: list[Remark] = []
     kept = _set_aside(runs, lambda r: r.cell.dataset, _protocol, remarks, lambda d: declared_protocol(params, d))
     kept = _set_aside(kept, lambda r: r.cell.dataset, _images, remarks)
-    kept = _set_aside(kept, lambda r: (r.cell.dataset, r.cell.split), _split, remarks)
+    kept = _set_aside(kept, lambda r: (r.cell.dataset, r.cell.split), _draws, remarks)
+    kept = _set_aside(kept, _same_labels, _split, remarks)
     kept = _set_aside(kept, lambda r: (r.cell.dataset, r.cell.method), _method, remarks)
     return kept, remarks + _outdated(kept, params)
 
@@ -51,6 +52,15 @@ def _images(run: FinishedRun) -> Json:
         "validation shards": record["shards"].get("val"),
         "pretrained weights": record.get("weights"),
     }
+
+
+def _draws(run: FinishedRun) -> Json:
+    return {"draws of the labels": run.draws}
+
+
+def _same_labels(run: FinishedRun) -> Hashable:
+    """The runs that have to be trained on the same labels as this one."""
+    return run.cell.dataset, run.cell.split, run.cell.seed if run.draws == "by_seed" else None
 
 
 def _split(run: FinishedRun) -> Json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 
 from rc2l_bench.config import EvalConfig, Protocol, Sliding
 from rc2l_bench.errors import UsageError
+from rc2l_bench.readers import parse_rows, read_text
 from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
 
 FILE = "published.csv"
@@ -84,11 +84,10 @@ def read_figures(path: Path) -> tuple[Figure, ...]:
     """
     if not path.is_file():
         return ()
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        if tuple(next(rows, ())) != Figure._fields:
-            raise UsageError(f"{path}: line 1: expected the columns {','.join(Figure._fields)}")
-        return tuple(_figure(path, rows.line_num, row) for row in rows)
+    head, *rows = parse_rows(read_text(path), path) or [[]]
+    if tuple(head) != Figure._fields:
+        raise UsageError(f"{path}: line 1: expected the columns {','.join(Figure._fields)}")
+    return tuple(_figure(path, line, row) for line, row in enumerate(rows, start=2))
 
 
 def _figure(path: Path, line: int, row: Sequence[str]) -> Figure:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
+from rc2l_bench.config import Draws
 from rc2l_bench.console import describe
 from rc2l_bench.metrics import Absent, Floats, areas_of, mean_iou
 from rc2l_bench.readers import ArrayForm, DamagedFileError, parse_arrays, parse_json, parse_picture, reading
@@ -60,6 +61,7 @@ class _Dataset(BaseModel):
 
 class _Split(BaseModel):
     id: str
+    draws: Draws
     unlabelled_id: str
     labelled: int
     unlabelled: int
@@ -119,6 +121,12 @@ class FinishedRun:
         """What a class without truth counts for, as the protocol says."""
         rule: Absent = self.record["protocol"]["eval"]["absent"]
         return rule
+
+    @property
+    def draws(self) -> Draws:
+        """What another seed would have changed in the labels."""
+        draws: Draws = self.record["split"]["draws"]
+        return draws
 
     @property
     def averaged_classes(self) -> tuple[str, ...]:

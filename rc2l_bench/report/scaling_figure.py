@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rc2l_bench.readers import UNREADABLE, read_bytes
 from rc2l_bench.report.figures import COLOURS, MARKERS, FigureFile, save, style
 from rc2l_bench.report.results import Remark
 
@@ -47,7 +49,7 @@ def show_scaling(measured: Path, folder: Path) -> tuple[Scaling | None, list[Rem
     try:
         table, exponents = (_read(measured / name, columns) for name, columns in _COLUMNS.items())
         draw_scaling(table, exponents, folder)
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         return None, [Remark(str(measured), f"no scaling: {str(error).splitlines()[0]}; run `make scaling` again")]
     caption = (
         "Memory and processor time of the contrastive terms alone against the number of pixels, both logarithmic; the "
@@ -63,7 +65,7 @@ def _read(file: Path, columns: list[str]) -> pd.DataFrame:
     Raises:
         ValueError: a column is missing, or there is no row.
     """
-    table = pd.read_csv(file)
+    table = pd.read_csv(io.BytesIO(read_bytes(file)))
     # Checked here, because a missing column would be a KeyError that names neither the file nor what to do.
     missing = [name for name in columns if name not in table]
     if missing or not len(table):

@@ -20,7 +20,7 @@ from torch import nn
 from rc2l_bench.methods.contract import Method
 from rc2l_bench.metrics import Absent, areas_of, class_iou, mean_iou, pixel_accuracy
 from rc2l_bench.run.evaluate import Evaluation
-from rc2l_bench.run.train import Record
+from rc2l_bench.run.record import Record
 from rc2l_bench.seals import FILES, RECORD, list_files, seal
 
 Palette = list[tuple[int, int, int]]

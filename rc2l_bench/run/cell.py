@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.config import Params, Protocol, Runtime, load
+from rc2l_bench.config import QUIET, Params, Protocol, load
 from rc2l_bench.data import splits
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.splits import Split
@@ -90,6 +90,7 @@ class RunInputs:
                 "labelled": len(self.plan.labelled),
                 "unlabelled": len(self.plan.unlabelled),
                 "unlabelled_id": self.plan.unlabelled_id,
+                "draws": self.plan.draws,
             },
             "shards": {
                 "pool": self.pool.digest,
@@ -103,7 +104,7 @@ class RunInputs:
             "tuning": {"numbers": self.numbers, **self.tuning},
             "weights": digest_file(weights) if weights else self.protocol.net.weights,
             "method_config": self.config,
-            "runtime": self.params.runtime.model_dump(mode="json", exclude=set(Runtime.QUIET)),
+            "runtime": self.params.runtime.model_dump(mode="json", exclude=QUIET),
             "source": digest_sources(base_of(self.method)),
             "versions": versions(),
         }
@@ -151,7 +152,7 @@ def open_cell(
         split: name.
         method: id.
         seed: of the cell.
-        shards: folder with `pool`, `val`, `test` and `labelled/<split>`.
+        shards: folder with `pool`, `val`, `test` and `labelled/<split>/seed<k>`.
         plan_file: what the stage `split` wrote.
         trial: numbers of a trial of `rc2l-bench tune`; None = those that tuning chose for the data set, if any.
 
@@ -167,8 +168,8 @@ def open_cell(
         dataset=dataset, split=split, method=method, seed=seed, params=params,
         config=read_config(method, own_numbers(numbers)), numbers=numbers, tuning=tuning, plan=plan,
         changes=protocol_changes(method),
-        pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split), val=Shards(shards / "val"),
-        test=test if test.labelled else None,
+        pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split / f"seed{seed}"),
+        val=Shards(shards / "val"), test=test if test.labelled else None,
     )  # fmt: skip
     if cell.labelled.index.split_id != plan.id:
         raise BenchError(f"{cell.labelled.folder}: was made for another split than {plan_file}: run the stages again")

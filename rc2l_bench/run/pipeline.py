@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rc2l_bench.errors import PreemptedError
 from rc2l_bench.files import require_checkout, say, write_atomically
+from rc2l_bench.readers import reading
 from rc2l_bench.run.process_pool import run_modules
+from rc2l_bench.run.signals import GO_ON, held_back, prepare_child, relaying
 from rc2l_bench.variants import file_name_of
 
-CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "train")
+CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "protocol", "train")
 FILES = (Path("dvc.yaml"), Path("pipelines/dvc.yaml"))
 """Where DVC finds the stages."""
 STAMPS = Path(".rc2l/stages")
@@ -44,7 +48,7 @@ class Stage:
     always: bool = False
 
     def inputs(self) -> str:
-        """Changes when the command, a dependency (by size and time) or a parameter changes."""
+        """Digest the command, the dependencies (by size and time) and the parameters."""
         state = {
             "command": self.command[1:],
             "files": {str(path): _state(path) for path in self.deps},
@@ -53,7 +57,7 @@ class Stage:
         return _digest(state)
 
     def signature(self, inputs: str) -> str:
-        """Changes when the inputs or an out change."""
+        """Digest the inputs and the outs."""
         return _digest({"inputs": inputs, "outs": {str(path): _state(path) for path in self.outs}})
 
     @property
@@ -67,7 +71,7 @@ class Stage:
         return STAMPS / self.name / hashlib.sha256(shlex.join(self.command[1:]).encode()).hexdigest()[:16]
 
     def fresh(self) -> bool:
-        """Whether nothing has changed since the stage last succeeded."""
+        """Tell whether nothing has changed since the stage last succeeded."""
         return (
             not self.always
             and self.stamp.is_file()
@@ -75,24 +79,24 @@ class Stage:
         )
 
     def record(self, inputs: str) -> None:
-        """Notes that the stage has succeeded with the inputs that it had when it began; they may be others by now."""
+        """Note that the stage has succeeded with the inputs that it had when it began; they may be others by now."""
         write_atomically(self.stamp, self.signature(inputs).encode())
 
     def carry_out(self) -> int:
-        """Runs the stage unless it is fresh; returns its exit code."""
+        """Run the stage unless it is fresh; return its exit code."""
         if self.fresh():
             return 0
         if self.outs and not self.always:
             say(f"{self.name}: {', '.join(map(str, self.outs))} …")
         inputs = self.inputs()
-        code = subprocess.run(self.command, check=False).returncode
+        code = _run(self.command)
         if code == 0:
             self.record(inputs)
         return code
 
 
 def carry_out_cells(items: list[dict[str, str]], jobs: int) -> list[int]:
-    """Brings cells up to date: the stages of the data one after the other, then several trainings at a time.
+    """Bring cells up to date: the stages of the data one after the other, then several trainings at a time.
 
     Args:
         items: the cells.
@@ -115,6 +119,22 @@ def carry_out_cells(items: list[dict[str, str]], jobs: int) -> list[int]:
             training, inputs = stale[index]
             training.record(inputs)
     return codes
+
+
+def _run(command: Sequence[str]) -> int:
+    """Runs a program that gets the signals of this process and does not outlive it.
+
+    Raises:
+        PreemptedError: this process was asked to stop, and the program did not finish.
+    """
+    with relaying() as relay:
+        with held_back():
+            process = subprocess.Popen(command, preexec_fn=prepare_child(os.getpid()))
+            relay.add(process.pid)
+        code = process.wait()
+    if code and relay.asked:
+        raise PreemptedError(f"stopped; {GO_ON}")
+    return code
 
 
 def _digest(state: dict[str, Any]) -> str:
@@ -165,13 +185,16 @@ def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
     from rc2l_bench.schema import read_yaml
 
     require_checkout(root)
-    stages = {name: spec for file in FILES for name, spec in read_yaml(root / file)["stages"].items()}
-    return [_stage(name, stages[name], item) for name in CELL_STAGES]
+    specs = [(root / file, read_yaml(root / file)) for file in FILES]
+    with reading(" and ".join(str(file) for file, _ in specs), "restore them with git"):
+        stages = {name: stage for _, spec in specs for name, stage in spec["stages"].items()}
+        return [_stage(name, stages[name], item) for name in CELL_STAGES]
 
 
 def _stage(name: str, spec: Mapping[str, Any], item: Mapping[str, str]) -> Stage:
     item = {**item, "method": file_name_of(item["method"])}
-    command = shlex.split(_fill(spec["cmd"], item))
+    # Filled in after the template has been taken apart: a value is one word, whatever is in it.
+    command = [_fill(word, item) for word in shlex.split(spec["cmd"])]
     return Stage(
         name=name,
         command=[sys.executable, *command[1:]],

@@ -7,19 +7,22 @@ import os
 import runpy
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.console import one_line_errors
+from rc2l_bench.console import SMALLER, errors, one_line_errors
+from rc2l_bench.errors import PreemptedError
+from rc2l_bench.run.signals import SAME_REQUEST, Relay, end_with_parent, held_back, let_through, relaying
 
 START = "forkserver" if sys.platform == "linux" else "spawn"
 """How processes start: elsewhere the libraries that torch loads are not safe to fork, so every process imports anew."""
 
+KILLED = f"was killed, perhaps because the memory ran out: {SMALLER}"
 PRELOADED = ["kornia", "lightning_fabric", "safetensors.torch", "timm"]
 """Libraries that the forks find imported. None of the project's own modules: a fork reads those as they are when it
 starts, as their digest in run.json does."""
@@ -39,63 +42,78 @@ def run_modules(calls: Sequence[Sequence[str]], jobs: int) -> Iterator[tuple[int
 
     Yields:
         Index and exit code of every call, as they end; a negative code is the signal that killed it.
+
+    Raises:
+        PreemptedError: this process was asked to stop. It has asked the others, and waited for them.
     """
     waiting = list(enumerate(calls))
     plain = min(jobs, len(calls)) > 1
     running: dict[object, tuple[int, BaseProcess]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                index, call = waiting.pop(0)
-                process = _start(call, plain)
-                running[process.sentinel] = index, process
-            for sentinel in wait([process.sentinel for _, process in running.values()]):
-                index, process = running.pop(sentinel)
-                yield index, _join(process)
-    finally:
-        # After Ctrl-C no further module begins; those that run have got the signal too and end by themselves.
-        for _, process in running.values():
-            process.join()
+    with relaying() as relay:
+        try:
+            while running or (waiting and not relay.asked):
+                while waiting and len(running) < jobs and not relay.asked:
+                    index, call = waiting.pop(0)
+                    process = _start(call, plain, relay)
+                    running[process.sentinel] = index, process
+                for sentinel in wait([process.sentinel for _, process in running.values()]):
+                    index, process = running.pop(sentinel)
+                    code = _join(process, relay)
+                    if code == -signal.SIGKILL and not relay.asked:
+                        errors.print(f"{' '.join(calls[index])}: {KILLED}", markup=False)
+                    yield index, code
+        finally:
+            # After Ctrl-C no further module begins; those that run have got the signal too and end by themselves.
+            _wait_for([process for _, process in running.values()], relay)
+        if waiting:
+            raise PreemptedError("")  # the processes have said so
 
 
-@contextmanager
-def _interrupted_later() -> Iterator[None]:
-    """Lets a Ctrl-C wait. Processes that start meanwhile inherit this."""
-    resource_tracker.ensure_running()  # its start would unblock the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _wait_for(processes: Sequence[BaseProcess], relay: Relay) -> None:
+    """Waits for the end of processes that should have been told by the terminal, and tells those that were not."""
+    begin = time.monotonic()
+    for process in processes:
+        process.join(max(0.0, begin + SAME_REQUEST - time.monotonic()))
+    relay.send(signal.SIGUSR1)
+    for process in processes:
+        _join(process, relay)
 
 
-def _start(call: Sequence[str], plain: bool) -> BaseProcess:
+def _start(call: Sequence[str], plain: bool, relay: Relay) -> BaseProcess:
     """Starts a call; a Ctrl-C meanwhile ends it before it begins."""
     context: Any = multiprocessing.get_context(START)
     context.set_forkserver_preload(PRELOADED)
     process: BaseProcess = context.Process(target=_become, args=(list(call), plain))
     with one_line_errors():
+        with held_back():
+            # Before the rest, because its start lets SIGINT and SIGTERM through again.
+            resource_tracker.ensure_running()
         try:
-            with _interrupted_later():
+            with held_back():
                 process.start()
+                assert process.pid is not None
+                relay.add(process.pid)
         except KeyboardInterrupt:
             process.kill()
-            process.join()
+            _join(process, relay)
             raise
     return process
 
 
-def _join(process: BaseProcess) -> int:
+def _join(process: BaseProcess, relay: Relay) -> int:
     process.join()
-    code = process.exitcode
+    code, number = process.exitcode, process.pid
     assert code is not None
+    assert number is not None
+    relay.remove(number)
     return code
 
 
 def _become(call: list[str], plain: bool) -> None:
     """What `python -m` does, in a fork; `plain` asks for whole lines, because others write to the same terminal."""
     with one_line_errors():
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        end_with_parent()
+        let_through()
         if plain:
             os.environ["TERM"] = "dumb"
         sys.path.insert(0, str(Path.cwd()))

@@ -10,8 +10,8 @@ from types import TracebackType
 from rich import progress
 
 from rc2l_bench.console import console
+from rc2l_bench.run.record import Record
 from rc2l_bench.run.running import PERIOD, RunningRun, describe_process, remove_note, write_note
-from rc2l_bench.run.train import Record
 
 
 class Pace:

@@ -24,9 +24,11 @@ from rc2l_bench.run.cell import RunInputs
 from rc2l_bench.run.evaluate import Evaluation, by_size, evaluate, merge, predict_classes
 from rc2l_bench.run.hardware import commit, hardware, open_fabric, peak_memory
 from rc2l_bench.run.progress import Progress
+from rc2l_bench.run.record import Record
+from rc2l_bench.run.signals import Preemption
 from rc2l_bench.run.store import Run
 from rc2l_bench.run.trackers import Trackers, head_of
-from rc2l_bench.run.train import Feed, Record, Trainer
+from rc2l_bench.run.train import Feed, Trainer
 from rc2l_bench.types import Batch
 
 PANELS = 6
@@ -207,7 +209,7 @@ class Wiring:
         return found
 
 
-def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any]) -> None:
+def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption: Preemption) -> None:
     """Train and evaluate a cell and put the result into the store.
 
     In a training of several processes every one of them runs this; the first one writes.
@@ -216,11 +218,13 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any]) -> None:
         cell: what to do.
         run: where checkpoints and result go; what is there is continued.
         provenance: of the cell, as it was when the run was named.
+        preemption: tells that this process was asked to stop.
 
     Raises:
         UsageError: the machine does not have what params.yaml asks for, or the batch cannot be shared.
         DivergedError: a loss is no longer finite.
         BenchError: a shard or a checkpoint is damaged.
+        PreemptedError: asked to stop; the same call continues.
     """
     fabric = open_fabric(cell.params.runtime)
     wiring = Wiring(cell, fabric)
@@ -228,7 +232,7 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any]) -> None:
     # start from the same ones.
     torch.manual_seed(derive(cell.seed, "init"))
     method = build(cell.method, wiring.config, cell.protocol, len(cell.val.classes))
-    trainer = Trainer(fabric, method, cell.protocol, cell.params.runtime, cell.seed)
+    trainer = Trainer(fabric, method, cell.protocol, cell.params.runtime, cell.seed, preemption)
     state = run.load(fabric.device)
     if state is not None:
         with reading(f"{run.folder}: its newest checkpoint", "not of this suite, remove it"):

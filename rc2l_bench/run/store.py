@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from rc2l_bench.errors import BenchError
-from rc2l_bench.files import replace_folder, write_atomically
+from rc2l_bench.files import replace_folder, sweep, write_atomically
 from rc2l_bench.readers import DamagedFileError, reading
 from rc2l_bench.seals import RECORD, check_files, read_record
 
@@ -70,17 +70,10 @@ class Run:
                 f"another process is on this run ({self.folder}): wait for it, the result will be shared"
             ) from None
         try:
-            self._sweep()
+            sweep(self.folder)
             yield
         finally:
             lock.release()
-
-    def _sweep(self) -> None:
-        """Removes what a process left half-written when it was killed."""
-        for rest in self.folder.glob("*.tmp"):
-            rest.unlink()
-        for rest in self.folder.glob(f".{self.result.name}.*"):
-            shutil.rmtree(rest)
 
     def _checkpoints(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
@@ -127,7 +120,7 @@ class Run:
         Args:
             fill: writes the files of the result into a folder.
         """
-        replace_folder(self.result, fill)
+        replace_folder(self.result, fill, sign=RECORD)
         for path in self._checkpoints():
             path.unlink()
 
@@ -160,4 +153,4 @@ class Run:
         def fill(folder: Path) -> None:
             shutil.copytree(self.result, folder, dirs_exist_ok=True)
 
-        replace_folder(out, fill)
+        replace_folder(out, fill, sign=RECORD)

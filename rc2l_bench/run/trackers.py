@@ -20,7 +20,7 @@ from typing import Any
 
 from rc2l_bench.files import say
 from rc2l_bench.readers import read_json
-from rc2l_bench.run.train import Record
+from rc2l_bench.run.record import Record
 
 PATIENCE = 30.0
 """Seconds that a tracker gets at the end of a training to write or upload what it still has."""

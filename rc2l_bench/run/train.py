@@ -6,51 +6,25 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from rc2l_bench.config import OptimiserConfig, Protocol, Runtime
+from rc2l_bench.config import Protocol, Runtime
 from rc2l_bench.draws import derive
-from rc2l_bench.errors import DivergedError
+from rc2l_bench.errors import BenchError, DivergedError, PreemptedError
 from rc2l_bench.methods.contract import Method
 from rc2l_bench.metrics import areas_of, mean_iou
 from rc2l_bench.processes import synchronise
 from rc2l_bench.run.evaluate import Evaluation
+from rc2l_bench.run.optimiser import build_optimiser, evaluation_steps, learning_rate
+from rc2l_bench.run.record import Record, Row
+from rc2l_bench.run.signals import Preemption
 from rc2l_bench.run.store import Run
 from rc2l_bench.types import Batch
-
-PARTS = ("data", "augment", "forward", "backward", "optimise")
-
-Row = dict[str, float | int | None]
-
-
-@dataclass
-class Record:
-    """What is known of a run so far; part of every checkpoint.
-
-    Attributes:
-        step: steps that are done.
-        history: rows of history.csv.
-        evaluations: (step, mIoU) of every evaluation.
-        step_seconds: seconds of every step.
-        part_seconds: seconds by part of a step, summed.
-        other_seconds: seconds spent in logging, progress and checkpoints, summed.
-        seconds: seconds of the whole training, evaluations and interrupted sessions included.
-        sums: sums of the losses since the last row.
-    """
-
-    step: int = 0
-    history: list[Row] = field(default_factory=list)
-    evaluations: list[tuple[int, float]] = field(default_factory=list)
-    step_seconds: list[float] = field(default_factory=list)
-    part_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
-    other_seconds: float = 0.0
-    seconds: float = 0.0
-    sums: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,28 +42,6 @@ class Feed:
     augment: Callable[[Any, int], Batch]
     evaluate: Callable[[Method], Evaluation]
     watch: Callable[[Record], None]
-
-
-def learning_rate(optimiser: OptimiserConfig, step: int, steps: int) -> float:
-    """Poly schedule in closed form, so that a resumed run sees the same bits."""
-    return float(optimiser.lr * (1 - step / steps) ** optimiser.power)
-
-
-def build_optimiser(method: Method, config: OptimiserConfig) -> torch.optim.Optimizer:
-    """The optimiser of the protocol; `lr_scale` of a parameter group multiplies its learning rate."""
-    groups = [
-        {"params": parameters, "lr_scale": config.head_lr if is_head else 1.0}
-        for parameters, is_head in method.param_groups()
-    ]
-    if config.name == "sgd":
-        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    betas = (config.momentum, 0.999)
-    return torch.optim.AdamW(groups, config.lr, betas=betas, weight_decay=config.weight_decay, fused=True)
-
-
-def evaluation_steps(steps: int, evaluations: int) -> set[int]:
-    """Steps after which the validation part is scored: evenly spaced, the last one always."""
-    return {math.ceil(steps * i / evaluations) for i in range(1, evaluations + 1)}
 
 
 class Objective(nn.Module):
@@ -111,8 +63,16 @@ class Objective(nn.Module):
 class Trainer:
     """Trains one method under one protocol, from wherever the run stands to its end."""
 
-    def __init__(self, fabric: Fabric, method: Method, protocol: Protocol, runtime: Runtime, seed: int) -> None:
-        """Sets up networks and optimiser.
+    def __init__(
+        self,
+        fabric: Fabric,
+        method: Method,
+        protocol: Protocol,
+        runtime: Runtime,
+        seed: int,
+        preemption: Preemption | None = None,
+    ) -> None:
+        """Set up networks and optimiser.
 
         Args:
             fabric: device, precision, processes.
@@ -120,6 +80,7 @@ class Trainer:
             protocol: budget, optimiser, evaluations.
             runtime: how often to log and to write checkpoints.
             seed: of the cell; dropout and the like draw from (seed, step).
+            preemption: tells that this process was asked to stop; None = nobody asks.
         """
         self.fabric = fabric
         if fabric.world_size > 1:
@@ -133,22 +94,31 @@ class Trainer:
         self.model, self.stepper = fabric.setup(Objective(method), self.optimiser)
         self.evaluate_after = evaluation_steps(protocol.steps, protocol.eval.evaluations)
         self.record = Record()
+        self.preemption = preemption or Preemption()
+        self._saved, self._saved_at = (0, 0), time.monotonic()
 
     def state(self) -> dict[str, Any]:
-        """All that a checkpoint holds."""
+        """Collect all that a checkpoint holds. Several processes have to do so together."""
+        record = dict(vars(self.record))
+        if self.fabric.world_size > 1:  # only the sums are different in each of them
+            record["sums"] = {name: self.fabric.all_gather(value) for name, value in self.record.sums.items()}
         return {
             "method": self.method.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
-            "record": dict(vars(self.record)),
+            "record": record,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues from what `state` gave."""
+        """Continue from what `state` gave."""
         self.method.load_state_dict(state["method"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.record = Record(**state["record"])
+        if self.fabric.world_size > 1:
+            rank = self.fabric.global_rank
+            self.record.sums = {name: values[rank] for name, values in self.record.sums.items()}
+        self._saved = self.record.step, self.record.looked
 
     @contextmanager
     def _clock(self, part: str) -> Iterator[None]:
@@ -201,20 +171,34 @@ class Trainer:
         self.record.sums = {}
 
     def _look(self, feed: Feed) -> Evaluation | None:
-        """Evaluation and log, where due after this step."""
-        record = self.record
-        evaluation, miou = None, None
+        """Evaluation and log, where due after this step.
+
+        A signal may interrupt the evaluation, which is long and changes nothing; the next session makes up for it.
+        """
+        record, evaluation = self.record, None
+        begin = time.perf_counter()
         if record.step in self.evaluate_after:
             self._share_buffers()
             evaluation = feed.evaluate(self.method)
+        record.seconds += time.perf_counter() - begin
+        with self.preemption.protected():
+            self._note_look(feed, evaluation)
+        return evaluation
+
+    def _note_look(self, feed: Feed, evaluation: Evaluation | None) -> None:
+        """Adds an evaluation to the record, and a row to the history where one is due."""
+        record, miou = self.record, None
+        begin = time.perf_counter()
+        if evaluation is not None:
             miou = float(mean_iou(areas_of(evaluation.confusion.sum(0, dtype="int64")), self.protocol.eval.absent))
             record.evaluations.append((record.step, miou))
-        begin = time.perf_counter()
         if record.step % self.runtime.log_every == 0 or evaluation is not None:
             self._log(miou)
         feed.watch(record)
-        record.other_seconds += time.perf_counter() - begin
-        return evaluation
+        record.looked = record.step
+        spent = time.perf_counter() - begin
+        record.other_seconds += spent
+        record.seconds += spent
 
     def _share_buffers(self) -> None:
         """Gives all processes the batch-norm statistics of the first one, so that they score the same network."""
@@ -222,39 +206,87 @@ class Trainer:
             for buffer in self.method.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
-    def _save(self, run: Run) -> None:
+    def _save(self, run: Run | None) -> None:
+        """Write a checkpoint, unless this very state is in one."""
+        place = self.record.step, self.record.looked
+        if run is None or place == self._saved:
+            return
         begin = time.perf_counter()
+        state = self.state()
         if self.fabric.is_global_zero:
-            run.save(self.record.step, self.state())
+            run.save(self.record.step, state)
         self.fabric.barrier()
+        self._saved, self._saved_at = place, time.monotonic()
         spent = time.perf_counter() - begin
         self.record.other_seconds += spent
         self.record.seconds += spent
 
-    def fit(self, feed: Feed, run: Run) -> Evaluation:
-        """Trains to the end of the budget.
+    def _is_due(self) -> bool:
+        """Whether a checkpoint is due: by steps, by minutes, or because this was the last step.
+
+        Raises:
+            PreemptedError: several processes have agreed to stop here.
+        """
+        minutes = self.runtime.checkpoint_minutes
+        flags = [self.preemption.asked, 0 < 60 * minutes <= time.monotonic() - self._saved_at]
+        if self.fabric.world_size > 1:
+            # Clocks differ and signals do not reach all at once, but all have to stop or save after the same step.
+            mine = torch.tensor(flags, dtype=torch.float32, device=self.fabric.device)
+            every: Any = self.fabric.all_reduce(mine, reduce_op="sum")
+            flags = (every > 0).tolist()
+        if self.preemption.shared and flags[0]:
+            self.preemption.stop()
+        step = self.record.step
+        return flags[1] or step % self.runtime.checkpoint_every == 0 or step == self.protocol.steps
+
+    def _advance(self, batches: Iterator[Any], feed: Feed) -> None:
+        """One step that no signal cuts in two."""
+        with self.preemption.protected():
+            begin = time.perf_counter()
+            try:
+                self._step(batches, feed)
+            except BenchError:
+                # The same signal may have ended the loader's processes, and no part of this step is done then.
+                if not self.preemption.asked or self.preemption.shared:
+                    raise
+                self.preemption.stop()
+            spent = time.perf_counter() - begin
+            self.record.step_seconds.append(spent)
+            self.record.seconds += spent
+
+    def fit(self, feed: Feed, run: Run | None) -> Evaluation:
+        """Train to the end of the budget, or to the step during which a signal asked to stop.
 
         Args:
             feed: batches and evaluation.
-            run: where checkpoints go.
+            run: where checkpoints go; None = nowhere.
 
         Returns:
             The last evaluation.
 
         Raises:
             DivergedError: a loss is no longer finite.
+            PreemptedError: asked to stop; a checkpoint has been written.
         """
-        last: Evaluation | None = None
+        steps, last = self.protocol.steps, None
+        self.preemption.shared = self.fabric.world_size > 1
         batches = feed.batches(self.record.step)
         self.model.train()
-        while self.record.step < self.protocol.steps:
-            begin = time.perf_counter()
-            self._step(batches, feed)
-            self.record.step_seconds.append(time.perf_counter() - begin)
-            last = self._look(feed) or last
-            self.record.seconds += time.perf_counter() - begin
-            due = self.record.step % self.runtime.checkpoint_every == 0
-            if due and self.record.step < self.protocol.steps:
+        try:
+            while True:
+                if self.record.looked < self.record.step:
+                    # Before the evaluation, which may take longer than a scheduler waits.
+                    if self._is_due():
+                        with self.preemption.protected():
+                            self._save(run)
+                    last = self._look(feed) or last
+                if self.record.step == steps:
+                    break
+                self._advance(batches, feed)
+        except PreemptedError:
+            # The last look of all is made again, because what comes after it needs the evaluation.
+            if self.record.looked < steps:
                 self._save(run)
+            self.preemption.stop(f"after step {self.record.step} of {steps}")
         assert last is not None
         return last

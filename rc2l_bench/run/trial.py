@@ -13,7 +13,9 @@ from typing import Any
 from rc2l_bench.console import guarded
 from rc2l_bench.errors import DivergedError
 from rc2l_bench.files import write_atomically
-from rc2l_bench.run.cell import is_first_process, open_cell
+from rc2l_bench.readers import read_json
+from rc2l_bench.run.cell import RunInputs, is_first_process, open_cell
+from rc2l_bench.run.signals import Preemption, end_with_parent, listening
 from rc2l_bench.run.store import STORE, Run
 
 
@@ -25,7 +27,14 @@ def main(request: Path) -> None:
         request: JSON with `dataset`, `split`, `method`, `seed`, `shards`, `plan`, `numbers`, and `answer`, the file to
             write: `miou` (0 for a trial that diverged), `diverged`, `seconds`, `fingerprint`.
     """
-    asked = json.loads(request.read_text(encoding="utf-8"))
+    asked = read_json(request)
+    if not is_first_process():
+        end_with_parent()
+    with listening(is_first_process()) as preemption:
+        _answer(asked, preemption)
+
+
+def _answer(asked: dict[str, Any], preemption: Preemption) -> None:
     cell = open_cell(
         asked["dataset"], asked["split"], asked["method"], asked["seed"], Path(asked["shards"]), Path(asked["plan"]),
         asked["numbers"],
@@ -33,22 +42,22 @@ def main(request: Path) -> None:
     provenance = cell.provenance()
     run = Run(STORE, provenance["fingerprint"])
     with run.lock(owner=is_first_process()):
-        answer = {"fingerprint": run.name, **_carry_out(cell, run, provenance)}
+        answer = {"fingerprint": run.name, **_carry_out(cell, run, provenance, preemption)}
         if is_first_process():
             write_atomically(Path(asked["answer"]), json.dumps(answer, indent=1).encode())
 
 
-def _carry_out(cell: Any, run: Run, provenance: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401 - RunInputs
+def _carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption: Preemption) -> dict[str, Any]:
     if not run.complete:
         from rc2l_bench.run.runner import carry_out
 
         try:
-            carry_out(cell, run, provenance)
+            carry_out(cell, run, provenance, preemption)
         except DivergedError as error:
             # A trial that diverges has used its share of the budget: it counts, as the worst there is.
             return {"miou": 0.0, "diverged": True, "seconds": error.seconds}
     run.verify()
-    metrics, cost = (json.loads((run.result / f"{name}.json").read_text()) for name in ("metrics", "cost"))
+    metrics, cost = (read_json(run.result / f"{name}.json") for name in ("metrics", "cost"))
     return {"miou": metrics["miou"], "diverged": False, "seconds": cost["seconds"]}
 
 

@@ -18,6 +18,7 @@ from rc2l_bench.config import TUNING, Params
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import exclusive, write_atomically
+from rc2l_bench.readers import read_json
 from rc2l_bench.run.pipeline import cell_stages
 from rc2l_bench.run.process_pool import run_modules
 from rc2l_bench.tuning import MOST, Range, Trial, TunedMethod, TuningConfig, digest_inputs, digest_trials, space_of
@@ -215,7 +216,7 @@ def carry_out_trials(
             study, trial = waiting[index]
             answer = _answer_file(dataset, study, trial)
             if code == 0 and answer.is_file():
-                study.tell(trial.number, json.loads(answer.read_text(encoding="utf-8")))
+                study.tell(trial.number, read_json(answer))
                 told(study, trial.number)
             else:
                 failed = True

@@ -18,7 +18,7 @@ from rc2l_bench import __version__
 from rc2l_bench.cli import app as cli
 from rc2l_bench.console import one_line_errors
 from rc2l_bench.data import splits
-from rc2l_bench.errors import BenchError, UsageError, suggest
+from rc2l_bench.errors import BenchError, PreemptedError, UsageError, suggest
 from rc2l_bench.run.pipeline import CELL_STAGES, Stage
 from rc2l_bench.variants import find_methods
 
@@ -153,6 +153,27 @@ def test_a_row_that_two_studies_share_is_carried_out_once(here, monkeypatch):
     assert {"rc2l_bench/methods/rc2l", "rc2l_bench/methods/rc2l@mask", "rc2l_bench/methods/rc2l@none"} < set(methods)
 
 
+@pytest.mark.parametrize("split", ["1_16'", "--help", "a b", "../1_4", "", "x" * 200, "1_4\n", "$(id)"])
+def test_a_name_that_could_not_be_one_is_refused_before_anything_runs(here, split):
+    assert "error: split " in refused("run", "--method", "supervised", f"--split={split}")
+
+
+def test_a_value_is_one_word_of_a_command_whatever_is_in_it():
+    item = {"dataset": "shapes", "split": "a 'b; c", "method": "baselines/cps", "seed": "0"}
+    split = next(stage for stage in cli.cell_stages(item, tiny_data.ROOT) if stage.name == "split")
+    assert split.command[4] == "a 'b; c"
+
+
+def test_runs_that_are_not_there_are_wrong_use(here):
+    assert "--runs nosuch: no such folder" in refused("report", "--runs", "nosuch")
+    assert not (here / "reports").exists()
+
+
+@pytest.mark.parametrize("options", [["--crop", "3"], ["--crop", "9" * 5000], ["--batch", "3"]])
+def test_an_absurd_cost_is_one_line(here, options):
+    assert "error: --" in refused("cost", *options)
+
+
 def test_run_without_cells_asks_for_them(here):
     assert "give --method and --split" in refused("run")
     assert "give --method and --split" in refused("run", "--method", "supervised")
@@ -224,6 +245,23 @@ def test_the_code_of_a_stage_that_fails_is_passed_on(here, monkeypatch, code, se
         (BenchError("it failed " * 40), 1, "error: " + "it failed " * 40),
         (PermissionError(13, "Permission denied", "/a/b"), 1, "error: /a/b: Permission denied"),
         (OSError(28, "No space left on device"), 1, "error: No space left on device"),
+        (
+            shutil.Error([("a", "b/c", "[Errno 28] No space left on device"), ("a", "d", "[Errno 5] x")]),
+            1,
+            "error: b/c: No space left on device",
+        ),
+        (
+            MemoryError("Unable to allocate 3.00 TiB for an array"),
+            1,
+            "error: out of memory (3.00 TiB more were asked for): make smaller what is held at a time",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000 bytes"),
+            1,
+            "error: out of memory (8000 bytes more were asked for): make smaller what is held at a time",
+        ),
+        (PreemptedError("stopped; go on"), 75, "stopped; go on"),
+        (PreemptedError("", 0), 0, ""),
         (KeyboardInterrupt(), 130, "interrupted; the same command continues where this one stopped"),
     ],
 )
@@ -231,7 +269,8 @@ def test_errors_are_one_line_and_a_code(capsys, error, code, line):
     with pytest.raises(SystemExit) as caught, one_line_errors():
         raise error
     assert caught.value.code == code
-    assert capsys.readouterr().err.strip() == line.strip()
+    said = capsys.readouterr().err.strip()
+    assert said == line.strip() or said.startswith(f"{line}: in params.yaml batch")
 
 
 def test_a_mistake_in_the_program_is_not_hidden():
@@ -266,7 +305,7 @@ def stage_error(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 
 def train(launch, root: Path, method: str = "baselines/supervised", split: str = "1_4", out: str = "runs/a"):
-    plan = f"data/splits/tiny/{split}.json"
+    plan = f"data/splits/tiny/{split}/seed0.json"
     return launch("pipelines.train", "tiny", split, method, "0", "data/shards/tiny", plan, out, cwd=root)
 
 
@@ -275,12 +314,12 @@ def test_training_an_unknown_method_is_told(checkout, launch):
 
 
 def test_training_without_a_split_is_told(checkout, launch):
-    assert "1_3.json: No such file" in stage_error(train(launch, checkout, split="1_3"), 1)
+    assert "1_3/seed0.json: No such file" in stage_error(train(launch, checkout, split="1_3"), 1)
 
 
 def test_training_with_a_damaged_split_is_told(checkout, launch):
-    (checkout / "data/splits/tiny/1_4.json").write_text('{"dataset": "ti')
-    assert "1_4.json" in stage_error(train(launch, checkout), 1)
+    (checkout / "data/splits/tiny/1_4/seed0.json").write_text('{"dataset": "ti')
+    assert "1_4/seed0.json" in stage_error(train(launch, checkout), 1)
 
 
 def test_training_without_shards_is_told(checkout, launch):
@@ -289,7 +328,7 @@ def test_training_without_shards_is_told(checkout, launch):
 
 
 def test_training_with_shards_of_another_split_is_told(checkout, launch):
-    plan = checkout / "data/splits/tiny/1_4.json"
+    plan = checkout / "data/splits/tiny/1_4/seed0.json"
     split = splits.read(plan)
     splits.write(replace(split, labelled=split.labelled[1:]), plan)
     assert "was made for another split" in stage_error(train(launch, checkout), 1)
@@ -338,3 +377,9 @@ def test_the_environment_of_the_tests_obeys_modes(tmp_path, launch):
     done = launch("touch", cwd=tmp_path)
     assert "PermissionError" in done.stderr
     assert list((tmp_path / "shut").iterdir()) == []
+
+
+def test_an_unknown_grid_names_the_nearest(here):
+    assert call("run", "--named-grid", "medum") == (
+        2, "error: params.yaml: grids has no 'medum': did you mean 'medium'?\n",
+    )  # fmt: skip

@@ -104,7 +104,7 @@ def test_a_killed_training_says_where_it_stopped(checkout, monkeypatch):
     tiny_data.write_yaml(checkout / "params.yaml", tiny_data.params(protocol=long))
     command = [
         sys.executable, "-m", "pipelines.train", "tiny", "1_4", "baselines/supervised", "0", "data/shards/tiny",
-        "data/splits/tiny/1_4.json", "runs/a",
+        "data/splits/tiny/1_4/seed0.json", "runs/a",
     ]  # fmt: skip
     training = subprocess.Popen(command, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     monkeypatch.chdir(checkout)
@@ -122,7 +122,15 @@ def test_a_killed_training_says_where_it_stopped(checkout, monkeypatch):
 
 @pytest.mark.slow
 def test_a_finished_training_leaves_no_note(checkout, launch):
-    arguments = ("tiny", "1_4", "baselines/supervised", "0", "data/shards/tiny", "data/splits/tiny/1_4.json", "runs/a")
+    arguments = (
+        "tiny",
+        "1_4",
+        "baselines/supervised",
+        "0",
+        "data/shards/tiny",
+        "data/splits/tiny/1_4/seed0.json",
+        "runs/a",
+    )
     assert launch("pipelines.train", *arguments, cwd=checkout).returncode == 0
     assert list((checkout / ".rc2l/runs").glob("*/result")) != []
     assert list((checkout / ".rc2l/runs").glob(f"*/{NOTE}*")) == []

@@ -109,7 +109,7 @@ def test_a_crop_that_is_none_is_refused(crop):
 @pytest.mark.slow
 def test_a_run_tells_torchs_own_peak_apart_from_resident_memory(tmp_path):
     write_checkout(tmp_path)
-    where = ["data/shards/tiny", "data/splits/tiny/1_4.json", "runs/a"]
+    where = ["data/shards/tiny", "data/splits/tiny/1_4/seed0.json", "runs/a"]
     command = [sys.executable, "-m", "pipelines.train", "tiny", "1_4", "baselines/supervised", "0", *where]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     found = json.loads((tmp_path / "runs/a/cost.json").read_text())

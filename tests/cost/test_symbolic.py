@@ -15,7 +15,7 @@ from rc2l_bench.cost.worst_case import WorstCase, worst_case
 from rc2l_bench.losses import matching, regions
 from rc2l_bench.methods.contract import build
 from rc2l_bench.run.allocations import peak_of, size_of, state_of, take_step
-from rc2l_bench.run.train import build_optimiser
+from rc2l_bench.run.optimiser import build_optimiser
 
 PROTOCOL = make_protocol(crop=[96, 96], optimiser__clip=0.1, optimiser__name="adamw")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rc2l_bench.data.partial_files import PartialFile, set_aside
+from rc2l_bench.data.partial_files import PartialFile
+from rc2l_bench.files import set_aside
 
 
 @pytest.fixture

@@ -14,9 +14,10 @@ from rc2l_bench.cli import split as cli_split
 from rc2l_bench.config import SplitConfig
 from rc2l_bench.data import catalog
 from rc2l_bench.data.fetch import Source, fetch
+from rc2l_bench.data.split_draws import is_drawn
 from rc2l_bench.data.split_import import import_list, resolve
 from rc2l_bench.data.split_lists import Published, parse, pinned, published
-from rc2l_bench.data.splits import is_drawn, split_id
+from rc2l_bench.data.splits import split_id
 from rc2l_bench.errors import BenchError, UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ VOC = Published(ids=r"\d{4}_\d{6}", example="2007_000032")
 CITY = Published(ids=r"[a-z-]+_\d{6}_\d{6}", example="aachen_000000_000019")
 CITIES = ["nowhere_000001_000019", "some-town_000002_000019"]
 CATALOG = table([row(name) for name in ids(20)], [row("2099_000090", "val")])
-CONFIG = SplitConfig(seed=0, policy="uniform", held_out=0.25)
+CONFIG = SplitConfig(seed=0, draws="fixed", policy="uniform", held_out=0.25)
 
 YAML = """
 ids: '\\d{{4}}_\\d{{6}}'
@@ -128,6 +129,13 @@ def test_a_published_list_comes_from_the_mirror_and_is_pinned(checkout: Path) ->
     (checkout / "mirror/voc-3-one.txt").unlink()
     shutil.rmtree(checkout / "data/lists")
     assert resolve("voc", "3", CATALOG, CONFIG) == split
+
+
+def test_a_list_is_the_same_for_every_seed(checkout: Path) -> None:
+    by_seed = CONFIG.model_copy(update={"draws": "by_seed"})
+    pair = [resolve("voc", "3", CATALOG, by_seed, seed) for seed in (0, 1)]
+    assert pair[0] == pair[1]
+    assert pair[0].draws == "list"
 
 
 def test_importing_twice_gives_the_same_bytes(checkout: Path) -> None:
@@ -292,10 +300,14 @@ def test_the_gate_stands_before_the_pin(checkout: Path) -> None:
 def test_the_stage_writes_drawn_and_published_splits(checkout: Path) -> None:
     for name, count in (("1_4", 5), ("3", 3)):
         out = checkout / f"data/splits/voc/{name}.json"
-        stage("voc", name, Path("data/catalog/voc.csv"), out)
+        stage("voc", name, 0, Path("data/catalog/voc.csv"), out)
         assert len(json.loads(out.read_text())["labelled"]) == count
+        stage("voc", name, 1, Path("data/catalog/voc.csv"), checkout / "other.json")
+        assert (json.loads(out.read_text())["id"] != json.loads((checkout / "other.json").read_text())["id"]) == (
+            name == "1_4"
+        )
     with pytest.raises(SystemExit) as info:
-        stage("voc", "others_3", Path("data/catalog/voc.csv"), checkout / "x.json")
+        stage("voc", "others_3", 0, Path("data/catalog/voc.csv"), checkout / "x.json")
     assert info.value.code == 2
     assert not (checkout / "x.json").exists()
 
@@ -357,6 +369,19 @@ def test_make_writes_the_split_file_and_errors_are_one_line(checkout: Path, monk
     code, _ = call(monkeypatch, "make", "vok", "1_4")
     assert code == 2
     assert call(monkeypatch, "compare", "voc", "1_4")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [("ids: '", "ids: '(", r"voc\.yaml: ids: '\(.*' is no regular expression"),
+     ("source: one, path: a", "source: won, path: a", "lists.3: there is no source 'won'; did you mean 'one'")],
+)  # fmt: skip
+def test_a_wrong_definition_is_one_line(checkout: Path, old: str, new: str, message: str) -> None:
+    path = checkout / "splits/voc.yaml"
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(UsageError, match=message) as info:
+        published("voc")
+    assert "\n" not in str(info.value)
 
 
 @pytest.mark.parametrize("dataset", ["voc", "cityscapes"])

@@ -6,7 +6,6 @@ import region_reference as reference
 import torch
 
 from rc2l_bench.config import NetConfig, PixelNetConfig, RegionNetConfig
-from rc2l_bench.errors import UsageError
 from rc2l_bench.nets.lattice import PIXELS, resample
 from rc2l_bench.nets.region_net import RegionNet, semantic_scores
 
@@ -69,12 +68,6 @@ def test_every_parameter_learns_from_a_prediction(net):
     seen = net.segment(torch.rand(2, 3, 32, 32))
     (seen.logits.square().mean() + seen.mask(0).square().mean() + seen.mask().square().mean()).backward()
     assert [name for name, p in net.named_parameters() if p.grad is None] == []
-
-
-@pytest.mark.parametrize("dim", [18, 30])
-def test_a_dimension_that_positions_or_heads_do_not_divide_is_refused(dim):
-    with pytest.raises(UsageError, match=f"net.region.dim: {dim} must be a multiple of 4"):
-        RegionNet(configure(dim=dim), CLASSES)
 
 
 def test_the_backbone_is_named_so_that_it_gets_its_own_learning_rate(net):

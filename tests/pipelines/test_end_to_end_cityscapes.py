@@ -31,14 +31,14 @@ def done(tmp_path_factory, launch):
 
 
 def test_a_quarter_is_labelled(done):
-    split = json.loads((done[0] / "data/splits/cityscapes/1_4.json").read_text())
+    split = json.loads((done[0] / "data/splits/cityscapes/1_4/seed0.json").read_text())
     assert len(split["labelled"]) == 4
     assert sorted(split["labelled"] + split["unlabelled"]) == cityscapes_data.IDS["train"]
 
 
 def test_shards_are_whole_and_the_test_part_has_images_only(done):
     folder = done[0] / "data/shards/cityscapes"
-    for name, count in (("pool", 16), ("val", 4), ("test", 3), ("labelled/1_4", 4)):
+    for name, count in (("pool", 16), ("val", 4), ("test", 3), ("labelled/1_4/seed0", 4)):
         assert len(verify(folder / name)) == count
     assert not any(entry.mask for name in ("pool", "test") for entry in Shards(folder / name).index.samples)
 

@@ -52,7 +52,7 @@ def done(tmp_path_factory, launch):
 
 def test_the_published_list_is_labelled_and_all_other_training_images_are_not(done):
     root, _ = done
-    split = json.loads((root / "data/splits/voc/4.json").read_text())
+    split = json.loads((root / "data/splits/voc/4/seed0.json").read_text())
     assert (split["labelled"], split["unlabelled"]) == (CLEAN, MORE)
     assert split["provenance"]["repository"] == "nobody/one"
 
@@ -60,7 +60,7 @@ def test_the_published_list_is_labelled_and_all_other_training_images_are_not(do
 def test_shards_hold_the_bytes_of_the_archives(done):
     root, _ = done
     files = voc_data.voc_files()
-    labelled = verify(root / "data/shards/voc/labelled/4")
+    labelled = verify(root / "data/shards/voc/labelled/4/seed0")
     tar = (labelled.folder / labelled.index.shards[0].name).read_bytes()
     for entry in labelled.index.samples:
         assert files[f"{voc_data.VOC}/JPEGImages/{entry.id}.jpg"] in tar

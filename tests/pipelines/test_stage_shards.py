@@ -70,6 +70,17 @@ def test_labelled_shards_hold_the_samples_of_their_split(stages, tmp_path):
     shards = verify(tmp_path / "labelled")
     assert (shards.ids, shards.labelled) == (("a.002", "a.007", "a.011"), True)
     assert (shards.index.split, shards.index.split_id) == ("1_4", split_id(shards.ids))
+    assert (shards.index.split, shards.index.split_id) == ("1_4", split_id(["a.002", "a.007", "a.011"]))
+
+
+def test_a_list_lies_on_the_disk_once_for_all_seeds(stages, tmp_path):
+    for seed, ids in enumerate((["a.002", "a.007"], ["a.003", "a.007"], ["a.002", "a.007"])):
+        split = write_split(tmp_path / f"{seed}.json", ids)
+        label.main("tiny", tmp_path / "raw", split, tmp_path / f"labelled/seed{seed}")
+    tars = [next((tmp_path / f"labelled/seed{seed}").glob("*.tar")) for seed in range(3)]
+    assert tars[2].samefile(tars[0])
+    assert not tars[1].samefile(tars[0])
+    assert verify(tmp_path / "labelled/seed2").ids == ("a.002", "a.007")
 
 
 def test_a_split_with_an_image_that_is_not_there_fails_and_leaves_nothing(stages, tmp_path, capsys):

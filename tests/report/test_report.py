@@ -127,6 +127,19 @@ def test_runs_of_an_older_protocol_are_shown_and_said_to_be_so(tmp_path):
     assert "not made with the protocol of params.yaml: steps is 77" in said(report)
 
 
+def test_seeds_may_have_draws_of_their_own_but_methods_share_them(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, seed=seed, draws="by_seed")
+        write_run(tmp_path, method="baselines/cps", seed=seed, draws="by_seed")
+    write_run(tmp_path, method="baselines/u2pl", seed=1, draws="by_seed", split_id="ff")
+    write_run(tmp_path, method="baselines/u2pl", seed=2, draws="fixed")
+    report = build(tmp_path)
+    (column,) = report.sections[0].columns[:1]
+    assert [report.sections[0].groups[Key(m, column.split)].final.n for m in (SUPERVISED, "baselines/cps")] == [3, 3]
+    assert "u2pl/seed1: set aside, not comparable: split id is ff instead of" in said(report)
+    assert "u2pl/seed2: set aside, not comparable: draws of the labels is fixed instead of by_seed" in said(report)
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from rc2l_bench.cli.report import report as command
 from rc2l_bench.config import Params, load
 from rc2l_bench.errors import UsageError
+from rc2l_bench.files import MADE
 from rc2l_bench.report import report as reports
 from rc2l_bench.report.formatting import duration, p_value, ratio, short_names, signed
 from rc2l_bench.report.qualitative import errors_of, paint
@@ -74,7 +75,7 @@ def page(written):
 
 def test_all_files_are_there_and_nothing_half_written(written):
     names = {path.name for path in written[1].iterdir()}
-    assert names == {*FILES.values(), CITATIONS, "figures"}
+    assert names == {*FILES.values(), CITATIONS, "figures", MADE}
     figures = {path.name for path in (written[1] / "figures").iterdir()}
     for name in ("labels", "cost", "classes", "curves"):
         assert {f"shapes-{name}.{suffix}" for suffix in ("svg", "pdf", "png")} <= figures

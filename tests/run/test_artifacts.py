@@ -16,7 +16,7 @@ from rc2l_bench.methods.contract import Method, MethodConfig
 from rc2l_bench.run import artifacts
 from rc2l_bench.run.artifacts import Panel, metrics, render_history, score, write_artifacts
 from rc2l_bench.run.evaluate import Evaluation
-from rc2l_bench.run.train import Record
+from rc2l_bench.run.record import Record
 from rc2l_bench.seals import check_files, read_record
 from rc2l_bench.types import Batch
 

@@ -17,6 +17,7 @@ from rc2l_bench.config import Params
 from rc2l_bench.errors import UsageError
 from rc2l_bench.run.cell import open_cell
 from rc2l_bench.run.runner import carry_out
+from rc2l_bench.run.signals import Preemption
 from rc2l_bench.run.store import Run
 from rc2l_bench.variants import find_methods
 
@@ -31,16 +32,19 @@ TESTED: dict[str, dict[Any, dict[str, Any]]] = {
         "sliding": {"eval": {"protocol": SLIDING}},
         "center_crop": {"eval": {"protocol": {"mode": "center_crop", "window": [24, 24]}}},
     },
+    "absent": {rule: {"eval": {"absent": rule}} for rule in ("skip", "predicted", "zero")},
     "combine": {name: {"eval": {"protocol": SLIDING | {"combine": name}}} for name in ("softmax", "logits", "sum")},
 }
 """By field of the protocol and value: what to change in the tiny protocol."""
 RUNTIME = {"device": {"auto", "cpu"}, "precision": {"32-true", "bf16-mixed"}}
 """Values that every machine can carry out; what is left needs CUDA."""
 ELSEWHERE = {
-    "policy": {"uniform", "balanced"},  # of a stage before training; tested with the splits
-    "sampler": {"quasi_random", "random", "tpe"},  # of tuning
-    "trackers": {"dvclive", "tensorboard", "mlflow", "wandb"},  # tested in test_trackers, where they are installed
+    "policy": {"uniform", "balanced"},
+    "draws": {"by_seed", "fixed"},
+    "sampler": {"quasi_random", "random", "tpe"},
+    "trackers": {"dvclive", "tensorboard", "mlflow", "wandb"},
 }
+"""Of stages before training, of tuning, of trackers; tested there."""
 
 
 def literals(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
@@ -63,10 +67,10 @@ def train(checkout: Path, monkeypatch, method: str = "baselines/supervised", **c
     """The result of a whole training with other params: history's last row, and metrics."""
     monkeypatch.chdir(checkout)
     tiny_data.write_yaml(checkout / "params.yaml", tiny_data.params(**changes))
-    shards, plan = checkout / "data/shards/tiny", checkout / "data/splits/tiny/1_4.json"
+    shards, plan = checkout / "data/shards/tiny", checkout / "data/splits/tiny/1_4/seed0.json"
     cell = open_cell("tiny", "1_4", method, 0, shards, plan)
     run = Run(checkout / "store", cell.provenance()["fingerprint"])
-    carry_out(cell, run, cell.provenance())
+    carry_out(cell, run, cell.provenance(), Preemption())
     torch.use_deterministic_algorithms(False)
     names, *_, last = (run.result / "history.csv").read_text().splitlines()
     row = dict(zip(names.split(","), last.split(","), strict=True))

@@ -159,7 +159,16 @@ def test_caches_of_python_do_not_count(here):
 
 def test_a_cell_has_the_stages_of_dvc_in_order():
     found = cell_stages(ITEM, tiny_data.ROOT)
-    assert [stage.name for stage in found] == ["scan", "fetch", "catalog", "split", "pool", "label", "train"]
+    assert [stage.name for stage in found] == [
+        "scan",
+        "fetch",
+        "catalog",
+        "split",
+        "pool",
+        "label",
+        "protocol",
+        "train",
+    ]
     made: set[Path] = set()
     for one in found:
         needed = {path for path in one.deps if path.parts[0] == "data"}
@@ -220,8 +229,9 @@ def chain(tmp_path, monkeypatch) -> Path:
     (tmp_path / "pipelines").mkdir()
     tiny_data.write_yaml(tmp_path / "pipelines/dvc.yaml", {"stages": first})
     own = {name: {"cmd": f"python -m chain {name} ${{item.split}}"} for name in ("split", "label")}
-    train = {"train": {"cmd": "python -m chain train ${item.method} ${item.seed}"}}
-    tiny_data.write_yaml(tmp_path / "dvc.yaml", {"stages": shared | own | train})
+    last = {"protocol": {"cmd": "python -m chain protocol of-all"},
+            "train": {"cmd": "python -m chain train ${item.method} ${item.seed}"}}  # fmt: skip
+    tiny_data.write_yaml(tmp_path / "dvc.yaml", {"stages": shared | own | last})
     return tmp_path
 
 
@@ -233,8 +243,9 @@ def cells(count: int) -> list[dict[str, str]]:
 def test_several_cells_share_the_stages_of_the_data(chain, jobs):
     assert carry_out_cells(cells(3), jobs) == [0, 0, 0]
     lines = (chain / "log").read_text().splitlines()
-    assert lines[:6] == ["scan shapes", "fetch shapes", "catalog shapes", "split 1_16", "pool shapes", "label 1_16"]
-    assert sorted(lines[6:]) == [f"train baselines/supervised {seed}" for seed in range(3)]
+    data = ["scan shapes", "fetch shapes", "catalog shapes", "split 1_16", "pool shapes", "label 1_16"]
+    assert lines[:7] == [*data, "protocol of-all"]
+    assert sorted(lines[7:]) == [f"train baselines/supervised {seed}" for seed in range(3)]
 
 
 def test_a_stage_of_the_data_that_fails_ends_it_all(chain):
@@ -248,7 +259,7 @@ def test_a_training_that_succeeded_does_not_run_again(chain):
     carry_out_cells(cells(2), 2)
     (chain / "fail-train-1").unlink()
     assert carry_out_cells(cells(2), 2) == [0]
-    lines = (chain / "log").read_text().splitlines()[6:]
+    lines = (chain / "log").read_text().splitlines()[7:]
     assert sorted(lines) == ["scan shapes", "train baselines/supervised 0", *["train baselines/supervised 1"] * 2]
 
 

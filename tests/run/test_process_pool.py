@@ -83,7 +83,13 @@ def test_the_libraries_that_take_long_to_import_are_there_before(here):
 def test_the_code_of_a_training_is_read_when_it_starts(here):
     list(run_modules([["work", "a", "go"]], 1))
     own = {name for name in facts(here, "a")["known"] if name.startswith(("rc2l_bench.", "baselines", "pipelines"))}
-    assert own == {"rc2l_bench.console", "rc2l_bench.errors", "rc2l_bench.run", "rc2l_bench.run.process_pool"}
+    assert own == {
+        "rc2l_bench.console",
+        "rc2l_bench.errors",
+        "rc2l_bench.run",
+        "rc2l_bench.run.process_pool",
+        "rc2l_bench.run.signals",
+    }
 
 
 def test_calls_run_side_by_side(here):

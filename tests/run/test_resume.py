@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import tiny_data
 import torch
@@ -67,7 +68,7 @@ class Spy(Method):
 
 
 def arguments(out: str, method: str = METHOD, seed: int = 0) -> list[str]:
-    return ["tiny", "1_4", method, str(seed), "data/shards/tiny", "data/splits/tiny/1_4.json", out]
+    return ["tiny", "1_4", method, str(seed), "data/shards/tiny", f"data/splits/tiny/1_4/seed{seed}.json", out]
 
 
 def run(checkout: Path, out: str = "runs/a", method: str = METHOD, **env: str) -> subprocess.CompletedProcess[str]:
@@ -98,7 +99,7 @@ def files(checkout: Path) -> list[Path]:
 
 def steps(checkout: Path) -> list[int]:
     """Steps of the whole checkpoints, and of those that are being written (negative)."""
-    found = (re.fullmatch(r"step-(\d+)\.ckpt(\.\d+\.tmp)?", path.name) for path in files(checkout))
+    found = (re.fullmatch(r"\.?step-(\d+)\.ckpt(\.[0-9a-f]{8}-\d+-\d+\.tmp)?", path.name) for path in files(checkout))
     return [-int(match[1]) if match[2] else int(match[1]) for match in found if match]
 
 
@@ -177,14 +178,75 @@ def test_a_damaged_newest_checkpoint_falls_back_and_ends_the_same(long, unbroken
     assert digest(long / "runs/a") == unbroken
 
 
-def test_an_interrupted_run_says_so_in_one_line_and_continues(long, unbroken):
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGUSR1, 75)], ids=lambda value: str(value)
+)
+def test_a_run_that_is_asked_to_stop_loses_no_step_and_continues(long, unbroken, number, code):
+    tiny_data.write_yaml(
+        long / "params.yaml", tiny_data.params(protocol=LONG, runtime={"checkpoint_every": 1000, "log_every": 5})
+    )
     process = start(long)
-    assert wait_for(process, lambda: max(steps(long), default=0) >= 10)
-    process.send(signal.SIGINT)
-    said = process.end(130)
-    assert said == "interrupted; the same command continues where this one stopped\n"
+    assert wait_for(process, lambda: any("step 20/60" in file.read_text() for file in long.glob(".output*")))
+    process.send(number)
+    said = process.end(code)
+    match = re.fullmatch(r"stopped after step (\d+) of 60; the same command continues where this one stopped\n", said)
+    assert match, said
+    assert 20 <= int(match[1]) < 60
+    assert steps(long) == [int(match[1])], "every step that was done is in the checkpoint"
     start(long).end()
     assert digest(long / "runs/a") == unbroken
+
+
+def test_a_run_that_is_asked_to_stop_at_ten_random_moments_ends_the_same(long, unbroken):
+    """Some of them before the first step and some in an evaluation."""
+    moments = np.random.default_rng(1)
+    for _ in range(10):
+        process = start(long)
+        assert wait_for(process, process.errors.exists)
+        time.sleep(moments.uniform(0, 1.5))
+        process.send(signal.SIGTERM)
+        process.process.join(60)
+        assert process.process.exitcode in (75, -signal.SIGTERM, 0), process.errors.read_text()
+        assert "Traceback" not in process.errors.read_text()
+    start(long).end()
+    assert digest(long / "runs/a") == unbroken
+
+
+def test_two_processes_stop_after_the_same_step_and_continue_to_the_bit(tmp_path):
+    """The signal reaches the first one only."""
+    for name in ("whole", "cut"):
+        tiny_data.write_checkout(tmp_path / name, runtime={"devices": 2, "checkpoint_every": 1000}, protocol=LONG)
+    done = run(tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    command = [sys.executable, "-m", "pipelines.train", *arguments("runs/a")]
+    with subprocess.Popen(
+        command, cwd=tmp_path / "cut", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout:
+            if "step 20/60" in line:
+                process.send_signal(signal.SIGTERM)
+        errors = process.stderr.read()
+    assert process.returncode == 75, errors
+    assert re.search(r"^stopped after step \d+ of 60; the same command continues", errors, re.MULTILINE)
+    assert "Traceback" not in errors
+    assert len(steps(tmp_path / "cut")) == 1
+    again = run(tmp_path / "cut")
+    assert again.returncode == 0, again.stderr
+    assert digest(tmp_path / "cut/runs/a") == digest(tmp_path / "whole/runs/a")
+
+
+def test_no_process_of_a_training_outlives_the_first_one(tmp_path):
+    tiny_data.write_checkout(tmp_path, runtime={"devices": 2}, protocol={"default": {"steps": 100_000}})
+    command = [sys.executable, "-m", "pipelines.train", *arguments("runs/a")]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while not steps(tmp_path):
+            assert process.poll() is None
+            time.sleep(0.05)
+        others = psutil.Process(process.pid).children(recursive=True)
+        assert others
+        process.kill()
+    _, still = psutil.wait_procs(others, timeout=30)
+    assert not [one for one in still if one.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_full_disk_ends_in_one_line_and_the_run_continues(long, unbroken):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from rc2l_bench.errors import BenchError
+from rc2l_bench.files import temporary_name
 from rc2l_bench.readers import DamagedFileError
 from rc2l_bench.run.store import Run
 from rc2l_bench.seals import FILES, RECORD, list_files, seal
@@ -138,15 +139,26 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_others_alone(saved, monk
     assert len(list(saved.folder.iterdir())) == 2
 
 
-def test_what_a_killed_process_left_is_not_taken_for_a_checkpoint(saved):
-    (saved.folder / "step-00000040.ckpt.123.tmp").write_bytes(b"half")
-    assert step_of(saved) == 30
+@pytest.fixture
+def left(saved, monkeypatch) -> Run:
+    """A run with a checkpoint and a result that a process was writing when it was killed."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: gone.pid)
+        checkpoint, result = map(temporary_name, (saved.folder / "step-00000040.ckpt", saved.result))
+    checkpoint.write_bytes(b"half")
+    result.mkdir()
+    (result / "metrics.json").touch()
+    return saved
 
 
-def test_what_a_killed_process_left_is_swept_away(saved):
-    (saved.folder / "step-00000040.ckpt.123.tmp").write_bytes(b"half")
-    (saved.folder / ".result.abc").mkdir()
-    (saved.folder / ".result.abc/metrics.json").touch()
+def test_what_a_killed_process_left_is_not_taken_for_a_checkpoint(left):
+    assert step_of(left) == 30
+
+
+def test_what_a_killed_process_left_is_swept_away(left):
+    saved = left
     with saved.lock():
         names = sorted(path.name for path in saved.folder.iterdir())
     assert names == ["lock", "step-00000020.ckpt", "step-00000030.ckpt"]
@@ -224,7 +236,7 @@ def test_a_result_that_cannot_be_written_leaves_the_checkpoints(saved):
         saved.finish(fail)
     assert not saved.complete
     assert step_of(saved) == 30
-    assert not list(saved.folder.glob(".result*"))
+    assert sorted(path.name for path in saved.folder.iterdir()) == ["step-00000020.ckpt", "step-00000030.ckpt"]
 
 
 def test_materialising_copies_the_result(saved, tmp_path):

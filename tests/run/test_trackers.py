@@ -17,8 +17,8 @@ import pytest
 import tiny_data
 
 from rc2l_bench.run import trackers
+from rc2l_bench.run.record import Record
 from rc2l_bench.run.trackers import TrackerPipe, Trackers, head_of
-from rc2l_bench.run.train import Record
 
 PLACE = "tiny/1_4/baselines/supervised/seed0"
 HEAD = {
@@ -30,7 +30,7 @@ HEAD = {
 def train(checkout: Path, launch, *names: str, method: str = "baselines/supervised", **env: str):
     """A whole training with trackers; what it left behind, and what it said."""
     tiny_data.write_yaml(checkout / "params.yaml", tiny_data.params(runtime={"trackers": list(names)}))
-    arguments = ("tiny", "1_4", method, "0", "data/shards/tiny", "data/splits/tiny/1_4.json", "runs/a")
+    arguments = ("tiny", "1_4", method, "0", "data/shards/tiny", "data/splits/tiny/1_4/seed0.json", "runs/a")
     done = launch("pipelines.train", *arguments, cwd=checkout, **env)
     assert done.returncode == 0, done.stderr
     return done

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import signal
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,13 +17,15 @@ import torch
 from lightning_fabric import Fabric
 
 from rc2l_bench.config import Runtime
-from rc2l_bench.errors import BenchError
+from rc2l_bench.errors import BenchError, PreemptedError
 from rc2l_bench.methods.contract import Method, MethodConfig, build, load_config
 from rc2l_bench.metrics import areas_of, mean_iou
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.hardware import open_fabric
+from rc2l_bench.run.optimiser import build_optimiser, evaluation_steps, learning_rate
+from rc2l_bench.run.record import PARTS, Record
 from rc2l_bench.run.store import Run
-from rc2l_bench.run.train import PARTS, Feed, Record, Trainer, build_optimiser, evaluation_steps, learning_rate
+from rc2l_bench.run.train import Feed, Trainer
 from rc2l_bench.types import Batch
 
 METHODS = ("baselines/supervised", "baselines/mean_teacher")
@@ -225,17 +231,116 @@ def test_gradients_are_clipped_to_the_norm(fabric, run):
     assert moved(free * 10) == pytest.approx(free, rel=1e-5)
 
 
-def test_checkpoints_come_as_often_as_asked_and_never_at_the_end(fabric, run):
-    steps = []
+@pytest.fixture
+def saved(run, monkeypatch) -> list[int]:
+    """The steps of the checkpoints that are written."""
+    steps: list[int] = []
     save = run.save
 
     def note(step: int, state: dict) -> None:
         steps.append(step)
         save(step, state)
 
-    run.save = note
-    trainer(fabric, every=2, steps=8).fit(feed(), run)
-    assert steps == [2, 4, 6]
+    monkeypatch.setattr(run, "save", note)
+    return steps
+
+
+@pytest.mark.parametrize(("every", "steps"), [(2, [2, 4, 6, 7]), (7, [7]), (100, [7])])
+def test_checkpoints_come_as_often_as_asked_and_before_the_last_evaluation(fabric, run, saved, every, steps):
+    trainer(fabric, run=run, every=every).fit(feed(), run)
+    assert saved == steps
+
+
+def test_checkpoints_come_by_minutes_too(fabric, run, saved, monkeypatch):
+    """A step takes 40 seconds of this clock."""
+    tool = trainer(fabric, every=100)
+    tool.runtime = tool.runtime.model_copy(update={"checkpoint_minutes": 1.5})
+    monkeypatch.setattr(time, "monotonic", lambda: 40.0 * tool.record.step)
+    tool._saved_at = 0.0
+    tool.fit(feed(), run)
+    assert saved == [3, 6, 7]
+
+
+def test_without_a_place_for_checkpoints_none_are_written(fabric):
+    assert trainer(fabric).fit(feed(), None).ids == ["a", "b"]
+
+
+def equal(one: Trainer, other: Trainer) -> bool:
+    pairs = zip(one.method.state_dict().values(), other.method.state_dict().values(), strict=True)
+    return timeless(one.record) == timeless(other.record) and all(torch.equal(a, b) for a, b in pairs)
+
+
+def ask_at(tool: Trainer, step: int, when: str) -> Feed:
+    """A feed during which a signal comes: in a step, or in the evaluation after it."""
+
+    def ask() -> None:
+        if tool.record.step == step:
+            tool.preemption.handle(signal.SIGTERM, None)
+
+    def augment(number: int, _: int) -> Batch:
+        if when == "step":
+            ask()
+        return batch_of(number)
+
+    def evaluate(method: Method) -> Evaluation:
+        if when == "evaluation":
+            ask()
+        return score(method)
+
+    return replace(feed(augment=augment), evaluate=evaluate)
+
+
+@pytest.mark.parametrize(
+    ("when", "at", "done"), [("step", 0, 1), ("step", 3, 4), ("step", 6, 7), ("evaluation", 3, 3), ("evaluation", 7, 7)]
+)
+def test_a_signal_costs_no_step_and_the_run_continues_to_the_bit(fabric, run, saved, tmp_path, when, at, done):
+    straight = trainer(fabric, every=100)
+    wanted = straight.fit(feed(), Run(tmp_path, "whole"))
+    cut = trainer(fabric, every=100)
+    with pytest.raises(PreemptedError, match=f"stopped after step {done} of 7; the same command continues") as caught:
+        cut.fit(ask_at(cut, at, when), run)
+    assert caught.value.exit_code == 75
+    assert saved == [done]
+    last = trainer(fabric, run=run, every=100)
+    assert last.record.step == done
+    assert np.array_equal(last.fit(feed(), run).confusion, wanted.confusion)
+    assert equal(last, straight)
+
+
+def test_signals_at_every_step_and_evaluation_end_the_same(fabric, run, tmp_path):
+    straight = trainer(fabric, every=100)
+    straight.fit(feed(), Run(tmp_path, "whole"))
+    for step in range(8):
+        for when in ("step", "evaluation"):
+            tool = trainer(fabric, run=run, every=100)
+            with contextlib.suppress(PreemptedError):
+                tool.fit(ask_at(tool, step, when), run)
+    last = trainer(fabric, run=run, every=100)
+    last.fit(feed(), run)
+    assert equal(last, straight)
+
+
+def test_a_loader_that_died_of_the_same_signal_costs_no_step(fabric, run, saved):
+    tool = trainer(fabric, every=100)
+
+    def batches(start: int) -> Iterator[int]:
+        yield from range(start, 3)
+        tool.preemption.handle(signal.SIGTERM, None)
+        raise BenchError("a loader process died")
+
+    with pytest.raises(PreemptedError, match="after step 3 of 7"):
+        tool.fit(replace(feed(), batches=batches), run)
+    assert saved == [3]
+
+
+def test_a_loader_that_died_by_itself_is_an_error(fabric, run, saved):
+    def batches(_: int) -> Iterator[int]:
+        raise BenchError("a loader process died")
+        yield
+
+    with pytest.raises(BenchError, match="a loader process died"):
+        trainer(fabric).fit(replace(feed(), batches=batches), run)
+    assert saved == []
 
 
 @pytest.mark.parametrize("method", METHODS)

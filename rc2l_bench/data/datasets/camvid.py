@@ -14,9 +14,9 @@ from rc2l_bench.data.archives import extract
 from rc2l_bench.data.datasets.base import PARTS, Dataset, Sample, Source
 from rc2l_bench.data.decode import decode_mask, encode_mask
 from rc2l_bench.data.fetch import fetch
-from rc2l_bench.data.partial_files import set_aside
 from rc2l_bench.errors import BenchError
-from rc2l_bench.files import exclusive, say
+from rc2l_bench.files import exclusive, say, set_aside
+from rc2l_bench.readers import read_picture_file
 from rc2l_bench.types import IGNORE
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
@@ -120,7 +120,7 @@ class CamVid(Dataset):
         for path in sorted((raw / part).glob("*.png"), key=lambda path: path.stem):
             if only is None or path.stem in only:
                 mask = _without_void(raw / f"{part}annot" / path.name)
-                yield Sample(id=path.stem, part=part, image=path.read_bytes(), suffix="png", mask=mask)
+                yield Sample(id=path.stem, part=part, image=read_picture_file(path), suffix="png", mask=mask)
 
     def verify(self, raw: Path) -> None:
         """Hash all PNGs again.
@@ -151,7 +151,7 @@ def content_hash(raw: Path) -> tuple[str, int]:
     """
     paths = {f"{path.parent.name}/{path.name}": path for folder in _FOLDERS for path in (raw / folder).glob("*.png")}
     # Names are hashed too: the same pictures under other names would be other labels.
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n" for name, path in sorted(paths.items())]
+    lines = [f"{hashlib.sha256(read_picture_file(path)).hexdigest()}  {name}\n" for name, path in sorted(paths.items())]
     return hashlib.sha256("".join(lines).encode()).hexdigest(), len(lines)
 
 
@@ -178,5 +178,5 @@ def _without_void(path: Path) -> bytes:
     if not path.is_file():
         raise BenchError(f"{path}: missing: {_HINT}")
     # Stored, so that the bytes in the shards are the same whatever zlib the machine has.
-    mask = decode_mask(path.read_bytes(), str(path))
+    mask = decode_mask(read_picture_file(path), str(path))
     return encode_mask(np.where(mask == VOID, np.uint8(IGNORE), mask), stored=True)

@@ -24,6 +24,7 @@ from rc2l_bench.data.datasets.folder_parts import assign_parts, list_files
 from rc2l_bench.data.image_headers import read_file_header, read_header, without_orientation
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import say
+from rc2l_bench.readers import read_picture_file
 from rc2l_bench.types import IGNORE
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Folder(Dataset):
 
     @cached_property
     def canvas(self) -> tuple[int, int]:
-        """Height and width as given, else the largest found in the headers of the images."""
+        """Give height and width as written, else the largest found in the headers of the images."""
         if self.config.canvas:
             return self.config.canvas
         headers = map(read_file_header, self.files.images.values())
@@ -58,7 +59,7 @@ class Folder(Dataset):
 
     @cached_property
     def files(self) -> Files:
-        """Images and masks by id.
+        """Find images and masks by id.
 
         Raises:
             UsageError: none are there, or they do not belong together.
@@ -67,7 +68,7 @@ class Folder(Dataset):
 
     @cached_property
     def parts(self) -> dict[str, str]:
-        """Part by id.
+        """Find the part by id.
 
         Raises:
             UsageError: the shares, lists or folders do not fit the files.
@@ -76,18 +77,18 @@ class Folder(Dataset):
         return self._named(lambda: assign_parts(files.images, files.masks, self.config))
 
     def inputs(self) -> Iterator[Path]:
-        """The user's files: all that `prepare` reads, the description included."""
+        """List the user's files: all that `prepare` reads, the description included."""
         yield self.path
         yield from list_files(self.config)
         yield from self.files.images.values()
         yield from self.files.masks.values()
 
     def aliases(self) -> dict[str, str]:
-        """Paths of images -> id."""
+        """Give the paths of images -> id."""
         return {path.as_posix(): identity for identity, path in self.files.images.items()}
 
     def left(self) -> str | None:
-        """Which files are not used, in one line; None = all are."""
+        """Say which files are not used, in one line; None = all are."""
         images = self.files.images
         unlisted = {path: "in no part" for identity, path in images.items() if identity not in self.parts}
         return describe_left(self.files.left | unlisted)
@@ -106,7 +107,7 @@ class Folder(Dataset):
         write_manifest(raw, Manifest(format=1, config=self._digest, samples=entries))
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
-        """The samples of a part, masks as class indices; see `Dataset.samples`."""
+        """Yield the samples of a part, masks as class indices; see `Dataset.samples`."""
         for entry in self._entries(raw):
             if entry.part == part and (only is None or entry.id in only):
                 image = self._read(entry.image, entry.image_sha256)
@@ -127,12 +128,12 @@ class Folder(Dataset):
                 self._read(entry.mask, entry.mask_sha256)
 
     def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:
-        """The path of the image or of the mask."""
+        """Give the path of the image or of the mask."""
         found = next((entry for entry in self._entries(raw) if entry.id == identity and entry.part == part), None)
         return (found and (found.mask if mask else found.image)) or super().origin(raw, part, identity, mask=mask)
 
     def remedy(self, seen: Collection[int]) -> str:
-        """What to write into the description; see `Dataset.remedy`."""
+        """Say what to write into the description; see `Dataset.remedy`."""
         plain = self.config.masks_hold == "indices" and class_of_value(self.config) is None
         if plain and set(seen) == {0, IGNORE} and len(self.classes) == 2:
             first, second = self.classes
@@ -162,7 +163,7 @@ class Folder(Dataset):
 
     def _entry(self, identity: str) -> ManifestEntry:
         image, mask = self.files.images[identity], self.files.masks.get(identity)
-        data = image.read_bytes()
+        data = read_picture_file(image)
         turned = read_header(data, str(image)).orientation
         if turned != 1 and self.config.exif is None:
             raise UsageError(
@@ -175,7 +176,7 @@ class Folder(Dataset):
             image=image.as_posix(),
             image_sha256=hashlib.sha256(data).hexdigest(),
             mask=mask.as_posix() if mask else None,
-            mask_sha256=hashlib.sha256(mask.read_bytes()).hexdigest() if mask else None,
+            mask_sha256=hashlib.sha256(read_picture_file(mask)).hexdigest() if mask else None,
         )
 
     def _entries(self, raw: Path) -> Iterable[ManifestEntry]:
@@ -186,7 +187,7 @@ class Folder(Dataset):
 
     def _read(self, path: str, digest: str) -> bytes:
         try:
-            data = Path(path).read_bytes()
+            data = read_picture_file(Path(path))
         except FileNotFoundError:
             raise BenchError(f"{path}: missing, it was there at `data fetch`: put it back, or {self._again}") from None
         if hashlib.sha256(data).hexdigest() != digest:

@@ -11,10 +11,15 @@ from pydantic import Field, ValidationError
 from rc2l_bench.config import Model
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import say, write_atomically
+from rc2l_bench.readers import DamagedFileError, read_bytes
+from rc2l_bench.schema import first_fault
+from rc2l_bench.seals import seal, unseal
 
 MANIFEST = "manifest.json"
 DUPLICATES = "duplicates.txt"
 """Beside it, where there are any."""
+MOST_BYTES = 1 << 29
+"""Of the manifest: a million samples."""
 _RANK = {"test": 0, "val": 1, "train": 2}
 """Of images of the same bytes, the one in the first of these parts is kept: what is scored is never learnt from."""
 
@@ -42,7 +47,7 @@ class Manifest(Model):
 
 def write_manifest(raw: Path, manifest: Manifest) -> None:
     """Write the manifest into `raw`; where it is there already nothing is touched."""
-    data = manifest.model_dump_json(indent=1).encode() + b"\n"
+    data = seal(manifest.model_dump(mode="json"), indent=1)
     if not (raw / MANIFEST).is_file() or (raw / MANIFEST).read_bytes() != data:
         write_atomically(raw / MANIFEST, data)
 
@@ -60,10 +65,11 @@ def read_manifest(raw: Path, again: str) -> Manifest:
     path = raw / MANIFEST
     if not path.is_file():
         raise BenchError(f"{path}: missing: {again}")
+    content = unseal(read_bytes(path, MOST_BYTES), path, again)
     try:
-        return Manifest.model_validate_json(path.read_bytes())
-    except ValidationError:
-        raise BenchError(f"{path}: damaged: {again}") from None
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        raise DamagedFileError(f"{path}: no manifest ({first_fault(error)}): {again}") from None
 
 
 def resolve_duplicates(entries: Sequence[ManifestEntry], raw: Path, *, drop: bool) -> list[ManifestEntry]:

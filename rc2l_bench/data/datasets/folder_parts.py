@@ -10,6 +10,7 @@ from rc2l_bench.data.datasets.folder_patterns import lies_under, user_path
 from rc2l_bench.data.image_lists import Names, canonical, read_lines
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import UsageError
+from rc2l_bench.readers import DamagedFileError, read_bytes
 
 
 def assign_parts(images: Mapping[str, Path], labelled: Collection[str], config: FolderConfig) -> dict[str, str]:
@@ -80,9 +81,11 @@ def _listed(images: Mapping[str, Path], lists: Lists) -> Iterator[tuple[str, str
 
 def _lines(name: str) -> list[tuple[int, str]]:
     try:
-        data = user_path(name).read_bytes()
+        data = read_bytes(user_path(name))
     except OSError as error:
         raise UsageError(f"{name}: cannot be read ({type(error).__name__}): expected a text file of ids") from None
+    except DamagedFileError as error:
+        raise UsageError(str(error)) from None
     return read_lines(data, name)
 
 

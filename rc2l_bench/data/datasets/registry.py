@@ -17,7 +17,7 @@ FOLDER = Path("datasets")
 
 
 def names() -> list[str]:
-    """The data sets that can be asked for here, built-in ones first."""
+    """List the data sets that can be asked for here, built-in ones first."""
     return [*BUILT_IN, *sorted(path.stem for path in FOLDER.glob("*.yaml"))]
 
 
@@ -35,7 +35,7 @@ def _load_tuning(name: str) -> Dataset:
 
 
 def inputs_of(name: str) -> Iterable[Path]:
-    """Files outside of `data` that a data set is made of; see `Dataset.inputs`. Those built in have none, unasked.
+    """List the files outside of `data` that a data set is made of, see `Dataset.inputs`; those built in have none.
 
     Raises:
         UsageError: there is none of that name, or its yaml does not fit the files.
@@ -44,7 +44,7 @@ def inputs_of(name: str) -> Iterable[Path]:
 
 
 def load_dataset(name: str) -> Dataset:
-    """Finds a data set by its name.
+    """Find a data set by its name.
 
     Args:
         name: a built-in data set, or the stem of a file in the checkout's folder `datasets`; `tuning-` before it

@@ -25,7 +25,7 @@ from rc2l_bench.data.decode import encode_mask
 from rc2l_bench.data.fetch import fetch, is_stamped, mention_unpacked, stamp
 from rc2l_bench.data.image_headers import without_orientation
 from rc2l_bench.errors import BenchError
-from rc2l_bench.files import exclusive, say, sync
+from rc2l_bench.files import exclusive, naming, say, sync
 from rc2l_bench.readers import reading
 
 TOP = "VOCdevkit/VOC2012"
@@ -104,7 +104,7 @@ class Voc(Dataset):
         yield from self._read(raw, part, None, with_masks=False)
 
     def verify(self, raw: Path) -> None:
-        """Hashes both archives again and takes the masks out anew.
+        """Hash both archives again and take the masks out anew.
 
         Raises:
             BenchError: an archive is missing or differs.
@@ -191,6 +191,7 @@ def _keep_masks(archive: Path, target: Path) -> None:
     part = target.with_name(f"{target.name}.part")
     try:
         with (
+            naming(part),
             reading(archive, AGAIN),
             tarfile.open(archive, "r|gz", tarinfo=MemberInfo) as tar,
             tarfile.open(part, "w") as kept,

@@ -1,0 +1,43 @@
+"""On what a run is carried out: a part of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from rc2l_bench.bounds import Processes, Steps, different
+from rc2l_bench.schema import Model
+
+TrackerName = Literal["dvclive", "tensorboard", "mlflow", "wandb"]
+
+QUIET = {"workers", "cache_mb", "checkpoint_every", "checkpoint_minutes", "trackers"}
+"""Settings of `Runtime` that change no number."""
+
+
+class Runtime(Model):
+    """On what a run is carried out.
+
+    What `QUIET` names changes no number and takes no part in the fingerprint.
+    """
+
+    device: Literal["auto", "cpu", "cuda"]
+    devices: Processes
+    """Processes; batches are the same for any number."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    threads: Processes
+    """Threads of torch on the CPU: sums in another order give other bits."""
+    deterministic: bool
+    """On CUDA, deterministic kernels only (slower)."""
+    workers: Annotated[int, Field(ge=0, le=64)]
+    """Loader processes; 0 loads in the training process."""
+    cache_mb: Annotated[int, Field(ge=0, le=1 << 20)]
+    """Decoded images kept in memory per loader process, MiB."""
+    checkpoint_every: Steps
+    """Steps between checkpoints."""
+    checkpoint_minutes: Annotated[float, Field(ge=0, le=10_000)]
+    """Minutes after which a checkpoint is written in any case; 0 = by steps alone."""
+    log_every: Steps
+    """Steps that one row of history.csv averages over."""
+    trackers: Annotated[list[TrackerName], AfterValidator(different)]
+    """Who else hears of every row of history.csv; each is an extra of the package, docs/USING.md."""
