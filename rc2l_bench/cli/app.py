@@ -32,7 +32,6 @@ app = typer.Typer(
     name="rc2l-bench",
     help="Semi-supervised semantic segmentation, compared fairly.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data", help="Data sets: fetch, status, verify, add.")
