@@ -20,7 +20,7 @@ from rc2l_bench.console import describe
 from rc2l_bench.deployment.loading import LoadedRun
 from rc2l_bench.deployment.photo_files import ALPHA, ArrayRows, Rows, is_large_tiff, read_photo
 from rc2l_bench.deployment.photo_list import PhotoSource, fetched
-from rc2l_bench.deployment.prediction_files import MASKS, Extras, PhotoWriter, Shares, write_origin, write_shares
+from rc2l_bench.deployment.prediction_files import MASKS, Extras, PhotoWriter, ClassShares, write_origin, write_shares
 from rc2l_bench.deployment.tiff_rows import open_tiff
 from rc2l_bench.deployment.windows import Band, Windows, decide
 from rc2l_bench.errors import BenchError
@@ -44,7 +44,7 @@ class Outcome:
         remarks: what was done to pictures that is worth a word, and to how many.
     """
 
-    done: list[Shares] = field(default_factory=list)
+    done: list[ClassShares] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     remarks: Counter[str] = field(default_factory=Counter)
 
@@ -160,7 +160,7 @@ class PhotoPrediction:
     def _write(self, source: PhotoSource, size: tuple[int, int], view: str, bands: Iterable[Band]) -> None:
         """Write the pictures of one photo, and its row."""
         palette, origin = self.run.palette, source.title
-        shares = Shares(origin, f"{MASKS}/{source.name}.png", size, view, np.zeros(len(palette), np.int64))
+        shares = ClassShares(origin, f"{MASKS}/{source.name}.png", size, view, np.zeros(len(palette), np.int64))
         with PhotoWriter(self.out, source.name, shares, palette, self.extras) as writer:
             for band in bands:
                 writer.write(band)

@@ -37,7 +37,7 @@ class Extras:
 
 
 @dataclass
-class Shares:
+class ClassShares:
     """One row of the table.
 
     Attributes:
@@ -67,7 +67,9 @@ class Shares:
 class PhotoWriter:
     """The pictures of one photo, written band by band; all of them are there at the end, or none."""
 
-    def __init__(self, out: Path, name: str, shares: Shares, palette: Sequence[Sequence[int]], extras: Extras) -> None:
+    def __init__(
+        self, out: Path, name: str, shares: ClassShares, palette: Sequence[Sequence[int]], extras: Extras
+    ) -> None:
         """Begin the files.
 
         Args:
@@ -116,7 +118,7 @@ def blend(pixels: Pixels, colours: Pixels) -> Pixels:
     return np.rint(pixels * (1 - OPACITY) + colours * OPACITY).astype(np.uint8)
 
 
-def write_shares(out: Path, shares: Sequence[Shares], classes: Sequence[str]) -> None:
+def write_shares(out: Path, shares: Sequence[ClassShares], classes: Sequence[str]) -> None:
     """Write the table: a row per picture, a column per class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
