@@ -20,7 +20,7 @@ from rc2l_bench.console import describe
 from rc2l_bench.deployment.loading import LoadedRun
 from rc2l_bench.deployment.photo_files import ALPHA, ArrayRows, Rows, is_large_tiff, read_photo
 from rc2l_bench.deployment.photo_list import PhotoSource, fetched
-from rc2l_bench.deployment.prediction_files import MASKS, Extras, PhotoWriter, ClassShares, write_origin, write_shares
+from rc2l_bench.deployment.prediction_files import MASKS, ClassShares, Extras, PhotoWriter, write_origin, write_shares
 from rc2l_bench.deployment.tiff_rows import open_tiff
 from rc2l_bench.deployment.windows import Band, Windows, decide
 from rc2l_bench.errors import BenchError
