@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from rc2l_bench.bounds import Processes, Steps
+from rc2l_bench.bounds import Processes, Steps, different
 from rc2l_bench.schema import Model
 
-QUIET = {"workers", "cache_mb", "checkpoint_every", "checkpoint_minutes"}
+TrackerName = Literal["dvclive", "tensorboard", "mlflow", "wandb"]
+
+QUIET = {"workers", "cache_mb", "checkpoint_every", "checkpoint_minutes", "trackers"}
 """Settings of `Runtime` that change no number."""
 
 MOST_WORKERS = 64
@@ -50,3 +52,5 @@ class Runtime(Model):
     """Minutes after which a checkpoint is written in any case; 0 = by steps alone."""
     log_every: Steps
     """Steps that one row of history.csv averages over."""
+    trackers: Annotated[list[TrackerName], AfterValidator(different)]
+    """Who else hears of every row of history.csv; each is an extra of the package, docs/USING.md."""

@@ -20,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rc2l_bench import __version__
-from rc2l_bench.cli import cost, data, report, runs, shards, split, tune
+from rc2l_bench.cli import cost, data, predict, report, runs, shards, split, tune, watch
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
@@ -32,7 +32,6 @@ app = typer.Typer(
     name="rc2l-bench",
     help="Semi-supervised semantic segmentation, compared fairly.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(data.app, name="data", help="Data sets: fetch, status, verify, add.")
@@ -42,6 +41,8 @@ app.add_typer(runs.app, name="runs", help="The store: list, verify, prune, carry
 app.command()(report.report)
 app.command()(cost.cost)
 app.command()(tune.tune)
+app.command()(watch.watch)
+app.command()(predict.predict)
 
 
 Jobs = Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many as there are cores for.")]

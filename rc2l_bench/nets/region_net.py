@@ -174,10 +174,11 @@ class QueryDecoder(nn.Module):
         memory = self.project(coarsest).flatten(2).transpose(1, 2)
         position = encode_position(height, width, memory.shape[-1], memory.device)
         key = memory + position.to(memory.dtype)
-        x = torch.zeros_like(self.query).expand(len(memory), -1, -1)
+        # `shape[0]`, not `len`, which would make the batch size a constant of an exported network.
+        x = torch.zeros_like(self.query).expand(memory.shape[0], -1, -1)
         # What a layer keeps for the backward pass, attention maps above all, weighs as much as a tenth of a large
         # backbone and is cheap to compute again: the same numbers, dropout included.
-        again = torch.is_grad_enabled() and len(x) * self.maps * memory.shape[1] > LARGE
+        again = torch.is_grad_enabled() and x.shape[0] * self.maps * memory.shape[1] > LARGE
         steps = []
         for layer in self.layers:
             given = (x, self.query, key, memory)

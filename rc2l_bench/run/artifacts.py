@@ -100,6 +100,17 @@ def metrics(
     }
 
 
+def network_of(method: Method) -> str | None:
+    """Name the class of `rc2l_bench.nets` that alone computes what `predict` gives.
+
+    Returns:
+        `PixelNet` or `RegionNet`, with which the weights can be used without the method's code; None where they cannot.
+    """
+    network = type(method.deployed())
+    plain = type(method).predict is Method.predict and network.__module__.startswith("rc2l_bench.nets.")
+    return network.__name__ if plain else None
+
+
 def cost(
     record: Record, images_per_step: int, memory: Mapping[str, float], method: Method, device: str, devices: int
 ) -> dict[str, Any]:

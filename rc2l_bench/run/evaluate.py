@@ -132,6 +132,18 @@ def crop_center(images: Images, spec: CenterCrop, image_scale: float) -> Images:
     return Images(ids=images.ids, image=images.image[window], label=images.label[window])
 
 
+def predict_logits(
+    predict: Predict, image: Tensor, spec: EvalConfig, image_scale: float, device: torch.device
+) -> Tensor:
+    """Compute class logits of whole images under a protocol; see `predict_classes`.
+
+    Returns:
+        (B, K, H, W) float32 on the device, at the images' own size.
+    """
+    with torch.no_grad():
+        return _predict_scales(predict, image.to(device).float() / 255, spec, image_scale)
+
+
 def predict_classes(
     predict: Predict, image: Tensor, spec: EvalConfig, image_scale: float, device: torch.device
 ) -> Tensor:
@@ -147,9 +159,8 @@ def predict_classes(
     Returns:
         (B, H, W) int64 on the device, at the images' own size.
     """
-    with torch.no_grad():
-        logits = _predict_scales(predict, image.to(device).float() / 255, spec, image_scale)
-        return logits.max(1).indices  # several times faster than argmax on the CPU
+    # `max` is several times faster than `argmax` on the CPU.
+    return predict_logits(predict, image, spec, image_scale, device).max(1).indices
 
 
 def evaluate(

@@ -30,8 +30,10 @@ from rc2l_bench.run.evaluate import Evaluation, by_size, evaluate, merge, predic
 from rc2l_bench.run.hardware import commit, count_workers, hardware, open_fabric, peak_memory
 from rc2l_bench.run.prefetch import prefetch
 from rc2l_bench.run.progress import Progress
+from rc2l_bench.run.record import Record
 from rc2l_bench.run.signals import Preemption
 from rc2l_bench.run.store import Run
+from rc2l_bench.run.trackers import Trackers, head_of
 from rc2l_bench.run.train import Feed, Trainer
 from rc2l_bench.types import Batch
 
@@ -160,19 +162,32 @@ class Wiring:
         torch.distributed.all_gather_object(parts, mine)
         return merge(parts)
 
-    def train(self, trainer: Trainer, run: Run) -> Evaluation:
+    @property
+    def title(self) -> str:
+        """What is trained, in a few words."""
+        return f"{self.cell.dataset} {self.cell.split} {self.cell.method} seed {self.cell.seed}"
+
+    def train(self, trainer: Trainer, run: Run, trackers: Trackers) -> Evaluation:
         """Train to the end and show progress; return the last evaluation of the validation part."""
-        cell = self.cell
-        title = f"{cell.dataset} {cell.split} {cell.method} seed {cell.seed}"
-        steps, images = cell.protocol.steps, self.images_per_step()
-        with Progress(title, steps, images, self.fabric.is_global_zero) as progress:
+        steps, images = self.cell.protocol.steps, self.images_per_step()
+        with Progress(self.title, steps, images, run.folder if self.fabric.is_global_zero else None) as progress:
+
+            def watch(record: Record) -> None:
+                progress.show(record)
+                trackers.show(record)
+
             feed = Feed(
                 batches=self.batches,
                 augment=self.augment,
-                evaluate=lambda trained: self.evaluate(trained, cell.val),
-                watch=progress.show,
+                evaluate=lambda trained: self.evaluate(trained, self.cell.val),
+                watch=watch,
             )
             return trainer.fit(feed, run)
+
+    def open_trackers(self, provenance: dict[str, Any]) -> Trackers:
+        """Prepare the trackers that `runtime.trackers` names; the first process tells them."""
+        names = self.cell.params.runtime.trackers if self.fabric.is_global_zero else []
+        return Trackers(names, head_of(provenance, self.title))
 
     def weigh(self, trainer: Trainer) -> dict[str, float]:
         """Measure peaks of memory, MiB; all processes have to do so together.
@@ -262,11 +277,17 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption:
     if state is not None:
         with reading(f"{run.folder}: its newest checkpoint", "not of this suite, remove it"):
             trainer.restore(state)
-    val = wiring.train(trainer, run)
-    test = wiring.evaluate(method, cell.test) if cell.test else None
-    # Not inside the `if`: the processes take the measured step together.
-    cost = wiring.cost(trainer, wiring.weigh(trainer))
-    if fabric.is_global_zero:
-        # Added after the run was named: none of these makes a number.
-        facts = provenance | {"scored": method.scored, "hardware": hardware(fabric.device), "commit": commit()}
-        run.finish(lambda folder: wiring.write(folder, trainer, facts, cost, val, test))
+    with wiring.open_trackers(provenance) as trackers:
+        val = wiring.train(trainer, run, trackers)
+        test = wiring.evaluate(method, cell.test) if cell.test else None
+        # Not inside the `if`: the processes take the measured step together.
+        cost = wiring.cost(trainer, wiring.weigh(trainer))
+        if fabric.is_global_zero:
+            # Added after the run was named: none of these makes a number.
+            facts = provenance | {
+                "scored": method.scored, "network": artifacts.network_of(method), "hardware": hardware(fabric.device),
+                "commit": commit(),
+            }  # fmt: skip
+            run.finish(lambda folder: wiring.write(folder, trainer, facts, cost, val, test))
+            # After the result is safe: trackers may take their time.
+            trackers.finish(run.result)

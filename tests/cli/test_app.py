@@ -383,3 +383,10 @@ def test_an_unknown_grid_names_the_nearest(here):
     assert call("run", "--named-grid", "medum") == (
         2, "error: params.yaml: grids has no 'medum': did you mean 'medium'?\n",
     )  # fmt: skip
+
+
+def test_a_shell_completes_commands():
+    env = os.environ | {"_RC2L_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": "rc2l-bench pre", "COMP_CWORD": "1"}
+    code = "import sys; sys.argv = ['rc2l-bench']; from rc2l_bench.cli.app import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=100)
+    assert done.stdout.split() == ["predict"], done.stderr

@@ -42,8 +42,9 @@ ELSEWHERE = {
     "policy": {"uniform", "balanced"},
     "draws": {"by_seed", "fixed"},
     "sampler": {"quasi_random", "random", "tpe"},
+    "trackers": {"dvclive", "tensorboard", "mlflow", "wandb"},
 }
-"""Of stages before training, and of tuning; tested there."""
+"""Of stages before training, of tuning, of trackers; tested there."""
 
 
 def literals(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:
