@@ -24,6 +24,10 @@ class UsageError(BenchError):
     common = True
 
 
+class BusyError(BenchError):
+    """Another process is on the same run, exit code 1; whoever has other work may do that first."""
+
+
 class DivergedError(BenchError):
     """A loss that is no longer finite, exit code 1; tuning counts such a trial instead of stopping.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from rc2l_bench.errors import BenchError
+from rc2l_bench.errors import BusyError
 from rc2l_bench.files import replace_folder, sweep, write_atomically
 from rc2l_bench.readers import DamagedFileError, reading
 from rc2l_bench.seals import RECORD, check_files, read_record
@@ -56,7 +56,7 @@ class Run:
             owner: of the processes of one training, one holds the lock; the others pass.
 
         Raises:
-            BenchError: another process is on it.
+            BusyError: another process is on it.
         """
         if not owner:
             yield
@@ -66,7 +66,7 @@ class Run:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise BenchError(
+            raise BusyError(
                 f"another process is on this run ({self.folder}): wait for it, the result will be shared"
             ) from None
         try:

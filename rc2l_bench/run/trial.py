@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from rc2l_bench.console import guarded, is_first_process
-from rc2l_bench.errors import DivergedError
+from rc2l_bench.errors import BusyError, DivergedError
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import read_json
 from rc2l_bench.run.cell import RunInputs, open_cell
 from rc2l_bench.run.signals import Preemption, end_with_parent, listening
 from rc2l_bench.run.store import STORE, Run
+
+BUSY = 76
+"""Exit code: another process, perhaps on another machine, is on this trial."""
 
 
 @guarded
@@ -25,13 +28,17 @@ def main(request: Path) -> None:
 
     Args:
         request: JSON with `dataset`, `split`, `method`, `seed`, `shards`, `plan`, `numbers`, and `answer`, the file to
-            write: `miou` (0 for a trial that diverged), `diverged`, `seconds`, `fingerprint`.
+            write: `miou` (0 for a trial that diverged), `diverged`, `seconds`, `fingerprint`. There is none, and the
+            exit code is `BUSY`, where another process carries out the same trial.
     """
     asked = read_json(request)
     if not is_first_process():
         end_with_parent()
     with listening(is_first_process()) as preemption:
-        _answer(asked, preemption)
+        try:
+            _answer(asked, preemption)
+        except BusyError:
+            sys.exit(BUSY)
 
 
 def _answer(asked: dict[str, Any], preemption: Preemption) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from rc2l_bench.files import exclusive, write_atomically
 from rc2l_bench.readers import read_json
 from rc2l_bench.run.pipeline import cell_stages
 from rc2l_bench.run.process_pool import run_modules
+from rc2l_bench.run.trial import BUSY
 from rc2l_bench.tuning import MOST, Range, Trial, TunedMethod, TuningConfig, digest_inputs, digest_trials, space_of
 from rc2l_bench.variants import read_config
 
@@ -34,6 +36,8 @@ SEED = 0
 """Of the trainings of all trials."""
 DIGITS = 3
 """Significant digits of a number that is tried, so that what is chosen can be read."""
+POLL = 5.0
+"""Seconds between looks at trials that other processes carry out."""
 ANSWER = "answer"
 """User attribute of a trial: what its process wrote."""
 
@@ -211,18 +215,22 @@ def carry_out_trials(
         # One method after the other, so that a table of all methods fills evenly.
         waiting.sort(key=lambda pair: pair[1].number)
         calls = [["rc2l_bench.run.trial", str(_request(dataset, *pair))] for pair in waiting]
-        failed = False
+        failed, busy = False, 0
         for index, code in run_modules(calls, jobs):
             study, trial = waiting[index]
             answer = _answer_file(dataset, study, trial)
             if code == 0 and answer.is_file():
                 study.tell(trial.number, read_json(answer))
                 told(study, trial.number)
+            elif code == BUSY:
+                busy += 1
             else:
                 failed = True
                 yield code or 1
         if failed:
             return
+        if busy == len(waiting):  # all that is left is in other hands, which may be killed before they are through
+            time.sleep(POLL)
 
 
 def _waiting(studies: Sequence[MethodStudy]) -> list[tuple[MethodStudy, FrozenTrial]]:

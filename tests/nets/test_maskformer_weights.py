@@ -12,6 +12,7 @@ from method_data import make_protocol
 from safetensors.torch import load_file, save_file
 
 from rc2l_bench.errors import UsageError
+from rc2l_bench.nets.lattice import PIXELS, resample
 from rc2l_bench.nets.maskformer_weights import load_maskformer, read_maskformer, rename
 from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.nets.region_net import RegionNet, encode_position
@@ -93,7 +94,8 @@ def test_semantic_inference_is_that_of_maskformer(made):
     image = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
         theirs, ours = made.model(normalised(net, image)), net(image)
-        mask = torch.nn.functional.interpolate(theirs.masks_queries_logits, (64, 96), mode="bilinear").sigmoid()
+        # Between the cells of a map we interpolate from where they lie in the image, which is not half-pixel centres.
+        mask = resample(theirs.masks_queries_logits, net.backbone.lattices[0], PIXELS, (64, 96)).sigmoid()
         classes = theirs.class_queries_logits.softmax(-1)[..., :-1]
         scores = torch.einsum("bqk,bqhw->bkhw", classes, mask)
     torch.testing.assert_close(ours.exp(), scores, atol=1e-4, rtol=0)
