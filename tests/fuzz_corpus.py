@@ -34,7 +34,7 @@ from rc2l_bench.data.shards import Shards
 from rc2l_bench.files import MADE, replace_folder
 from rc2l_bench.nets.maskformer_weights import QUERIES, read_maskformer
 from rc2l_bench.nets.weights import check_weights
-from rc2l_bench.report import results
+from rc2l_bench.report import results, run_files
 from rc2l_bench.report.citations import read_references
 from rc2l_bench.report.literature import read_figures
 from rc2l_bench.report.quoted_study import read_studies
@@ -80,13 +80,13 @@ def _read_results(_: Path) -> None:
     runs, remarks = results.find(Path("runs"))
     assert runs or remarks, "a run has gone without a word"
     for run in runs:
-        for read in (results.read_areas, results.read_history):
+        for read in (run_files.read_areas, run_files.read_history):
             with _remark():
                 read(run)
-        for panel in results.panels_of(run):
+        for panel in run_files.panels_of(run):
             for name in (panel.image, panel.truth, panel.prediction):
                 with _remark():
-                    results.read_picture(run, name)
+                    run_files.read_picture(run, name)
 
 
 class _remark:  # noqa: N801 - reads like a statement

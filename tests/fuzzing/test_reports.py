@@ -51,7 +51,7 @@ def test_a_report_of_other_content_is_a_report(result, data, name):
             (result / name).write_text(json.dumps(other))
             report_data.reseal(result)
         with one_line_or_none("baselines/cps"):
-            made = build(Path("runs"), PARAMS, resamples=10)
+            made = build(Path("runs"), PARAMS)
             assert len(made.runs) + len([one for one in made.remarks if "baselines/cps/seed1" in one.where]) >= 4
             assert "supervised" in writer.compose(made, "markdown")
     finally:
