@@ -1,11 +1,14 @@
 """FixMatch for pixels: confident labels of the weak view teach the strong view.
 
 Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence", NeurIPS 2020, equations
-3 and 4; for segmentation as the baseline of UniMatch (Yang et al., CVPR 2023) has it: labels come from the network in
-eval mode, the strong view is mixed with CutMix, and unconfident pixels count with a loss of 0.
+3 and 4; for segmentation as the baseline of UniMatch (Yang et al., CVPR 2023) has it: the strong view is mixed with
+CutMix, and unconfident pixels count with a loss of 0.
 
-Departures from that baseline: the CutMix partner is the other image of the pair instead of an image of a second loader;
-labelled and strong images pass the network together; the sum of the losses is not halved.
+Departures from that baseline: all labels come from the network in eval mode (released: those of the CutMix partner do,
+those of the image itself come from a pass in train mode together with the labelled images); the CutMix partner is the
+other image of the pair instead of an image of a second loader; labelled and strong images pass the network together;
+the sum of the losses is not halved; the ratio of CutMix boxes is log-uniform, see
+`rc2l_bench.data.augment.draw_boxes`.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ class FixMatch(Method):
 
     @torch.no_grad()
     def label(self, batch: Batch) -> Tensor:
-        """Pseudo-labels (U, H, W) of the weak views, by the network in eval mode."""
+        """Make pseudo-labels (U, H, W) of the weak views by the network in eval mode."""
         training = self.student.training
         self.student.eval()
         label = pseudo_label(self.student(batch.weak), batch.valid, self.config.threshold)
@@ -58,7 +61,7 @@ class FixMatch(Method):
         return label
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Supervised loss, and cross-entropy of the mixed strong view with the mixed labels."""
+        """Compute the supervised loss, and the cross-entropy of the mixed strong view with the mixed labels."""
         if self.config.only_supervised(batch, progress):
             supervised = self.supervised_loss(self.student(batch.image), batch.label)
             return {"supervised": supervised, "strong": torch.zeros_like(supervised)}
@@ -72,5 +75,5 @@ class FixMatch(Method):
         }
 
     def deployed(self) -> nn.Module:
-        """The trained network."""
+        """Return the trained network."""
         return self.student

@@ -15,7 +15,9 @@ Wang et al., "Semi-Supervised Semantic Segmentation Using Unreliable Pseudo-Labe
 Departures of both variants from the released code: the representation head is two 1x1 convolutions on the decoder's
 features instead of a branch beside the decoder; the teacher is in eval mode with averaged batch-norm statistics
 (released: a second pass in train mode); percentiles are nearest ranks, those of the contrastive loss at the size of the
-features; pixels outside the image take no part; the factor of the pseudo-label loss counts valid pixels.
+features; pixels outside the image take no part; the factor of the pseudo-label loss counts valid pixels; every image
+has its own labels in the contrastive loss (released: the one-hot labels of all images of a process are written onto its
+first one, labelled and unlabelled apart, so that of 4 + 4 images gradients reach images 0 and 4 only).
 """
 
 from __future__ import annotations

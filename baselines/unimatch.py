@@ -5,7 +5,8 @@ Yang et al., "Revisiting Weak-to-Strong Consistency in Semi-Supervised Semantic 
 
 Departures from the released code: the CutMix partner is the other image of the pair instead of an image of a second
 loader, so no extra pass labels the partner; labelled, weak and strong images pass the network together, so batch norm
-sees them as one batch (released: two groups).
+sees them as one batch (released: two groups); the ratio of CutMix boxes is log-uniform, see
+`rc2l_bench.data.augment.draw_boxes`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from perf import Row, alternate, show
-from rc2l_bench.data import shards
+from rc2l_bench.data import packing
 from rc2l_bench.data.datasets.base import Dataset
 from rc2l_bench.data.datasets.cityscapes import Cityscapes
 from rc2l_bench.data.datasets.registry import load_dataset
@@ -133,7 +133,7 @@ def hash_all(members: Iterator[bytes]) -> None:
 def pack(dataset: Dataset, raw: Path, out: Path, *, with_masks: bool) -> None:
     """Builds the shards of the training part, hashes and fsync included."""
     samples = dataset.samples(raw, "train") if with_masks else dataset.images(raw, "train")
-    shards.write(out, samples, dataset.meta(), "train", 256, with_masks=with_masks)
+    packing.write(out, samples, dataset.meta(), "train", 256, with_masks=with_masks)
 
 
 def peak_mb(name: str, raw: Path, out: Path) -> float:

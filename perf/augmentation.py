@@ -16,12 +16,13 @@ from perf import Row, alternate, find_images, show
 from perf.released import FolderOfImages
 from perf.sharding import META, read
 from rc2l_bench.config import MixConfig, Params, Protocol, Views, load
-from rc2l_bench.data import shards
+from rc2l_bench.data import packing
 from rc2l_bench.data.augment import Augmenter
 from rc2l_bench.data.geometry import cut
 from rc2l_bench.data.loader import training_batches
 from rc2l_bench.data.reader import Stream, Windows
 from rc2l_bench.data.selection import everything
+from rc2l_bench.data.shards import Shards
 from rc2l_bench.run.hardware import keep_memory
 from rc2l_bench.types import Batch
 
@@ -58,7 +59,7 @@ def taker(batches: Iterator[object]) -> Callable[[], None]:
     return take
 
 
-def ours(packed: shards.Shards, workers: int) -> Iterator[Batch]:
+def ours(packed: Shards, workers: int) -> Iterator[Batch]:
     """Batches of unlabelled images alone, as fast as they come."""
     augmenter = tool()
     stream = Stream(name="unlabelled", shards=packed, selection=everything(len(packed)), batch=BATCH)
@@ -75,12 +76,12 @@ def compare(workers: int) -> Row:
     """Time of the released way by ours, with as many processes, on images of CamVid or of its size."""
     with TemporaryDirectory() as folder:
         files = find_images(Path(folder) / "raw", IMAGES)
-        shards.write(Path(folder) / "shards", read(files), META, "train", 64, with_masks=False)
+        packing.write(Path(folder) / "shards", read(files), META, "train", 64, with_masks=False)
         released = DataLoader(
             FolderOfImages([image for image, _ in files], protocol().crop[0]), BATCH, shuffle=True,
             num_workers=workers, drop_last=True, persistent_workers=workers > 0,
         )  # fmt: skip
-        mine = ours(shards.Shards(Path(folder) / "shards"), workers)
+        mine = ours(Shards(Path(folder) / "shards"), workers)
         functions = {"released": taker(forever(released)), "ours": taker(mine)}
         seconds = alternate(functions, ROUNDS)
         mine.close()  # type: ignore[attr-defined]

@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from perf import Row, alternate, find_images, show
 from perf.sharding import META, SAMPLES_PER_SHARD, read
-from rc2l_bench.data import shards
+from rc2l_bench.data import packing
 from rc2l_bench.data.loader import evaluation_batches
+from rc2l_bench.data.shards import Shards
 
 ROUNDS = 5
 IMAGES = 160
@@ -43,8 +44,8 @@ def measure() -> list[Row]:
     rows = []
     with TemporaryDirectory() as folder:
         files = find_images(Path(folder) / "raw", IMAGES)
-        shards.write(Path(folder) / "shards", read(files), META, "train", SAMPLES_PER_SHARD, with_masks=True)
-        packed = shards.Shards(Path(folder) / "shards")
+        packing.write(Path(folder) / "shards", read(files), META, "train", SAMPLES_PER_SHARD, with_masks=True)
+        packed = Shards(Path(folder) / "shards")
         for workers in (0, 2):
             loader = DataLoader(Folder(files), batch_size=BATCH, shuffle=True, num_workers=workers)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from perf import Row, alternate, find_images, show
-from rc2l_bench.data import shards
+from rc2l_bench.data import packing
 from rc2l_bench.data.datasets.base import Sample
 
 ROUNDS = 9
@@ -36,7 +36,7 @@ def measure() -> list[Row]:
             subprocess.run(["tar", "cPf", scratch / "all.tar", "-T", listing], check=True)
 
         def pack() -> None:
-            shards.write(out, read(files), META, "train", SAMPLES_PER_SHARD, with_masks=True)
+            packing.write(out, read(files), META, "train", SAMPLES_PER_SHARD, with_masks=True)
 
         def tidy() -> None:
             (scratch / "all.tar").unlink(missing_ok=True)

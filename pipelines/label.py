@@ -9,7 +9,7 @@ import typer
 
 from rc2l_bench.config import Params, load
 from rc2l_bench.console import guarded
-from rc2l_bench.data import shards, splits
+from rc2l_bench.data import packing, splits
 from rc2l_bench.data.datasets.base import Sample
 from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.errors import BenchError
@@ -32,7 +32,7 @@ def main(dataset: str, raw: Path, split: Path, out: Path) -> None:
     wanted = set(plan.labelled)
     # The split's id goes into the shards, so that a training notices labels of another split.
     samples = all_of(source.samples(raw, "train", only=wanted), wanted, dataset)
-    shards.write(out, samples, source.meta(), "train", count, with_masks=True, split=plan.name, split_id=plan.id)
+    packing.write(out, samples, source.meta(), "train", count, with_masks=True, split=plan.name, split_id=plan.id)
     # A list is the same for every seed; its masks and images need not lie on the disk several times.
     for other in sorted(out.parent.glob("seed*")):
         if other != out:

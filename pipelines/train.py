@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from rc2l_bench.console import guarded
-from rc2l_bench.run.cell import is_first_process, open_cell
+from rc2l_bench.console import guarded, is_first_process
+from rc2l_bench.run.cell import open_cell
 from rc2l_bench.run.signals import end_with_parent, listening
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.variants import method_of

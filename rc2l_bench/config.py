@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -24,7 +25,7 @@ from rc2l_bench.protocol import (
 )
 from rc2l_bench.recipes import write_out
 from rc2l_bench.runtime import QUIET, Runtime
-from rc2l_bench.schema import Model, load
+from rc2l_bench.schema import Model, load, read_yaml
 from rc2l_bench.tuning import TuningConfig
 from rc2l_bench.variants import MARK, file_name_of, method_of
 from rc2l_bench.views import MixConfig, Views
@@ -65,6 +66,8 @@ __all__ = [
 
 MOST_CELLS = 10_000
 """Of a grid; every cell is a stage of DVC, which takes seconds for each thousand of them."""
+DATASETS = Path("datasets")
+"""Where the checkout keeps the descriptions of the user's own data sets."""
 TUNING = "tuning-"
 """What the name of a dataset's tuning images begins with."""
 
@@ -112,6 +115,8 @@ class ShardConfig(Model):
     """How samples are packed into WebDataset tars."""
 
     samples_per_shard: Count
+    mirror_gb: Annotated[float, Field(ge=0)]
+    """Room for copies of pools that lie far away, GB; a pool that does not fit is read piece by piece."""
 
 
 class Params(Model):
@@ -179,12 +184,19 @@ class Params(Model):
         )
 
     def protocol_name(self, dataset: str) -> str:
-        """The key of `protocol` that a dataset uses: its own name, else `default`.
+        """The key of `protocol` that a dataset uses: its own name, that of what it extends, else `default`.
 
         Raises:
-            UsageError: neither the dataset nor `default` is there.
+            UsageError: none of them is there.
         """
-        for name in (dataset, "default"):
+        for name in (dataset, extended_by(dataset), "default"):
             if name in self.protocol:
                 return name
         raise UsageError(f"params.yaml: protocol has neither '{dataset}' nor 'default': add one of them")
+
+
+def extended_by(dataset: str) -> str:
+    """The dataset that `datasets/<dataset>.yaml` extends by more unlabelled images; the dataset itself if none."""
+    path = DATASETS / f"{dataset}.yaml"
+    content = read_yaml(path) if path.is_file() else None
+    return str(content["extends"]) if isinstance(content, dict) and "extends" in content else dataset

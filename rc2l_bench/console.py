@@ -77,6 +77,11 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
     return "".join(_SPELLED.get(sign, "?") for sign in error.object[error.start : error.end]), error.end
 
 
+def is_first_process() -> bool:
+    """Whether this is the first of the processes of a training; known before `open_fabric`, which starts the others."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn what a user can cause into one line on stderr and an exit code.
@@ -96,7 +101,8 @@ def one_line_errors() -> Iterator[None]:
         _forget_output()
         sys.exit(READER_GONE)
     except BenchError as error:
-        errors.print(f"[bold red]error:[/] {escape(str(error))}")
+        if is_first_process() or not error.common:
+            errors.print(f"[bold red]error:[/] {escape(str(error))}")
         sys.exit(error.exit_code)
     except OSError as error:
         errors.print(f"[bold red]error:[/] {escape(describe(error))}")

@@ -7,15 +7,21 @@ from collections.abc import Iterable
 
 
 class BenchError(Exception):
-    """Work that failed, exit code 1. The message names the thing, what was expected, and what to do."""
+    """Work that failed, exit code 1. The message names the thing, what was expected, and what to do.
+
+    Attributes:
+        common: whether all processes of a training meet it alike, so that one of them is enough to tell.
+    """
 
     exit_code = 1
+    common = False
 
 
 class UsageError(BenchError):
     """A command, a name or a value in a configuration file that is wrong, exit code 2."""
 
     exit_code = 2
+    common = True
 
 
 class DivergedError(BenchError):
@@ -24,6 +30,8 @@ class DivergedError(BenchError):
     Attributes:
         seconds: time spent in training until then.
     """
+
+    common = True  # losses are averaged over the processes before anybody looks at them
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -63,3 +71,8 @@ def suggest(name: str, options: Iterable[str]) -> str:
     options = sorted(options)
     near = difflib.get_close_matches(name, options, n=1)
     return f"did you mean '{near[0]}'?" if near else f"valid: {', '.join(options) or 'none'}"
+
+
+def shorten(text: str) -> str:
+    """Cut a text that a message quotes to 100 characters."""
+    return text if len(text) <= 100 else f"{text[:99]}…"

@@ -6,6 +6,7 @@ Every such file comes in through this module, and `FAULTS` is the one list of wh
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import lzma
@@ -82,8 +83,10 @@ def reading(path: Path | str, hint: str = "") -> Iterator[None]:
     except BenchError:
         raise
     except OSError as error:
-        # Disks and permissions have an error number; what has none is Pillow, gzip or bz2 speaking of the content.
-        if error.errno is not None:
+        # Disks and permissions have an error number; what has none is Pillow, gzip or bz2 speaking of the content, and
+        # EINVAL comes of a place before the beginning of the file, where the content says that something lies.
+        if error.errno not in (None, errno.EINVAL):
+            error.filename = error.filename or str(path)
             raise
         raise DamagedFileError(f"{path}: {first_line(error)}{f': {hint}' if hint else ''}") from None
     except FAULTS as error:

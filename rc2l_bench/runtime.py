@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from rc2l_bench.bounds import Processes, Steps, different
 from rc2l_bench.schema import Model
@@ -13,6 +13,19 @@ TrackerName = Literal["dvclive", "tensorboard", "mlflow", "wandb"]
 
 QUIET = {"workers", "cache_mb", "checkpoint_every", "checkpoint_minutes", "trackers"}
 """Settings of `Runtime` that change no number."""
+
+MOST_WORKERS = 64
+"""Loader processes that may be asked for."""
+
+
+def _counted(value: object) -> object:
+    """Refuse what is no number of processes, in one message for both kinds of values."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_WORKERS):
+        return value
+    raise ValueError(f"expected a whole number from 0 to {MOST_WORKERS}, or auto, got {value!r:.80}")
+
+
+Workers = Annotated[int | Literal["auto"], BeforeValidator(_counted)]
 
 
 class Runtime(Model):
@@ -29,8 +42,8 @@ class Runtime(Model):
     """Threads of torch on the CPU: sums in another order give other bits."""
     deterministic: bool
     """On CUDA, deterministic kernels only (slower)."""
-    workers: Annotated[int, Field(ge=0, le=64)]
-    """Loader processes; 0 loads in the training process."""
+    workers: Workers
+    """Loader processes; 0 loads in the training process, `auto` takes the cores that the training leaves."""
     cache_mb: Annotated[int, Field(ge=0, le=1 << 20)]
     """Decoded images kept in memory per loader process, MiB."""
     checkpoint_every: Steps

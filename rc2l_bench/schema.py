@@ -91,15 +91,28 @@ def _count(data: Any, depth: int) -> int:  # noqa: ANN401 - YAML holds anything
 def first_fault(error: ValidationError) -> str:
     """Describe the first thing that is wrong with a document that a program wrote: where, and what."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg'].removeprefix('Value error, ')}"
+    return f"{_place(first['loc']) or 'top level'}: {_words(first['msg'])}"
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return _one_line(".".join(map(str, loc)))
+
+
+def _words(message: str) -> str:
+    """What pydantic says, which may quote what was written, as a piece of a line."""
+    return _one_line(message.removeprefix("Value error, "))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]
 
 
 def _explain(path: Path, error: ValidationError, model: type[BaseModel]) -> str:
     """The first thing that is wrong, in one line. A misspelt key comes before the one that it leaves missing."""
     found = error.errors()
     first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
-    where = ".".join(str(part) for part in first["loc"])
-    text = f"{path}: {where or 'top level'}: {first['msg'].removeprefix('Value error, ')}"
+    where = _place(first["loc"])
+    text = f"{path}: {where or 'top level'}: {_words(first['msg'])}"
     if first["type"] == "extra_forbidden":
         text = f"{path}: {where}: unknown key; {suggest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}"
     elif first["type"] == "string_type" and isinstance(first["input"], int):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 import zipfile
@@ -120,7 +121,7 @@ def write_checkout(
     wanted = {dataset.name: ([asdict(source) for source in dataset.sources], dataset.counts)}
     (site / "expected.json").write_text(json.dumps(wanted))
     (site / "sitecustomize.py").write_text(PATCH.format(path=str(site / "expected.json")))
-    return {"PYTHONPATH": str(site), "RC2L_BENCH_MIRROR": str(mirror)}
+    return {"PYTHONPATH": os.pathsep.join([str(site), str(tiny_data.ROOT)]), "RC2L_BENCH_MIRROR": str(mirror)}
 
 
 def run_stages(launch: Any, root: Path, env: dict[str, str], dataset: str, split: str, method: str) -> Path:

@@ -20,6 +20,7 @@ import tiny_data
 from hypothesis import settings
 
 settings.register_profile("bench", derandomize=True, database=None, deadline=None)
+settings.register_profile("fuzz", settings.get_profile("bench"), derandomize=False, max_examples=2000, print_blob=True)
 settings.load_profile("bench")
 
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24

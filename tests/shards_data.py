@@ -8,7 +8,8 @@ import numpy as np
 
 from rc2l_bench.data.datasets.base import Sample
 from rc2l_bench.data.decode import encode_image, encode_mask
-from rc2l_bench.data.shards import Shards, write
+from rc2l_bench.data.packing import write
+from rc2l_bench.data.shards import Shards
 
 META = {
     "name": "tiny",

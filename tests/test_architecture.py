@@ -124,7 +124,9 @@ def test_what_training_imports_either_makes_numbers_or_is_on_the_list():
     quiet = {name_of(file) for file in map(module_file, QUIET) if file}
     numbers = {name_of(file) for file in sources("rc2l_bench.run.runner", "baselines.supervised").values()}
     # What the quiet modules import on their own account.
-    below = {f"rc2l_bench/data/{name}.py" for name in ("catalog", "download", "fetch", "partial_files", "splits")}
+    below = {f"rc2l_bench/data/{name}.py" for name in (
+        "catalog", "contamination", "download", "fetch", "partial_files", "splits",
+    )}  # fmt: skip
     assert closure(ROOT / "pipelines/train.py") - numbers - quiet - below == set()
 
 

@@ -12,10 +12,10 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from rc2l_bench.config import MixConfig, Protocol, Views
-from rc2l_bench.data import shards, splits
+from rc2l_bench.data import packing, splits
 from rc2l_bench.data.datasets.base import Sample
 from rc2l_bench.data.decode import encode_image, encode_mask
-from rc2l_bench.data.splits import Split
+from rc2l_bench.data.splits import Split, TrainingImages, split_id
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("ground", "disc", "box")
@@ -116,15 +116,15 @@ def write_data(root: Path, dataset: str = "tiny", split: str = "1_4", seeds: Seq
     folder, train = root / "data/shards" / dataset, samples("train")
     labelled, ids = train[:LABELLED], [sample.id for sample in train]
     plan = Split(
-        dataset=dataset, name=split, labelled=tuple(ids[:LABELLED]), unlabelled=tuple(ids[LABELLED:]),
-        pixels=dict.fromkeys(CLASSES, 1), provenance={},
+        dataset=dataset, name=split, labelled=tuple(ids[:LABELLED]), unlabelled=None,
+        train=TrainingImages(count=len(ids), ids_sha256=split_id(ids)), pixels=dict.fromkeys(CLASSES, 1), provenance={},
     )  # fmt: skip
-    shards.write(folder / "pool", train, meta, "train", 100, with_masks=False)
-    shards.write(folder / "val", samples("val"), meta, "val", 100, with_masks=True)
-    shards.write(folder / "test", samples("test"), meta, "test", 100, with_masks=True)
+    packing.write(folder / "pool", train, meta, "train", 100, with_masks=False)
+    packing.write(folder / "val", samples("val"), meta, "val", 100, with_masks=True)
+    packing.write(folder / "test", samples("test"), meta, "test", 100, with_masks=True)
     for seed in seeds:
         out = folder / "labelled" / split / f"seed{seed}"
-        shards.write(out, labelled, meta, "train", 100, with_masks=True, split=split, split_id=plan.id)
+        packing.write(out, labelled, meta, "train", 100, with_masks=True, split=split, split_id=plan.id)
         splits.write(plan, root / "data/splits" / dataset / split / f"seed{seed}.json")
 
 
@@ -134,7 +134,7 @@ def params(**changes: Any) -> dict[str, Any]:
     base = {
         "grids": {}, "grid": cell, "ablation": {"single": cell},
         "split": {"seed": 0, "draws": "by_seed", "policy": "balanced", "held_out": 0.25}, "tuning": {"default": TUNING},
-        "shard": {"samples_per_shard": 64},
+        "shard": {"samples_per_shard": 64, "mirror_gb": 1},
         "runtime": RUNTIME, "protocol": {"default": PROTOCOL}, "recipes": {},
     }  # fmt: skip
     return merged(base, changes)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rc2l_bench.console import console, guarded
+from rc2l_bench.errors import UsageError
 from rc2l_bench.files import require_checkout
 
 RAW = Path("data/raw")
@@ -35,14 +36,14 @@ def fetch(dataset: Name) -> None:
 @guarded
 def verify(dataset: Name) -> None:
     """Read all files and shards of a data set again and compare every byte with its checksum."""
-    from rc2l_bench.data import shards
+    from rc2l_bench.data import packing
     from rc2l_bench.data.datasets.registry import load_dataset
 
     require_checkout()
     load_dataset(dataset).verify(RAW / dataset)
     packed = sorted(index.parent for index in (SHARDS / dataset).rglob("index.json"))
     for folder in packed:
-        shards.verify(folder)
+        packing.verify(folder)
     console.print(f"{dataset}: every file is as expected, and so are {len(packed)} folders of shards", markup=False)
 
 
@@ -66,8 +67,12 @@ def status() -> None:
 @guarded
 def add(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
-    images: Annotated[list[str], typer.Option(help="Folder or glob of images; the last * is the id. Repeatable.")],
-    masks: Annotated[list[str], typer.Option(help="Folder or glob of PNG masks; they are no images. Repeatable.")],
+    images: Annotated[list[str], typer.Option(help="Folder or glob of images; the last * is the id. Repeatable.")] = [],  # noqa: B006
+    masks: Annotated[list[str], typer.Option(help="Folder or glob of PNG masks; they are no images. Repeatable.")] = [],  # noqa: B006
+    unlabelled: Annotated[
+        list[str], typer.Option(help="Pool of images without masks: folder, tars, shards or address. Repeatable.")
+    ] = [],  # noqa: B006
+    extends: Annotated[str, typer.Option(help="Another data set that the pool is added to, instead of images.")] = "",
     classes: Annotated[str, typer.Option(help="Names of the classes 0, 1, 2, … with commas between.")] = "",
     values: Annotated[str, typer.Option(help="Mask values and their classes, 7=road,11=building.")] = "",
     reduce_zero_label: Annotated[bool, typer.Option(help="Value 0 is ignored; 1, 2, … are the classes.")] = False,
@@ -83,16 +88,20 @@ def add(
     val_list: Annotated[str, typer.Option(help="File of validation images, instead of shares.")] = "",
     test_list: Annotated[str, typer.Option(help="File of test images.")] = "",
     train_list: Annotated[str, typer.Option(help="File of training images; without it, all the rest.")] = "",
-    unlabelled: Annotated[bool, typer.Option(help="Allow images without a mask, as training images.")] = False,
+    without_masks: Annotated[bool, typer.Option(help="Allow images without a mask, as training images.")] = False,
 ) -> None:
     """Describe your own images in datasets/NAME.yaml; nothing is copied. Further keys: datasets/README.md."""
     from rc2l_bench.data.datasets.folder_add import add_folder, colours_of, indices_of, listed, values_of
+    from rc2l_bench.data.pool_add import check_places
 
     require_checkout()
-    parts: dict[str, Any] = {"shares": {"val": val, "test": test, "seed": seed}}
-    if val_list or test_list or train_list:
-        lists = {"val": val_list, "test": test_list, "train": train_list}
-        parts = {"lists": {part: file for part, file in lists.items() if file}}
+    check_places(unlabelled)
+    if extends or not (images or masks):
+        if images or masks:
+            raise UsageError("--extends takes the images of another dataset: leave --images and --masks out, or it")
+        console.print(_add_pool(name, extends, unlabelled), markup=False, soft_wrap=True)
+        return
+    lists = {"val": val_list, "test": test_list, "train": train_list}
     description = {
         "images": images,
         "masks": masks,
@@ -101,22 +110,36 @@ def add(
         "classes": listed(classes),
         "values": values_of(values),
         "reduce_zero_label": reduce_zero_label,
-        **parts,
+        **_parts({"val": val, "test": test, "seed": seed}, lists),
         "colours": colours_of(colours),
         "masks_hold": "colours" if colour_masks else "",
         "tolerance": tolerance,
         "ignore": [] if colour_masks else "others" if ignore == "others" else indices_of(ignore),
         "ignore_colours": colours_of(ignore) if colour_masks else [],
-        "unlabelled": unlabelled,
+        "unlabelled": without_masks,
+        "pool": unlabelled,
     }
     path, counts, left = add_folder(name, {key: value for key, value in description.items() if value})
     found = ", ".join(f"{count} {part}" for part, count in counts.items())
-    if left:
-        console.print(left, markup=False, soft_wrap=True)
-    console.print(
-        f"{path}: {found}; next: rc2l-bench run --dataset {name} --split 1_4 --method supervised",
-        markup=False, soft_wrap=True,
-    )  # fmt: skip
+    told = f"{path}: {found}; next: rc2l-bench run --dataset {name} --split 1_4 --method supervised"
+    for line in filter(None, (left, told)):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _parts(shares: dict[str, Any], lists: dict[str, str]) -> dict[str, Any]:
+    """How images are divided: by lists where there is one, else by shares."""
+    given = {part: file for part, file in lists.items() if file}
+    return {"lists": given} if given else {"shares": shares}
+
+
+def _add_pool(name: str, extends: str, places: list[str]) -> str:
+    """Add a pool to a data set, or describe one that extends another; returns what to tell."""
+    from rc2l_bench.data.pool_add import add_places, extend_dataset
+
+    if not places:
+        raise UsageError("what is to be added? give --images and --masks, or --unlabelled for a pool without masks")
+    path = extend_dataset(name, extends, places) if extends else add_places(name, places)
+    return f"{path}: {len(places)} added to its pool; next: rc2l-bench run --dataset {name} --split 1_16 --method rc2l"
 
 
 def _status(name: str) -> tuple[str, str, str, str, str]:

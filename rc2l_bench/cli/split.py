@@ -34,7 +34,7 @@ def make(dataset: Dataset, name: Name) -> None:
     split, _ = _resolve(dataset, name)
     path = OUT / dataset / f"{name}.json"
     write(split, path)
-    console.print(f"{path}: {len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled", markup=False)
+    console.print(f"{path}: {len(split.labelled)} labelled, {split.num_unlabelled} unlabelled", markup=False)
 
 
 @app.command("import")
@@ -56,7 +56,7 @@ def import_(
         aliases=load_dataset(dataset).aliases(),
     )  # fmt: skip
     path = list_path(dataset, split.provenance["list"])
-    console.print(f"{path}: {len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled", markup=False)
+    console.print(f"{path}: {len(split.labelled)} labelled, {split.num_unlabelled} unlabelled", markup=False)
 
 
 @app.command()
@@ -72,7 +72,7 @@ def describe(dataset: Dataset, name: Name) -> None:
     split, table = _resolve(dataset, name)
     total = sum(split.pixels.values())
     images = images_with(split, table)
-    console.print(f"{dataset} {name}: {len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled", markup=False)
+    console.print(f"{dataset} {name}: {len(split.labelled)} labelled, {split.num_unlabelled} unlabelled", markup=False)
     console.print(f"id {split.id}", soft_wrap=True)
     console.print(", ".join(f"{key} {value}" for key, value in split.provenance.items()), markup=False, soft_wrap=True)
     if near := nearest(dataset, len(split.labelled)):

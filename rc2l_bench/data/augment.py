@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rc2l_bench.config import MixConfig, Protocol, Views
 from rc2l_bench.data.colours import recolour
-from rc2l_bench.data.geometry import Geometry, Window, validity, warp
+from rc2l_bench.data.geometry import Geometry, Window, send, validity, warp
 from rc2l_bench.data.randomness import Draws
 from rc2l_bench.types import Batch
 
@@ -22,7 +22,8 @@ def draw_boxes(draws: Draws, crop: tuple[int, int], mix: MixConfig, device: torc
     Args:
         draws: source of the random numbers, for B rows.
         crop: height and width of the images.
-        mix: number, area and form of the boxes.
+        mix: number, area and form of the boxes. The ratio of height to width is drawn log-uniformly, so that wide and
+            tall boxes are as frequent (our choice; UniMatch draws it uniformly, and more than half are tall).
         device: where they are wanted.
 
     Returns:
@@ -87,7 +88,7 @@ class Augmenter:
         """
         crop = self.protocol.crop
         label = np.array([window.label for window in windows], np.uint8).reshape(-1, *crop)
-        return warp(windows, crop, self.device), torch.from_numpy(label).to(self.device, non_blocking=True).long()
+        return warp(windows, crop, self.device), send(torch.from_numpy(label), self.device).long()
 
     def unlabelled(self, windows: Sequence[Window], step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Make weak and strong views of unlabelled images, boxes and validity, as in `Batch`."""

@@ -29,6 +29,8 @@ Change = tuple[Tensor, Function, Tensor]
 def recolour(image: Tensor, strong: StrongConfig, draws: Draws) -> Tensor:
     """Change brightness, contrast, saturation and hue (in this order), then make some images grey and blur some.
 
+    The Gaussian kernels are cut at 2 σ of the largest σ of the range (our choice): one size serves the whole batch.
+
     Args:
         image: (B, 3, H, W) float, [0, 1].
         strong: strengths and probabilities.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import requests
 import urllib3
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from rc2l_bench.console import errors
+from rc2l_bench.data.addresses import without_secrets
 from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import naming, sync
@@ -25,7 +25,8 @@ PAUSE = 1.0
 _CHUNK = 1 << 16
 _PROGRESS = 1 << 20
 """So many new bytes are progress."""
-_TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
+TEMPORARY = {408, 425, 429, 500, 502, 503, 504}
+"""Codes that another try may change."""
 
 
 class UnavailableError(BenchError):
@@ -71,12 +72,6 @@ def download(address: str, part: PartialFile, *, size: int | None, resume: bool)
             time.sleep(PAUSE * 2 ** (failures - 1))
 
 
-def without_secrets(address: str) -> str:
-    """An address without user, password and query, for messages."""
-    parts = urlsplit(address)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def _start(part: PartialFile, size: int | None, resume: bool) -> int:
     """Bytes of the file that can be continued; what cannot is discarded."""
     have = part.size
@@ -95,14 +90,14 @@ def _transfer(session: requests.Session, address: str, part: PartialFile, have: 
             start, total = _agree(response, part, have, size)
             _receive(response, part.path, start, total)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _Again(_reason(error)) from None
+        raise _Again(reason_of(error)) from None
     return start > 0
 
 
 def _agree(response: requests.Response, part: PartialFile, have: int, size: int | None) -> tuple[int, int | None]:
     """Check what the server says; returns the first byte that comes and the size of the whole."""
     address, code = without_secrets(response.url), response.status_code
-    if code in _TEMPORARY:
+    if code in TEMPORARY:
         raise _Again(f"answers {code}")
     if code == 206 or (code == 416 and have):
         total = _range_total(response.headers.get("Content-Range", ""), have) if code == 206 and have else None
@@ -147,7 +142,8 @@ def _receive(response: requests.Response, part: Path, start: int, total: int | N
         raise _Again(f"broke off after {got} of {total} bytes")
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Describe what went wrong between here and a server, without an address, which may hold a secret."""
     if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
         return f"no answer for {TIMEOUT[1]:g} s"
     if isinstance(error, requests.ConnectionError):

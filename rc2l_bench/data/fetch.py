@@ -195,7 +195,8 @@ def _copy(origin: Path, target: Path) -> None:
 
 def _download(source: Source, address: str, target: Path) -> str | None:
     """Downloads, checks and moves in place; returns why not, None = done."""
-    from rc2l_bench.data.download import UnavailableError, download, without_secrets
+    from rc2l_bench.data.addresses import without_secrets
+    from rc2l_bench.data.download import UnavailableError, download
 
     part, joined = PartialFile(target), True
     while joined:  # bytes of several transfers may not belong together: the last try is always in one piece

@@ -207,7 +207,7 @@ def warp(windows: Sequence[Window], crop: tuple[int, int], device: torch.device)
     out = torch.empty((len(windows), 3, *crop), device=device)
     for rows in pieces(len(windows), device):
         part = windows[rows]
-        pixels = _pack(part, pin=device.type == "cuda").to(device, non_blocking=True)
+        pixels = send(_pack(part, pin=device.type == "cuda"), device)
         image = pixels.float().mul_(1 / 255).permute(0, 3, 1, 2)  # a view: the sampling reads colours side by side
         grid = _grid(part, pixels.shape[1:3], device)
         out[rows] = F.grid_sample(image, grid, "bilinear", "border", align_corners=False)
@@ -220,7 +220,12 @@ def validity(windows: Sequence[Window], crop: tuple[int, int], device: torch.dev
     found = np.zeros((len(windows), *crop), bool)
     for mark, window in zip(found, windows, strict=True):
         mark[window.frame.rows.inside, window.frame.columns.inside] = True
-    return torch.from_numpy(found).to(device, non_blocking=True)
+    return send(torch.from_numpy(found), device)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Bring a tensor to a device; to CUDA by pinned memory, so that nobody waits for the copy."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 def pieces(images: int, device: torch.device) -> Iterator[slice]:
@@ -249,7 +254,7 @@ def _pack(windows: Sequence[Window], *, pin: bool) -> Tensor:
 def _grid(windows: Sequence[Window], size: Sequence[int], device: torch.device) -> Tensor:
     """(B, H, W, 2) for `grid_sample`: x and y from -1 to 1 over packed windows of a height and width."""
     x, y = (
-        torch.tensor(np.stack([(2 * axis.grid + 1) / length - 1 for axis in axes]), dtype=torch.float32).to(device)
+        send(torch.tensor(np.stack([(2 * axis.grid + 1) / length - 1 for axis in axes]), dtype=torch.float32), device)
         for axes, length in (
             ([window.frame.columns for window in windows], size[1]),
             ([window.frame.rows for window in windows], size[0]),

@@ -11,12 +11,15 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 
-from rc2l_bench.errors import BenchError
+from rc2l_bench.errors import BenchError, shorten
 
 _SUFFIX = re.compile(r"(_leftImg8bit)?\.(jpe?g|png)$", re.IGNORECASE)
 """What is no part of an id. Cityscapes names its images so."""
 _BETWEEN = re.compile(r"[\s,;]+")
 """What may stand between an image and its mask, and inside a name as well."""
+
+_LONGEST = 8192
+"""Characters of a line: two paths of the longest kind. All places where a name may end are tried."""
 
 
 def normal(name: str) -> str:
@@ -68,7 +71,7 @@ class Names:
         ways = {found: start for start in [*list(_starts(line))[:1], line] if (found := self.of_path(start))}
         if len(ways) > 1:
             raise BenchError(
-                f"{where}: '{line}' may be {' or '.join(map(repr, ways))}: write ids alone, or with suffixes"
+                f"{where}: '{shorten(line)}' may be {' or '.join(map(repr, ways))}: write ids alone, or with suffixes"
             )
         return next(iter(ways), None)
 
@@ -83,7 +86,7 @@ def read_lines(data: bytes, origin: str) -> list[tuple[int, str]]:
     """Number and text of the lines of a list that hold something.
 
     Raises:
-        BenchError: not text, or empty.
+        BenchError: not text, empty, or with a line that is too long for two paths.
     """
     try:
         lines = data.decode("utf-8-sig").splitlines()
@@ -92,6 +95,8 @@ def read_lines(data: bytes, origin: str) -> list[tuple[int, str]]:
     found = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     if not found:
         raise BenchError(f"{origin}: empty: expected one image per line")
+    if long := [number for number, line in found if len(line) > _LONGEST]:
+        raise BenchError(f"{origin}, line {long[0]}: longer than {_LONGEST} characters: expected one image per line")
     return found
 
 

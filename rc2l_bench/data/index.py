@@ -1,59 +1,45 @@
-"""index.json: what lies where in a folder of shards. It carries its own hash, so that no change goes unseen."""
+"""index.json: what a folder of shards holds, for a person to read. Its samples are in the Arrow file beside it.
+
+Both files are covered by hashes, so that no change goes unseen.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from rc2l_bench.data.sample_table import Summary
 from rc2l_bench.errors import BenchError
-from rc2l_bench.schema import Model
+from rc2l_bench.readers import DamagedFileError, read_bytes
+from rc2l_bench.schema import Model, first_fault
+from rc2l_bench.seals import seal, unseal
 
 NAME = "index.json"
-REPAIR = ": delete the folder and build it again"
+FORMAT = 2
+"""1 had the samples in index.json too."""
+REPAIR = "delete the folder and build it again"
+MOST_BYTES = 1 << 28
+"""Of index.json: a million shards."""
 
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Natural = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Member(Model):
-    """A mask inside a shard."""
-
-    offset: Positive
-    """Of the first byte after the tar header."""
-    size: Natural
-    """Bytes."""
-    sha256: Hash
-
-
-class ImageMember(Member):
-    """An image inside a shard, in the bytes of its source."""
-
-    suffix: Literal["png", "jpg"]
-
-
-class SampleEntry(Model):
-    """One sample."""
-
-    id: str
-    shard: Natural
-    """Position in `shards`."""
-    height: Positive
-    width: Positive
-    image: ImageMember
-    mask: Member | None
+Natural = Annotated[int, Field(ge=0, le=1 << 53)]
+Positive = Annotated[int, Field(ge=1, le=1 << 53)]
 
 
 class Shard(Model):
     """One tar."""
 
-    name: Annotated[str, Field(pattern=r"^\w[\w-]*\.tar$")]
+    name: Annotated[str, Field(pattern=r"^\w[^\\\x00-\x1f]*$")]
+    """Of its file, seen from where the shards lie."""
     size: Positive
     """Bytes."""
+    samples: Natural
+    """That it holds."""
     members_sha256: Hash
     """sha256 over the lines `<sha256>  <name>` of its members in order, as sha256sum prints them. Together with the
     fixed form of the headers it stands for every byte, and the data are hashed once instead of twice."""
@@ -69,54 +55,78 @@ class Meta(Model):
     """Height and width that every image fits into, pixels."""
 
 
-class Index(Model):
-    """index.json."""
+class Samples(Summary):
+    """What is known of the samples, and the hash of the file that lists them."""
 
-    format: Literal[1]
+    sha256: Hash
+
+
+class Index(Model):
+    """index.json, without the hash at its end."""
+
+    format: Literal[2]
     dataset: Meta
     part: str
     split: str | None
     split_id: str | None
+    base: str | None
+    """Folder or address where the shards or files lie; None = beside the index."""
+    layout: Literal["tars", "files"]
+    """`files`: there are no shards, and the id of a sample is the path of its image, seen from `base`."""
     digest: Hash
-    """sha256 over the `members_sha256` of the shards, in order."""
+    """Stands for the bytes of all samples; see `digest_of`."""
+    samples: Samples
     shards: list[Shard]
-    samples: list[SampleEntry]
-    """In rising order of ids."""
-    sha256: Hash
-    """Of all bytes of the file before the comma in front of this key."""
+
+
+def digest_of(members: Iterable[str]) -> str:
+    """sha256 over the `members_sha256` of the shards, in order."""
+    return hashlib.sha256("".join(members).encode()).hexdigest()
 
 
 def render(content: dict[str, Any]) -> bytes:
-    """The bytes of index.json.
+    """Write the bytes of index.json, hash included.
 
     Args:
-        content: the fields of `Index` without `sha256`, ready for JSON.
+        content: the fields of `Index`, ready for JSON.
     """
-    head = json.dumps(content).removesuffix("}").encode()
-    return head + _tail(head)
+    return seal(content, indent=1)
 
 
 def read(path: Path) -> Index:
-    """Reads and checks index.json.
+    """Read and check index.json.
 
     Raises:
         BenchError: it is missing, is no index, or has changed since it was written.
     """
     try:
-        data = path.read_bytes()
+        data = read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
         raise BenchError(f"{path}: is missing: build the shards with `rc2l-bench run` or `dvc repro`") from None
+    if data.startswith(b'{"format": 1,'):
+        raise BenchError(f"{path}: is of an older form: run the stages again, which build these shards anew")
+    return parse(data, path)
+
+
+def parse(data: bytes, path: Path | str) -> Index:
+    """Check the bytes of an index.json; see `read`."""
+    content = unseal(data, path, REPAIR)
     try:
-        index = Index.model_validate_json(data)
+        return Index.model_validate_json(json.dumps(content))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "top level"
-        raise BenchError(f"{path}: no index of shards ({where}: {first['msg']}){REPAIR}") from None
-    head = data[: -len(_tail(b""))]
-    if head + _tail(head) != data:
-        raise BenchError(f"{path}: has changed since it was written{REPAIR}")
-    return index
+        raise DamagedFileError(f"{path}: no index of shards ({first_fault(error)}): {REPAIR}") from None
 
 
-def _tail(head: bytes) -> bytes:
-    return f', "sha256": "{hashlib.sha256(head).hexdigest()}"}}\n'.encode()
+def check_table(path: Path, index: Index) -> None:
+    """Hash the list of samples, without mapping it: pages that are only hashed are not ours.
+
+    Raises:
+        BenchError: it is missing, or has changed since the index was written.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise BenchError(f"{path}: is missing: {REPAIR}") from None
+    if found != index.samples.sha256:
+        raise DamagedFileError(f"{path}: has changed since {NAME} was written: {REPAIR}")

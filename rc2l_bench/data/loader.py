@@ -8,7 +8,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from rc2l_bench.data.reader import EvaluationReader, Finish, Reader, Stream, Tas
 from rc2l_bench.data.selection import everything
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.slots import Parcel, Slots
+from rc2l_bench.data.streaming import ImageStream, StreamReader, stream_windows
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.types import Batch
 
@@ -88,7 +89,38 @@ def training_batches(
             raise BenchError(f"{stream.shards.folder}: no samples to draw batches from")
     slots = _share(workers, _bytes_of_step(streams, geometry, finish is not None))
     reader = TrainingReader(streams, geometry, cache_mb, slots, finish if workers else None)
-    return (_own(found) for found in _carry_out(reader, range(start, stop), slots, workers, streams[0].shards.folder))
+    found = _carry_out(reader, range(start, stop), slots, workers, str(streams[0].shards.folder))
+    return (_own(one) for one in found)
+
+
+def streamed_batches(
+    labelled: Stream, stream: ImageStream, share: int, geometry: Geometry, *,
+    start: int, stop: int, workers: int = 0, cache_mb: int = 0,
+) -> Iterator[Windows]:  # fmt: skip
+    """Load the steps start..stop-1 with unlabelled images from a stream, whose order is not that of another run.
+
+    Args:
+        labelled: the labelled images, in their exact order.
+        stream: where the others come from.
+        share: streamed images of this process in each step.
+        geometry: draws the crops.
+        start: first step.
+        stop: number after the last one.
+        workers: processes that read ahead from the stream, and one more for the labelled images; 0 = none.
+        cache_mb: MiB of decoded labelled samples that are kept.
+
+    Yields:
+        Windows of the labelled and of the streamed images; to be used before the next step is taken.
+
+    Raises:
+        BenchError: a tar is out of reach or damaged, or holds no image.
+    """
+    few = training_batches([labelled], geometry, start=start, stop=stop, workers=min(workers, 1), cache_mb=cache_mb)
+    images = _carry_out(StreamReader(stream, share), None, None, stream.readers(workers), stream.name)
+    with closing(few), closing(images):  # type: ignore[type-var] # both are generators
+        for windows, others in zip(few, stream_windows(images, geometry, start, stop), strict=True):
+            assert not isinstance(windows, Batch)
+            yield [*windows, others]
 
 
 def evaluation_batches(
@@ -111,7 +143,7 @@ def evaluation_batches(
     groups = [mine[first : first + batch] for first in range(0, len(mine), batch)]
     slots = _share(workers, batch * (4 * shards.most_pixels + 4096))
     reader = EvaluationReader(shards, groups, cache_mb, slots)
-    for found in _carry_out(reader, range(len(groups)), slots, workers, shards.folder):
+    for found in _carry_out(reader, range(len(groups)), slots, workers, str(shards.folder)):
         for group in found:
             size = torch.tensor(group.image.shape[-2:]).expand(len(group.ids), 2)
             label = None if group.label is None else torch.from_numpy(group.label).clone()
@@ -132,7 +164,7 @@ def _bytes_of_step(streams: Sequence[Stream], geometry: Geometry, finished: bool
     if finished:  # float colours of the weak and of at most four strong views, labels of 8 bytes, boxes
         return images * (crop * (3 * 4 * 5 + 8 + 5) + 4096)
     smallest = protocol.weak.scale[0] * protocol.image_scale
-    canvas = [max(stream.shards.canvas[axis] for stream in streams) for axis in (0, 1)]
+    canvas = [max(stream.shards.largest[axis] for stream in streams) for axis in (0, 1)]
     sides = [min(most, math.ceil(length / smallest) + 2) for most, length in zip(canvas, protocol.crop, strict=True)]
     return images * (3 * sides[0] * sides[1] + crop + 64 * sum(protocol.crop) + 4096)
 
@@ -151,10 +183,13 @@ def _share(workers: int, capacity: int) -> Slots | None:
     return Slots(count, capacity)
 
 
-def _carry_out(reader: Reader, numbers: range, slots: Slots | None, workers: int, folder: Path) -> Iterator[Any]:
-    """Carry out tasks in order; the workers end when the iterator is closed."""
+def _carry_out(
+    reader: Reader | StreamReader, numbers: range | None, slots: Slots | None, workers: int, name: str
+) -> Iterator[Any]:
+    """Carry out tasks in order, or take what a stream gives; the workers end when the iterator is closed."""
     count = _AHEAD * workers + 1
-    found = _start(reader, ((number % count, number) for number in numbers), workers)
+    tasks = None if numbers is None else ((number % count, number) for number in numbers)
+    found = _start(reader, tasks, workers)
     try:
         while True:
             try:
@@ -172,10 +207,10 @@ def _carry_out(reader: Reader, numbers: range, slots: Slots | None, workers: int
     finally:
         del found
     # Raised out here, because the error above holds on to the iterator, and so to the other workers.
-    raise BenchError(f"{folder}: a loader process died ({fault}): try fewer workers")
+    raise BenchError(f"{name}: a loader process died ({fault}): try fewer workers")
 
 
-def _start(reader: Reader, tasks: Iterator[Task], workers: int) -> Iterator[Any]:
+def _start(reader: Reader | StreamReader, tasks: Iterator[Task] | None, workers: int) -> Iterator[Any]:
     with warnings.catch_warnings(), _own_child_handler():
         # The number of workers is the user's choice, also where torch would take fewer.
         warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from rc2l_bench.data.geometry import Geometry, Window, cut
+from rc2l_bench.data.joint import JointShards
 from rc2l_bench.data.order import Numbers, Order
 from rc2l_bench.data.selection import Selection
 from rc2l_bench.data.shards import Shards
@@ -46,7 +47,7 @@ class Stream:
     """
 
     name: str
-    shards: Shards
+    shards: Shards | JointShards
     selection: Selection
     batch: int
 
@@ -91,14 +92,17 @@ class Reader(Dataset["Parcel | Work | Exception"]):
         """Do what a task asks for."""
         raise NotImplementedError
 
-    def decode(self, shards: Shards, positions: Numbers) -> Iterator[Decoded]:
-        """Decode samples one at a time, unless they are kept."""
+    def decode(self, shards: Shards | JointShards, positions: Numbers) -> Iterator[Decoded]:
+        """Decode samples one at a time, unless they are kept; their files are read together."""
         kept = _KEPT.setdefault(shards, _Kept())
+        there = {position: kept.samples.get(position) for position in positions.tolist()}
+        missing = [place for place, sample in there.items() if sample is None]
+        files = dict(zip(missing, shards.read(missing), strict=True))
         for position in positions.tolist():
-            if position in kept.samples:
-                yield kept.samples[position]
+            if (found := there[position]) is not None:
+                yield found
                 continue
-            sample = shards.read_image(position), shards.read_mask(position) if shards.labelled else None
+            sample = files[position].decode_image(), files[position].decode_mask() if shards.labelled else None
             size = sum(part.nbytes for part in sample if part is not None)
             # Nothing is thrown out for it: passes come round, so what was read last is needed last.
             if sum(other.size for other in _KEPT.values()) + size <= self._room:
@@ -182,5 +186,5 @@ class _Kept:
     """Bytes."""
 
 
-_KEPT: WeakKeyDictionary[Shards, _Kept] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[Shards | JointShards, _Kept] = WeakKeyDictionary()
 """Decoded samples of this process, as long as their shards are in use."""

@@ -26,13 +26,18 @@ class Selection:
         self._list: Numbers = np.unique(np.asarray(positions, np.int64))
         assert len(self._list) == len(positions), "a position is there twice"
         assert not len(self._list) or (self._list[0] >= 0 and self._list[-1] < total), total
-        self._without = without
+        self._without, self._total = without, total
         self._length = total - len(self._list) if without else len(self._list)
         # Of a gap at the i-th listed position p, p - i others lie before it.
         self._before = self._list - np.arange(len(self._list))
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def left_out(self) -> Numbers:
+        """The positions that are not chosen, in rising order; of a list, this takes memory for all that are there."""
+        return self._list if self._without else np.setdiff1d(np.arange(self._total), self._list, assume_unique=True)
 
     def __getitem__(self, numbers: Numbers) -> Numbers:
         """Give the positions of the (N,) numbers 0..len-1 of the selection."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rc2l_bench.config import SplitConfig
+from rc2l_bench.config import SplitConfig, extended_by
 from rc2l_bench.data.catalog import Catalog
 from rc2l_bench.data.fetch import Source, fetch
 from rc2l_bench.data.split_draws import draw, is_drawn
@@ -106,7 +106,7 @@ def _bring(dataset: str, name: str, known: Published) -> tuple[Path, Path | None
     """
     failed: list[BenchError] = []
     for file in known.lists[name].files:
-        stem = f"{dataset}-{name}-{file.source}"
+        stem = f"{extended_by(dataset)}-{name}-{file.source}"
         try:
             labelled = _download(dataset, f"{stem}.txt", file, file.path, known)
             rest = file.unlabelled and _download(dataset, f"{stem}-unlabelled.txt", file, file.unlabelled, known)

@@ -14,10 +14,10 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from rc2l_bench.config import Count, Name
+from rc2l_bench.config import Count, Name, extended_by
 from rc2l_bench.data.image_lists import Names, canonical, read_lines
 from rc2l_bench.data.splits import split_id
-from rc2l_bench.errors import BenchError, UsageError, suggest
+from rc2l_bench.errors import BenchError, UsageError, shorten, suggest
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import DamagedFileError, read_text
 from rc2l_bench.schema import Model, load
@@ -110,8 +110,8 @@ class Pinned:
 
 
 def published(dataset: str) -> Published:
-    """The published lists of a data set; none where nobody wrote them down."""
-    path = SPLITS / f"{dataset}.yaml"
+    """Read the published lists of a data set, or of the one that it extends; none where nobody wrote them down."""
+    path = SPLITS / f"{extended_by(dataset)}.yaml"
     return load(Published, path) if path.is_file() else Published()
 
 
@@ -144,7 +144,7 @@ def parse(
     seen: dict[str, int] = {}
     for number, line in read_lines(data, origin):
         identity = names.of_line(line, f"{origin}, line {number}")
-        where = f"{origin}, line {number}: '{identity or canonical(line)}'"
+        where = f"{origin}, line {number}: '{shorten(identity or canonical(line))}'"
         if identity is None or identity not in ids:
             if not re.fullmatch(known.ids, identity or canonical(line)):
                 raise BenchError(
@@ -171,7 +171,7 @@ def list_path(dataset: str, name: str) -> Path:
         raise UsageError(
             f"split '{name}': a name has letters, digits, '_', '-' and '.', and begins with a letter or digit"
         )
-    return SPLITS / dataset / f"{name}.txt"
+    return SPLITS / extended_by(dataset) / f"{name}.txt"
 
 
 def pin(target: Path, labelled: Sequence[str], unlabelled: Sequence[str] | None, provenance: Mapping[str, str]) -> None:
@@ -239,7 +239,7 @@ def _read_pinned(path: Path) -> tuple[dict[str, str], list[str]]:
 def names(dataset: str) -> list[str]:
     """Published and imported lists of a data set."""
     known = published(dataset)
-    own = {path.stem for path in (SPLITS / dataset).glob("*.txt") if not path.stem.endswith(".unlabelled")}
+    own = {path.stem for path in (SPLITS / extended_by(dataset)).glob("*.txt") if not path.stem.endswith(".unlabelled")}
     return sorted({*known.lists, *known.aliases, *own})
 
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from rc2l_bench.config import Draws
-from rc2l_bench.data.catalog import Catalog, Row
+from rc2l_bench.data.catalog import Catalog
+from rc2l_bench.data.contamination import check_apart
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import DamagedFileError, read_bytes
 from rc2l_bench.schema import Model, first_fault
 from rc2l_bench.seals import seal, unseal
 
-SHOWN = 10
-"""Pairs of equal images that a message names."""
-Member = tuple[str, Row]
-"""A group of images that may share none with another one, and an image of it."""
 MOST_BYTES = 1 << 27
 """Of a split's file: some millions of ids."""
+
+
+class TrainingImages(Model):
+    """All training images of a data set, which a split divides."""
+
+    count: int
+    ids_sha256: str
+    """See `split_id`. The index of the pool has the same, so that nobody has to compare lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,8 @@ class Split:
         dataset: its name.
         name: of the split.
         labelled: sorted ids.
-        unlabelled: sorted ids.
+        unlabelled: sorted ids, where a published list says so; None = all other training images.
+        train: what the sides are taken from.
         pixels: of each class over the labelled images.
         provenance: where the list comes from.
     """
@@ -43,7 +48,8 @@ class Split:
     dataset: str
     name: str
     labelled: tuple[str, ...]
-    unlabelled: tuple[str, ...]
+    unlabelled: tuple[str, ...] | None
+    train: TrainingImages
     pixels: Mapping[str, int]
     provenance: Mapping[str, Any]
 
@@ -60,8 +66,18 @@ class Split:
 
     @property
     def unlabelled_id(self) -> str:
-        """Identity of the unlabelled side; see `split_id`."""
-        return split_id(self.unlabelled)
+        """Identity of the unlabelled side: its `split_id` where it is a list.
+
+        Where it is a difference, the hash of what it is the difference of: no list of a million ids is needed.
+        """
+        if self.unlabelled is not None:
+            return split_id(self.unlabelled)
+        return hashlib.sha256(f"{self.train.ids_sha256}\nwithout\n{self.id}".encode()).hexdigest()
+
+    @property
+    def num_unlabelled(self) -> int:
+        """Images of the unlabelled side."""
+        return self.train.count - len(self.labelled) if self.unlabelled is None else len(self.unlabelled)
 
 
 class SplitFile(Model):
@@ -72,7 +88,8 @@ class SplitFile(Model):
     id: str
     unlabelled_id: str
     labelled: list[str]
-    unlabelled: list[str]
+    unlabelled: list[str] | None
+    train: TrainingImages
     pixels: dict[str, int]
     provenance: dict[str, Any]
 
@@ -109,11 +126,14 @@ def assemble(
     if strange := set(unlabelled or ()) - rows.keys():
         raise BenchError(f"{dataset}: '{min(strange)}' is not a training image, so it cannot be unlabelled")
     chosen = [rows[identity] for identity in labelled]
+    if unlabelled is not None and set(unlabelled) == rows.keys() - set(labelled):
+        unlabelled = None  # said in another way, and the same images
     split = Split(
         dataset=dataset,
         name=name,
         labelled=tuple(sorted(labelled)),
-        unlabelled=tuple(sorted(rows.keys() - set(labelled) if unlabelled is None else unlabelled)),
+        unlabelled=None if unlabelled is None else tuple(sorted(unlabelled)),
+        train=TrainingImages(count=len(rows), ids_sha256=split_id(rows)),
         pixels={label: sum(row.pixels[k] for row in chosen) for k, label in enumerate(catalog.classes)},
         provenance=provenance,
     )
@@ -122,46 +142,24 @@ def assemble(
 
 
 def check(split: Split, catalog: Catalog) -> None:
-    """The gate: labelled, unlabelled, val and test share no image, neither by id nor by the bytes of the file.
+    """Make sure that no image is on two sides, and that the labelled side says something.
 
     Raises:
-        BenchError: they do; the message says how many pairs there are and names the first ones. Or no labelled image
-            has a labelled pixel.
+        BenchError: labelled, unlabelled, val and test share an image, or no labelled image has a labelled pixel.
     """
     train = {row.id: row for row in catalog.of("train")}
+    others = train.keys() - set(split.labelled) if split.unlabelled is None else split.unlabelled
     groups = {
         "labelled": [train[identity] for identity in split.labelled],
-        "unlabelled": [train[identity] for identity in split.unlabelled],
+        "unlabelled": [train[identity] for identity in sorted(others)],
         "val": catalog.of("val"),
         "test": catalog.of("test"),
     }
-    members = [(group, row) for group, rows in groups.items() for row in rows]
-    for what, key in (("id", attrgetter("id")), ("content", attrgetter("image_sha256"))):
-        if pairs := list(_shared(members, key)):
-            raise BenchError(_contamination(split, what, pairs))
+    check_apart(f"{split.dataset}, split {split.name}", groups)
     if not any(split.pixels.values()):
         raise BenchError(
             f"{split.dataset}, split {split.name}: every pixel of its {len(split.labelled)} masks is ignored"
         )
-
-
-def _shared(members: Iterable[Member], key: Callable[[Row], str]) -> Iterator[tuple[Member, Member]]:
-    """Pairs of rows in different groups that have one key."""
-    seen: dict[str, list[Member]] = {}
-    for group, row in members:
-        same = seen.setdefault(key(row), [])
-        yield from ((other, (group, row)) for other in same if other[0] != group)
-        same.append((group, row))
-
-
-def _contamination(split: Split, what: str, pairs: Sequence[tuple[Member, Member]]) -> str:
-    named = [f"'{one[1].id}' ({one[0]}) and '{other[1].id}' ({other[0]})" for one, other in pairs[:SHOWN]]
-    more = f", and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
-    head = f"{len(pairs)} pairs of images on two sides are the same by {what}"
-    if len(pairs) == 1:
-        head = f"{pairs[0][0][0]} and {pairs[0][1][0]} share an image by {what}"
-    remedy = "take one of each out of the data or the list (own images: `duplicates: drop`)"
-    return f"{split.dataset}, split {split.name}: {head}: {', '.join(named)}{more}: {remedy}"
 
 
 def write(split: Split, path: Path) -> None:
@@ -177,6 +175,7 @@ def write(split: Split, path: Path) -> None:
             "unlabelled_id": split.unlabelled_id,
             "labelled": split.labelled,
             "unlabelled": split.unlabelled,
+            "train": split.train.model_dump(),
             "pixels": split.pixels,
             "provenance": split.provenance,
         },
@@ -203,7 +202,8 @@ def read(path: Path) -> Split:
         dataset=found.dataset,
         name=found.split,
         labelled=tuple(found.labelled),
-        unlabelled=tuple(found.unlabelled),
+        unlabelled=None if found.unlabelled is None else tuple(found.unlabelled),
+        train=found.train,
         pixels=found.pixels,
         provenance=found.provenance,
     )

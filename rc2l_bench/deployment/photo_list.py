@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from rc2l_bench.data.download import download, without_secrets
+from rc2l_bench.data.addresses import without_secrets
+from rc2l_bench.data.download import download
 from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.deployment.photo_files import SUFFIXES
 from rc2l_bench.errors import BenchError, UsageError

@@ -29,7 +29,17 @@ def screen(runs: Sequence[FinishedRun], params: Params) -> tuple[list[FinishedRu
     kept = _set_aside(kept, lambda r: (r.cell.dataset, r.cell.split), _draws, remarks)
     kept = _set_aside(kept, _same_labels, _split, remarks)
     kept = _set_aside(kept, lambda r: (r.cell.dataset, r.cell.method), _method, remarks)
-    return kept, remarks + _outdated(kept, params)
+    return kept, remarks + _outdated(kept, params) + _streamed(kept)
+
+
+def _streamed(runs: Sequence[FinishedRun]) -> list[Remark]:
+    """Say which runs nobody can replay, because nobody knows the order of their images."""
+    pools = ((run, run.record.get("pool", {})) for run in runs)
+    return [
+        Remark(str(run.cell), f"not replayable: its unlabelled images were streamed from {', '.join(pool['stream'])}")
+        for run, pool in pools
+        if pool.get("stream")
+    ]
 
 
 def declared_protocol(params: Params, dataset: str) -> Json | None:
@@ -70,6 +80,7 @@ def _split(run: FinishedRun) -> Json:
         "id of the unlabelled side": split["unlabelled_id"],
         "labelled shards": shards.get("labelled"),
         "shards of all training images": shards.get("pool"),
+        "images added to them": run.record.get("pool", {}).get("sets", []),
     }
 
 

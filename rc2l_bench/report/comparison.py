@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rc2l_bench.config import Draws
 from rc2l_bench.metrics import Floats
 from rc2l_bench.report import stats
 from rc2l_bench.report.cost_table import Cost, compare_costs
-from rc2l_bench.report.results import FinishedRun, Remark, read_areas
+from rc2l_bench.report.results import FinishedRun, Remark
+from rc2l_bench.report.run_files import read_areas
 from rc2l_bench.report.stats import Difference, Estimate
-
-ALPHA = 0.05
-_RUNS_AT_ONCE = 64
+from rc2l_bench.report.variance import Pooled, leave_one_out, pool
 
 
 class Key(NamedTuple):
@@ -40,9 +40,7 @@ class SeedGroup:
         optimism: mean of best − final.
         test: final mIoU on test.
         gap: final minus the reference's, over the seeds that both have.
-        p: of the gap, after Holm's correction over the section.
-        tied: it is the best of its column, or the test cannot tell it from the best.
-        seeds_needed: to show a gap of this size with probability 0.8.
+        tied: it is the best of its column, or cannot be told from the best among all pairs; never without a verdict.
     """
 
     runs: tuple[FinishedRun, ...] = ()
@@ -52,9 +50,7 @@ class SeedGroup:
     optimism: float = math.nan
     test: Estimate | None = None
     gap: Difference | None = None
-    p: float = math.nan
     tied: bool = False
-    seeds_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,12 +61,14 @@ class Column:
         labelled: labelled images; None if no run says so.
         share: of the training images.
         floor: differences under this cannot be told apart with these runs; nan if unknown.
+        draws: what another seed changes in the labels; None without runs.
     """
 
     split: str
     labelled: int | None
     share: float
     floor: float
+    draws: Draws | None
 
 
 @dataclass(frozen=True)
@@ -135,21 +133,20 @@ class Plan(NamedTuple):
     study: str = ""
 
 
-def compare_runs(plan: Plan, runs: Sequence[FinishedRun], reference: str, resamples: int) -> Section:
-    """Builds a section.
+def compare_runs(plan: Plan, runs: Sequence[FinishedRun], reference: str) -> Section:
+    """Build a section.
 
     Args:
         plan: its rows and columns; a cell without runs stays an empty group.
         runs: comparable runs of the section's dataset; those outside the plan are ignored.
         reference: method that differences and ratios are taken against; it may be missing.
-        resamples: of the bootstrap.
     """
     remarks: list[Remark] = []
     groups: dict[Key, SeedGroup] = {}
     columns = []
     for split in plan.splits:
         mine = [run for run in runs if run.cell.split == split and run.cell.method in plan.methods]
-        column = _Scores(mine, resamples, remarks)
+        column = _Scores(mine, remarks)
         groups.update({Key(m, split): _group(m, column, plan, reference) for m in plan.methods})
         columns.append(_column(split, mine, column))
         groups.update(_mark_ties(split, plan.methods, groups, column))
@@ -159,63 +156,73 @@ def compare_runs(plan: Plan, runs: Sequence[FinishedRun], reference: str, resamp
     ordered = {Key(m, s): groups[Key(m, s)] for m in plan.methods for s in plan.splits}
     return Section(
         dataset=plan.dataset, declared=plan.declared, reference=reference, methods=plan.methods, columns=tuple(columns),
-        groups=_correct(ordered), costs=costs, memory_kind=kind, classes=classes, palette=palette,
+        groups=ordered, costs=costs, memory_kind=kind, classes=classes, palette=palette,
         remarks=(*remarks, *notes), seeds=plan.seeds, family=plan.family, study=plan.study,
     )  # fmt: skip
 
 
 class _Scores:
-    """The scores of one column: by method and seed, and on resampled images where every run has its counts."""
+    """The scores of one column: by method and seed, and without every image where a run has its counts."""
 
-    def __init__(self, runs: Sequence[FinishedRun], resamples: int, remarks: list[Remark]) -> None:
+    def __init__(self, runs: Sequence[FinishedRun], remarks: list[Remark]) -> None:
         self.runs: dict[str, dict[int, FinishedRun]] = defaultdict(dict)
         for run in sorted(runs, key=lambda r: r.cell):
             if math.isfinite(run.miou):
                 self.runs[run.cell.method][run.cell.seed] = run
-        self._draws = _draw([run for table in self.runs.values() for run in table.values()], resamples, remarks)
+        self._left_out = _leave_out([run for table in self.runs.values() for run in table.values()], remarks)
+        # All pairs, because the best that the others are held against is picked by the same scores.
+        self._comparisons = max(1, sum(len(self._common(a, b)) > 1 for a, b in combinations(self.runs, 2)))
+        several = [table for table in self.runs.values() if len(table) > 1]
+        shared = sorted(set.intersection(*map(set, several))) if several else []
+        self._pooled = pool(np.array([[table[k].miou for k in shared] for table in several])) if shared else None
 
     def of(self, method: str, seeds: Sequence[int]) -> tuple[Floats, Floats | None]:
-        """Final mIoU by seed, (S,), and on resampled images, (B, S)."""
+        """Give the final mIoU by seed, (S,), and without every image, (N, S)."""
         runs = [self.runs[method][seed] for seed in seeds]
-        draws = [self._draws.get(str(run.cell)) for run in runs]
+        left_out = [self._left_out.get(str(run.cell)) for run in runs]
         values = np.array([run.miou for run in runs])
-        known = [draw for draw in draws if draw is not None]
-        return values, np.stack(known, axis=1) if len(known) == len(draws) else None
+        known = [scores for scores in left_out if scores is not None]
+        return values, np.stack(known, axis=1) if len(known) == len(left_out) else None
 
     def estimate(self, method: str) -> Estimate:
         return stats.estimate(*self.of(method, list(self.runs[method])))
 
     def difference(self, method: str, other: str) -> Difference | None:
-        """Paired over common seeds; None without any."""
-        if method not in self.runs or other not in self.runs:
-            return None
-        seeds = sorted(self.runs[method].keys() & self.runs[other].keys())
+        """Compare two methods over common seeds, for themselves; None without any."""
+        return self._compare(method, other, 1, None)
+
+    def apart(self, method: str, best: str) -> bool:
+        """Tell whether a method is not as good as the best: by the interval of the two, and among all pairs, too."""
+        alone, among = self.difference(method, best), self._compare(method, best, self._comparisons, self._pooled)
+        return bool(alone and among and alone.differs and among.differs)
+
+    def _compare(self, method: str, other: str, comparisons: int, pooled: Pooled | None) -> Difference | None:
+        seeds = self._common(method, other)
         if not seeds:
             return None
-        (ours, our_draws), (theirs, their_draws) = self.of(method, seeds), self.of(other, seeds)
-        both = (our_draws, their_draws) if our_draws is not None and their_draws is not None else None
-        return stats.compare(ours, theirs, both)
+        (ours, our_rest), (theirs, their_rest) = self.of(method, seeds), self.of(other, seeds)
+        both = (our_rest, their_rest) if our_rest is not None and their_rest is not None else None
+        return stats.compare(ours, theirs, both, comparisons, pooled)
+
+    def _common(self, method: str, other: str) -> list[int]:
+        return sorted(self.runs.get(method, {}).keys() & self.runs.get(other, {}).keys())
 
 
-def _draw(runs: Sequence[FinishedRun], resamples: int, remarks: list[Remark]) -> dict[str, Floats]:
-    """The mIoU of every run on the same resampled images: (B,) each."""
-    draws: dict[str, Floats] = {}
+def _leave_out(runs: Sequence[FinishedRun], remarks: list[Remark]) -> dict[str, Floats]:
+    """Compute the mIoU of every run without every image: (N,) each."""
+    found: dict[str, Floats] = {}
     expected: tuple[object, object] | None = None
-    for start in range(0, len(runs), _RUNS_AT_ONCE):
-        areas: dict[str, Floats] = {}
-        for run in runs[start : start + _RUNS_AT_ONCE]:
-            try:
-                ids, counts = read_areas(run)
-                expected = expected or (ids, counts.shape)
-                if (ids, counts.shape) != expected:
-                    raise ValueError("scored on other images or classes than its neighbours")
-                areas[str(run.cell)] = counts
-            except ValueError as error:
-                remarks.append(Remark(str(run.cell), f"no interval over images: {error}"))
-        if areas:
-            drawn = stats.resample_images(np.stack(list(areas.values())), resamples, runs[0].absent)
-            draws.update(zip(areas, drawn.T, strict=True))
-    return draws
+    # One run after the other: its counts are far larger than its scores, and only these are kept.
+    for run in runs:
+        try:
+            ids, counts = read_areas(run)
+            expected = expected or (ids, counts.shape)
+            if (ids, counts.shape) != expected:
+                raise ValueError("scored on other images or classes than its neighbours")
+            found[str(run.cell)] = leave_one_out(counts[None], run.absent)[:, 0]
+        except ValueError as error:
+            remarks.append(Remark(str(run.cell), f"no interval over images: {error}"))
+    return found
 
 
 def _group(method: str, column: _Scores, plan: Plan, reference: str) -> SeedGroup:
@@ -233,7 +240,6 @@ def _group(method: str, column: _Scores, plan: Plan, reference: str) -> SeedGrou
         optimism=float(np.mean([run.miou_best - run.miou for run in runs])),
         test=_plain([run.miou_test for run in runs]),
         gap=gap,
-        seeds_needed=stats.seeds_needed(gap.mean, gap.sd, gap.se_images) if gap else None,
     )
 
 
@@ -245,31 +251,24 @@ def _plain(values: Sequence[float]) -> Estimate | None:
 def _mark_ties(
     split: str, methods: Sequence[str], groups: Mapping[Key, SeedGroup], column: _Scores
 ) -> dict[Key, SeedGroup]:
-    """Finds the best of a column and those that the test cannot tell from it."""
+    """Mark the best of a column and those that cannot be told from it; nobody where there is no verdict at all."""
     means = {m: group.final.mean for m in methods if (group := groups[Key(m, split)]).final is not None}
-    if len(means) < 2:
+    best = max(means, key=lambda m: means[m], default="")
+    differences = {m: column.difference(m, best) for m in means if m != best}
+    if not any(d and d.tested for d in differences.values()):
         return {}
-    best = max(means, key=lambda m: means[m])
-    others = [m for m in means if m != best]
-    differences = [column.difference(m, best) for m in others]
-    adjusted = stats.holm([d.p if d else math.nan for d in differences])
-    tied = [best, *(m for m, p in zip(others, adjusted, strict=True) if not p < ALPHA)]
+    tied = [best, *(m for m in differences if not column.apart(m, best))]
     return {Key(m, split): replace(groups[Key(m, split)], tied=True) for m in tied}
-
-
-def _correct(groups: Mapping[Key, SeedGroup]) -> dict[Key, SeedGroup]:
-    """Holm's correction over all differences of the section."""
-    adjusted = stats.holm([group.gap.p if group.gap else math.nan for group in groups.values()])
-    return {key: replace(group, p=p) for (key, group), p in zip(groups.items(), adjusted, strict=True)}
 
 
 def _column(split: str, runs: Sequence[FinishedRun], column: _Scores) -> Column:
     pairs = [column.difference(a, b) for a, b in combinations(sorted(column.runs), 2)]
     split_record = runs[0].record["split"] if runs else {}
     labelled, unlabelled = split_record.get("labelled", 0), split_record.get("unlabelled", 0)
-    share = labelled / (labelled + unlabelled) if labelled else math.nan
+    # Nobody knows how many images a stream has.
+    share = labelled / (labelled + unlabelled) if labelled and unlabelled is not None else math.nan
     floor = stats.resolution([pair for pair in pairs if pair])
-    return Column(split, labelled or None, share, floor)
+    return Column(split, labelled or None, share, floor, runs[0].draws if runs else None)
 
 
 def _legend(runs: Sequence[FinishedRun]) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:

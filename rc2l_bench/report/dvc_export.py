@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from rc2l_bench.files import replace_folder
-from rc2l_bench.report.results import FinishedRun, number, read_history
+from rc2l_bench.report.results import FinishedRun, number
+from rc2l_bench.report.run_files import read_history
 
 CURVES = ["step", "miou", "run"]
 """Columns of a file of learning curves."""

@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 from rc2l_bench.report.ablation_figure import draw_variants
 from rc2l_bench.report.comparison import Key, Section
 from rc2l_bench.report.formatting import percent, short_names
-from rc2l_bench.report.results import FinishedRun, Remark, read_history
+from rc2l_bench.report.results import FinishedRun, Remark
+from rc2l_bench.report.run_files import read_history
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 """Okabe and Ito's colours without the yellow, which is too light for a line; told apart by the colour-blind."""

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from rc2l_bench.config import Draws
 from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
 from rc2l_bench.report.results import tuning_by_method
-from rc2l_bench.report.stats import MOST_SEEDS, Estimate
+from rc2l_bench.report.stats import MOST_SEEDS, Difference, Estimate
 from rc2l_bench.variants import UNTUNED
 
 NOTHING = ""
+_COVERAGE: Mapping[Draws, str] = {
+    "by_seed": "the choice of labels, initialisation and images: seed k trains on the k-th draw of the labels, the "
+    "same for every method.",
+    "fixed": "initialisation and images, not the choice of labels: all seeds train on the same draw.",
+    "list": "initialisation and images, not the choice of labels: all seeds train on the same list.",
+    "all": "initialisation and images; every image is labelled, so there is no choice of labels.",
+}
 
 
 def short_names(methods: Sequence[str]) -> dict[str, str]:
@@ -32,12 +40,23 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f}" if math.isfinite(value) else NOTHING
 
 
-def signed(value: float) -> str:
-    """A difference of shares in points, with a real minus: −1.2."""
+def signed(value: float, digits: int = 1) -> str:
+    """Write a difference of shares in points, with a real minus: −1.2."""
     if not math.isfinite(value):
         return NOTHING
-    text = f"{100 * value:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
+    text = f"{100 * value:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", "−")
+
+
+def gap_interval(gap: Difference) -> str:
+    """Write the interval of a difference in points; with as many digits as show that it excludes 0, if it does."""
+    digits = next((d for d in range(1, 6) if gap.low * gap.high <= 0 or _nonzero(gap, d)), 6)
+    return f"{signed(gap.low, digits)} to {signed(gap.high, digits)}"
+
+
+def _nonzero(gap: Difference, digits: int) -> bool:
+    """Whether both ends of an interval still differ from 0 after rounding."""
+    return all(float(f"{100 * end:.{digits}f}") != 0 for end in (gap.low, gap.high))
 
 
 def p_value(value: float) -> str:
@@ -116,7 +135,8 @@ def seeds_needed(group: SeedGroup) -> str:
     """How many seeds would show a gap as large as the one that was found."""
     if group.gap is None or not math.isfinite(group.gap.sd):
         return "unknown"
-    return f"{group.seeds_needed}" if group.seeds_needed else f"> {MOST_SEEDS}"
+    needed = group.gap.seeds_needed
+    return f"{needed}" if needed else f"> {MOST_SEEDS}"
 
 
 def title(section: Section) -> str:
@@ -168,11 +188,7 @@ def findings(section: Section) -> list[str]:
     """What the tables say, in sentences."""
     names = short_names(list(dict.fromkeys([*section.methods, section.reference])))
     lines = [line for column in section.columns if (line := _column(section, column, names))]
-    if section.one_seed:
-        lines.append(
-            "Every group has one seed. No interval over seeds exists: intervals and tests cover the images only, and "
-            "another seed may well turn the order round."
-        )
+    lines += coverage(section)
     missing = sum(len(group.missing) for group in section.groups.values())
     if missing:
         lines.append(
@@ -189,24 +205,46 @@ def _column(section: Section, column: Column, names: dict[str, str]) -> str:
     best = max(groups, key=lambda m: groups[m].final.mean)  # type: ignore[union-attr]
     tied = [names[m] for m, group in groups.items() if m != best and group.tied]
     text = f"{column.split}: {names[best]} scores highest, {score(groups[best].final)} mIoU"
-    test = "the test over images alone" if section.one_seed else "the test"
-    text += f"; {test} cannot tell {_listed(tied)} from it." if tied else f", and {test} tells it from all others."
-    return text + _against(groups[best], names[section.reference]) + _floor(section, column)
+    if not groups[best].tied:
+        text += "; no verdict, because it has one seed, or nothing to be paired with."
+    elif tied:
+        text += f"; {_listed(tied)} cannot be told from it among all pairs."
+    else:
+        text += ", and can be told from all others among all pairs."
+    return text + _against(groups[best], groups.get(section.reference), names[section.reference]) + _floor(column)
 
 
-def _against(group: SeedGroup, reference: str) -> str:
+def _against(group: SeedGroup, other: SeedGroup | None, reference: str) -> str:
     if group.gap is None:
         return NOTHING
-    return (
-        f" Against {reference}: {signed(group.gap.mean)} points ({signed(group.gap.low)} to {signed(group.gap.high)})."
-    )
+    over = " over images alone" if group.gap.over == "images" else ""
+    # Without counts and with one seed there is a difference, but nothing is known of how sure it is.
+    interval = NOTHING if group.gap.over == "nothing" else f" ({gap_interval(group.gap)}{over})"
+    # Both may hold: a difference that is sure by itself may be one that a table of many methods has by chance.
+    alone = ", by itself more than chance" if group.gap.differs and other and other.tied else NOTHING
+    return f" Against {reference}: {signed(group.gap.mean)} points{interval}{alone}."
 
 
-def _floor(section: Section, column: Column) -> str:
+def _floor(column: Column) -> str:
     if not math.isfinite(column.floor):
         return NOTHING
-    more = ", even before seeds are counted in" if section.one_seed else ""
-    return f" With these runs, differences under {percent(column.floor)} points cannot be told apart{more}."
+    return f" With these runs, differences under {percent(column.floor)} points cannot be told from chance."
+
+
+def coverage(section: Section) -> list[str]:
+    """Say what the intervals of a section cover, and what they do not."""
+    if section.one_seed:
+        return [
+            "Every group has one seed: intervals cover the images only, and there is no verdict, because another seed "
+            "may well turn the order round."
+        ]
+    splits: dict[Draws, list[str]] = {}
+    for column in section.columns:
+        if column.draws:
+            splits.setdefault(column.draws, []).append(column.split)
+    lines = [f"{', '.join(names)}: intervals cover {_COVERAGE[draws]}" for draws, names in splits.items()]
+    single = any(len(group.runs) == 1 for group in section.groups.values())
+    return [*lines, "Where a group has one seed, its intervals cover the images only."] if single else lines
 
 
 def _listed(names: Sequence[str]) -> str:

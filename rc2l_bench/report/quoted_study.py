@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rc2l_bench.errors import UsageError
+from rc2l_bench.readers import parse_rows, read_text
 from rc2l_bench.report.comparison import Section
 
 FILE = "published_studies.csv"
@@ -49,14 +49,14 @@ def read_studies(path: Path) -> tuple[StudyFigure, ...]:
 
     Raises:
         UsageError: a row has other columns than a `StudyFigure`, or is not a figure in per cent with its source.
+        DamagedFileError: it is no table in UTF-8.
     """
     if not path.is_file():
         return ()
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        if tuple(next(rows, ())) != StudyFigure._fields:
-            raise UsageError(f"{path}: line 1: expected the columns {','.join(StudyFigure._fields)}")
-        return tuple(_figure(path, rows.line_num, row) for row in rows)
+    head, *rows = parse_rows(read_text(path), path) or [[]]
+    if tuple(head) != StudyFigure._fields:
+        raise UsageError(f"{path}: line 1: expected the columns {','.join(StudyFigure._fields)}")
+    return tuple(_figure(path, line, row) for line, row in enumerate(rows, start=2))
 
 
 def _figure(path: Path, line: int, row: Sequence[str]) -> StudyFigure:

@@ -20,7 +20,6 @@ from rc2l_bench.variants import base_of, variant_of
 
 T = TypeVar("T")
 
-RESAMPLES = 10_000
 DEFAULT_REFERENCE = "supervised"
 _SEEDS_SHOWN = 10
 
@@ -36,7 +35,6 @@ class Report:
         compared: the cells among them whose numbers are in the tables.
         declared: the cells of the grid.
         reference: the method that differences are taken against.
-        resamples: of the bootstrap.
     """
 
     sections: tuple[Section, ...]
@@ -45,7 +43,6 @@ class Report:
     compared: frozenset[Cell]
     declared: tuple[Cell, ...]
     reference: str
-    resamples: int
 
     @property
     def missing(self) -> int:
@@ -66,14 +63,13 @@ class Report:
         return {run.cell: run for run in self.runs}
 
 
-def build(root: Path, params: Params, reference: str | None = None, resamples: int = RESAMPLES) -> Report:
+def build(root: Path, params: Params, reference: str | None = None) -> Report:
     """Read the runs and compute the tables.
 
     Args:
         root: folder of the runs, `<dataset>/<split>/<method id>/seed<k>`; it may be missing.
         params: gives the declared grid and the protocols.
         reference: a method id or a unique tail of one; None takes `supervised`, else the grid's first method.
-        resamples: of the bootstrap.
 
     Raises:
         UsageError: the reference is no method of the grid or of a run.
@@ -88,13 +84,13 @@ def build(root: Path, params: Params, reference: str | None = None, resamples: i
     # All runs together: what lies outside of the grid is measured like the rest, and may not be compared if it differs.
     kept, aside = screen(runs, params)
     kept = [run for run in kept if math.isfinite(run.miou)]
-    # Variants have sections of their own. Among the methods each of them would be one more comparison that Holm's
-    # correction has to pay for.
+    # Variants have sections of their own. Among the methods each of them would be one more for all intervals to pay
+    # for.
     inside, outside = _part([run for run in kept if not variant_of(run.cell.method)], set(declared))
     plans = [(plan, _of(plan, inside)) for plan in _declared_plans(params)]
     plans += [(plan, _of(plan, outside)) for plan in _other_plans(outside)]
     plans += plan_families(kept, params)
-    sections = [compare_runs(plan, mine, _reference(plan, chosen), resamples) for plan, mine in plans]
+    sections = [compare_runs(plan, mine, _reference(plan, chosen)) for plan, mine in plans]
     remarks = [
         *broken,
         *aside,
@@ -103,7 +99,7 @@ def build(root: Path, params: Params, reference: str | None = None, resamples: i
     ]
     # From the sections, not from `kept`: what no table shows is not compared.
     compared = frozenset(run.cell for section in sections for run in section.runs)
-    return Report(tuple(sections), tuple(dict.fromkeys(remarks)), tuple(runs), compared, declared, chosen, resamples)
+    return Report(tuple(sections), tuple(dict.fromkeys(remarks)), tuple(runs), compared, declared, chosen)
 
 
 def choose_reference(name: str | None, methods: Sequence[str]) -> str:
@@ -137,7 +133,8 @@ def _carried(runs: Sequence[FinishedRun]) -> list[Remark]:
     return [
         Remark(str(run.cell), f"carried over from {str(entry.get('fingerprint'))[:12]}: {entry.get('reason')}")
         for run in runs
-        for entry in run.record.get("carried") or []
+        if isinstance(carried := run.record.get("carried"), list)
+        for entry in carried
         if isinstance(entry, dict)
     ]
 

@@ -1,38 +1,29 @@
 """Finished runs, read from their folders. Whatever is missing or broken becomes a remark, never an exception.
 
-Every file is compared with its hash in run.json, which has one of its own, when it is read.
+Every file is compared with its hash in run.json, which has one of its own, when it is read. The larger files are read
+by `run_files`.
 """
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field, ValidationError
 
 from rc2l_bench.config import Draws
 from rc2l_bench.console import describe
-from rc2l_bench.metrics import Absent, Floats, areas_of, mean_iou
-from rc2l_bench.readers import ArrayForm, DamagedFileError, parse_arrays, parse_json, parse_picture, reading
+from rc2l_bench.metrics import Absent
+from rc2l_bench.readers import DamagedFileError, parse_json
 from rc2l_bench.schema import first_fault
 from rc2l_bench.seals import RECORD, read_listed, read_record
 from rc2l_bench.variants import UNTUNED, method_of
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Json = dict[str, Any]
 Channel = Annotated[int, Field(ge=0, le=255)]
-COUNTS = ArrayForm("int32", 3)
-"""Of confusion.npz: (N, K, K) pixels of N images by true and predicted class."""
-IDS = ArrayForm("U", 1)
-"""Of confusion.npz: the ids of the N images."""
 
 
 class Cell(NamedTuple):
@@ -64,7 +55,7 @@ class _Split(BaseModel):
     draws: Draws
     unlabelled_id: str
     labelled: int
-    unlabelled: int
+    unlabelled: int | None
 
 
 class _Eval(BaseModel):
@@ -131,7 +122,8 @@ class FinishedRun:
     @property
     def averaged_classes(self) -> tuple[str, ...]:
         """The classes that the mIoU on val is the mean over."""
-        return tuple(self.metrics.get("averaged_classes") or ())
+        names = self.metrics.get("averaged_classes")
+        return tuple(name for name in names if isinstance(name, str)) if isinstance(names, list) else ()
 
     @property
     def miou_test(self) -> float:
@@ -144,18 +136,8 @@ class FinishedRun:
         return {str(name): number(table, name) for name in table} if isinstance(table, dict) else {}
 
 
-class PanelFiles(NamedTuple):
-    """One validation image with its truth and its prediction: names of files of a run."""
-
-    id: str
-    run: FinishedRun
-    image: str
-    truth: str
-    prediction: str
-
-
 def number(table: object, *keys: str) -> float:
-    """A number somewhere inside nested dictionaries; nan if there is none."""
+    """Find a number somewhere inside nested dictionaries; nan if there is none."""
     for key in keys:
         table = table.get(key) if isinstance(table, dict) else None
     if not isinstance(table, int | float) or isinstance(table, bool):
@@ -172,7 +154,7 @@ def _share(table: object, *keys: str) -> float:
 
 
 def find(root: Path) -> tuple[list[FinishedRun], list[Remark]]:
-    """Reads every run under a folder `<dataset>/<split>/<method id>/seed<k>`.
+    """Read every run under a folder `<dataset>/<split>/<method id>/seed<k>`.
 
     Returns:
         The readable runs in the order of their cells, and what is wrong with the others.
@@ -183,7 +165,7 @@ def find(root: Path) -> tuple[list[FinishedRun], list[Remark]]:
         try:
             runs.append(read_run(cell, folder, remarks))
         except (OSError, DamagedFileError) as error:
-            remarks.append(Remark(str(cell), f"left out: {_tell(error, folder)}"))
+            remarks.append(Remark(str(cell), f"left out: {tell(error, folder)}"))
     return runs, remarks
 
 
@@ -219,7 +201,7 @@ def read_run(cell: Cell, folder: Path, remarks: list[Remark]) -> FinishedRun:
         cost = _read_json(folder, "cost.json", files)
     except (OSError, DamagedFileError) as error:
         cost = {}
-        remarks.append(Remark(str(cell), f"no time and memory: {_tell(error, folder)}"))
+        remarks.append(Remark(str(cell), f"no time and memory: {tell(error, folder)}"))
     run = FinishedRun(cell, folder, metrics, cost, record, files)
     if not math.isfinite(run.miou):
         remarks.append(Remark(str(cell), f"metrics.json holds no mIoU (it says {metrics.get('miou')}): an empty group"))
@@ -240,86 +222,14 @@ def _read_json(folder: Path, name: str, files: Mapping[str, str]) -> Json:
     return data
 
 
-def _tell(error: OSError | DamagedFileError, folder: Path) -> str:
-    """An error in one line, without the folder, which a remark names anyhow."""
+def tell(error: OSError | DamagedFileError, folder: Path) -> str:
+    """Tell an error in one line, without the folder, which a remark names anyhow."""
     text = describe(error) if isinstance(error, OSError) else str(error)
     return text.removeprefix(f"{folder}/")
 
 
-def read_areas(run: FinishedRun, part: str = "val") -> tuple[tuple[str, ...], Floats]:
-    """Read intersection, union and truth per image and class from confusion.npz.
-
-    Returns:
-        The ids of the images, and (N, 3, K) pixels.
-
-    Raises:
-        ValueError: the file is missing, damaged, of the wrong shape, or contradicts metrics.json.
-    """
-    name, wanted = "confusion.npz", {part: COUNTS, f"{part}_ids": IDS}
-    found = parse_arrays(_read_listed(run, name), name, wanted)
-    confusion, ids = found[part], found[f"{part}_ids"]
-    classes = len(run.record["dataset"]["classes"])
-    if confusion.shape != (len(ids), classes, classes) or not len(ids):
-        raise ValueError(f"{name} holds {confusion.shape} counts of {len(ids)} images with {classes} classes")
-    if confusion.min() < 0:
-        raise ValueError(f"{name} holds negative counts")
-    areas = areas_of(confusion)
-    counted = float(mean_iou(areas.sum(0), run.absent))
-    if part == "val" and math.isfinite(run.miou) and not math.isclose(counted, run.miou, abs_tol=1e-4):
-        raise ValueError(f"confusion.npz gives mIoU {counted:.4f}, metrics.json says {run.miou:.4f}")
-    return tuple(str(i) for i in ids), areas
-
-
-def _read_listed(run: FinishedRun, name: str) -> bytes:
-    """The bytes of one of a run's files; what is wrong with it is a ValueError without the folder."""
-    try:
-        return read_listed(run.folder, name, run.files)
-    except (OSError, DamagedFileError) as error:
-        raise DamagedFileError(_tell(error, run.folder)) from None
-
-
-def read_history(run: FinishedRun) -> pd.DataFrame:
-    """history.csv: step, lr, loss, one column per loss, miou (nan but at evaluations).
-
-    Raises:
-        ValueError: the file is missing, damaged, has no column `step`, or holds what is no number.
-    """
-    import pandas as pd
-
-    name = "history.csv"
-    data = _read_listed(run, name)
-    with reading(name):
-        table = pd.read_csv(io.BytesIO(data))
-        if "step" not in table:
-            raise DamagedFileError(f"{name}: has no column 'step'")
-        return table.astype(np.float64)
-
-
-def panels_of(run: FinishedRun) -> list[PanelFiles]:
-    """The complete panels of a run, in order of their names."""
-    found = []
-    for image in sorted(name for name in run.files if name.startswith("panels/") and name.endswith(".image.png")):
-        stem = image.removesuffix(".image.png")
-        truth, prediction = (f"{stem}.{kind}.png" for kind in ("truth", "prediction"))
-        if truth in run.files and prediction in run.files:
-            name = stem.removeprefix("panels/")
-            found.append(PanelFiles(name.partition("-")[2] or name, run, image, truth, prediction))
-    return found
-
-
-def read_picture(run: FinishedRun, name: str) -> NDArray[np.uint8]:
-    """The pixels of one of a run's PNGs: (H, W) class indices, or (H, W, 3).
-
-    Raises:
-        ValueError: the file is missing, damaged or absurdly large.
-    """
-    return parse_picture(_read_listed(run, name), name)
-
-
 def tuning_by_method(runs: Iterable[FinishedRun]) -> dict[str, str]:
-    """How the methods of some runs were tuned, in a few words: `untuned`, or `16 trials`."""
-    parts = {run.cell.method: run.record.get("tuning") or {} for run in runs}
-    return {
-        method: f"{part.get('trials')} trials" if part.get("status") == "tuned" else UNTUNED
-        for method, part in parts.items()
-    }
+    """Tell how the methods of some runs were tuned, in a few words: `untuned`, or `16 trials`."""
+    parts = {run.cell.method: run.record.get("tuning") for run in runs}
+    tuned = {method: part for method, part in parts.items() if isinstance(part, dict) and part.get("status") == "tuned"}
+    return {method: f"{tuned[method].get('trials')} trials" if method in tuned else UNTUNED for method in parts}

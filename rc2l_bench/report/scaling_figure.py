@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rc2l_bench.readers import UNREADABLE, read_bytes
+from rc2l_bench.readers import UNREADABLE, first_line, read_bytes
 from rc2l_bench.report.figures import COLOURS, MARKERS, FigureFile, save, style
 from rc2l_bench.report.results import Remark
 
@@ -50,7 +50,7 @@ def show_scaling(measured: Path, folder: Path) -> tuple[Scaling | None, list[Rem
         table, exponents = (_read(measured / name, columns) for name, columns in _COLUMNS.items())
         draw_scaling(table, exponents, folder)
     except UNREADABLE as error:
-        return None, [Remark(str(measured), f"no scaling: {str(error).splitlines()[0]}; run `make scaling` again")]
+        return None, [Remark(str(measured), f"no scaling: {first_line(error)}; run `make scaling` again")]
     caption = (
         "Memory and processor time of the contrastive terms alone against the number of pixels, both logarithmic; the "
         "exponents are slopes with 95 % intervals."
@@ -63,13 +63,15 @@ def _read(file: Path, columns: list[str]) -> pd.DataFrame:
     """Read a table.
 
     Raises:
-        ValueError: a column is missing, or there is no row.
+        ValueError: a column is missing, there is no row, or the name of a term cannot be shown.
     """
     table = pd.read_csv(io.BytesIO(read_bytes(file)))
     # Checked here, because a missing column would be a KeyError that names neither the file nor what to do.
     missing = [name for name in columns if name not in table]
     if missing or not len(table):
         raise ValueError(f"{file.name} has no {', '.join(missing) or 'rows'}")
+    if not all(str(term).isprintable() for term in table["term"]):
+        raise ValueError(f"{file.name} names a term that cannot be shown")
     return table
 
 

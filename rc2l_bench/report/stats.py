@@ -1,31 +1,29 @@
-"""How sure a number is: intervals, paired tests, ties, the smallest gap that can be seen.
+"""How sure a number is: intervals, differences of methods and their verdicts, the smallest gap that can be seen.
 
-A score varies for two reasons: another seed trains another network, and other images would have been other questions.
-All runs of a column are scored on the same images, so seeds and images are crossed: a resample draws images once for
-all runs, and seeds once for both sides of a difference (the bootstrap of crossed factors, Owen 2007, slightly
-conservative). Scores are shares, 0..1; intervals have level 95 %.
+A score varies for two reasons: another seed trains another network (on other labels, where the split is drawn by
+seed), and other images would have been other questions. What the variance of a mean is made of, and how many standard
+errors an interval takes, is in `variance`.
+
+One interval answers everything: a verdict is that it excludes 0, a p-value is the level at which it would touch 0. Who
+is left out of the best of a column has to stand a correction for all pairs in addition.
+Scores are shares, 0..1; intervals have level 95 %. Nothing here is drawn at random.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats as distributions
 from scipy.optimize import brentq
 
-from rc2l_bench.draws import derive
-from rc2l_bench.metrics import Absent, Floats, mean_iou
-
-Over = Literal["seeds and images", "seeds", "images", "nothing"]
+from rc2l_bench.metrics import Floats
+from rc2l_bench.report.variance import Over, Pooled, Variance, critical_value, variance_of
 
 LEVEL = 0.95
 POWER = 0.8
 MOST_SEEDS = 1000
-_CHUNK = 256
 _SMALLEST_TAIL = 1e-100
 
 
@@ -52,164 +50,118 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """The mean of paired differences, and what a test needs of it.
+    """The mean of paired differences; interval, p-value and verdict say the same.
 
     Attributes:
-        se: standard error of the mean: seeds and images together.
-        se_images: the part of it that more seeds do not make smaller.
-        half: half the width of the 95 % interval that belongs to the test; nan where nothing can be tested.
-        p: two-sided p-value of "no difference", not yet corrected for several comparisons; nan likewise.
+        comparisons: differences that share the error of 5 %; the interval is wide enough for all of them together.
+        variance: of the mean.
     """
 
-    se: float
-    se_images: float
-    half: float
-    p: float
+    comparisons: int
+    variance: Variance
+
+    @property
+    def half(self) -> float:
+        """Half the width of the interval."""
+        return (self.high - self.low) / 2
+
+    @property
+    def tested(self) -> bool:
+        """There are seeds enough for a verdict: an interval over images alone says nothing of other seeds."""
+        return self.n > 1
+
+    @property
+    def differs(self) -> bool:
+        """The methods can be told apart: there is a verdict, and the interval excludes 0."""
+        return self.tested and (self.low > 0 or self.high < 0)
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of "no difference", corrected for all comparisons; nan without a verdict."""
+        if not self.tested:
+            return np.nan
+        if not self.variance.se:
+            return float(self.mean == 0)
+        return min(1.0, self.comparisons * _p_value(abs(self.mean) / self.variance.se, self.variance))
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """How many seeds show a gap of this size with probability 0.8 and an interval like this; None if unknown."""
+        return seeds_needed(self.mean, self.sd, float(np.sqrt(self.variance.images)))
 
 
-def resample_images(areas: Floats, resamples: int, absent: Absent = "skip", seed: int = 0) -> Floats:
-    """The mIoU of every run on images drawn with replacement, the same draw for all runs.
-
-    Counts are integers below 2^53, so their sums are exact and the result has the same bits on every machine.
-
-    Args:
-        areas: (R, N, 3, K), see `areas_of`, of R runs on the same N images.
-        resamples: B, how often images are drawn.
-        absent: what a class without truth counts for.
-        seed: of the draws.
-
-    Returns:
-        (B, R), mIoU.
-    """
-    runs, images, kinds, classes = areas.shape
-    generator = np.random.default_rng(derive(seed, "stats/images"))
-    flat = np.ascontiguousarray(areas.transpose(1, 0, 2, 3)).reshape(images, -1)
-    out = np.empty((resamples, runs))
-    for start in range(0, resamples, _CHUNK):
-        stop = min(start + _CHUNK, resamples)
-        weights = generator.multinomial(images, np.full(images, 1 / images), size=stop - start)
-        out[start:stop] = mean_iou(
-            (weights.astype(np.float64) @ flat).reshape(stop - start, runs, kinds, classes), absent
-        )
-    return out
-
-
-def resample_seeds(draws: Floats, seed: int = 0) -> Floats:
-    """The second level: seeds drawn with replacement within every resample of the images.
-
-    The plain bootstrap of n values has a variance (n − 1)/n times too small and normal instead of Student tails,
-    which matters for the 3 to 5 seeds of this field. Deviations from the mean of the seeds are therefore stretched
-    by √(n/(n − 1)) · t/z (our choice, after Hesterberg 2015, §4.2).
-
-    Args:
-        draws: (B, S), one column per seed.
-        seed: of the draws.
-
-    Returns:
-        (B,), resampled means.
-    """
-    resamples, n = draws.shape
-    centre = draws.mean(1)
-    if n == 1:
-        return np.asarray(centre)
-    generator = np.random.default_rng(derive(seed, "stats/seeds"))
-    weights = generator.multinomial(n, np.full(n, 1 / n), size=resamples) / n
-    tail = 0.5 + LEVEL / 2
-    stretch = np.sqrt(n / (n - 1)) * distributions.t.ppf(tail, n - 1) / distributions.norm.ppf(tail)
-    return np.asarray(centre + stretch * ((weights * draws).sum(1) - centre))
-
-
-def _interval(values: Floats, draws: Floats | None) -> tuple[float, float, Over]:
-    """The 95 % interval of a mean: percentiles of the bootstrap, or Student's when no image counts are known."""
-    n = len(values)
-    if draws is not None:
-        low, high = np.nanquantile(resample_seeds(draws), [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
-        return float(low), float(high), "seeds and images" if n > 1 else "images"
-    if n == 1:
-        return np.nan, np.nan, "nothing"
-    half = distributions.t.ppf(0.5 + LEVEL / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return float(values.mean() - half), float(values.mean() + half), "seeds"
-
-
-def estimate(values: Floats, draws: Floats | None = None) -> Estimate:
-    """Mean, spread and interval of a score.
+def estimate(values: Floats, left_out: Floats | None = None) -> Estimate:
+    """Compute mean, spread and interval of a score.
 
     Args:
         values: (S,), one score per seed, S ≥ 1.
-        draws: (B, S), the scores on resampled images; None if there are no counts per image.
+        left_out: (N, S), the scores without every image; None if there are no counts per image.
     """
-    n = len(values)
-    low, high, over = _interval(values, draws)
-    return Estimate(float(values.mean()), float(values.std(ddof=1)) if n > 1 else np.nan, n, low, high, over)
+    found = _interval(values, variance_of(values, left_out), 1)
+    # A score is a share, whatever a symmetrical interval says.
+    return replace(found, low=float(np.clip(found.low, 0, 1)), high=float(np.clip(found.high, 0, 1)))
 
 
-def compare(values: Floats, reference: Floats, draws: tuple[Floats, Floats] | None = None) -> Difference:
-    """Paired difference of two methods over common seeds: values − reference.
+def compare(
+    values: Floats,
+    reference: Floats,
+    left_out: tuple[Floats, Floats] | None = None,
+    comparisons: int = 1,
+    pooled: Pooled | None = None,
+) -> Difference:
+    """Compute the paired difference of two methods over common seeds: values − reference.
 
-    The test divides the mean difference by the root of its variance over seeds plus its variance over images, and
-    takes as critical value the mean of Student's (seeds, n − 1 degrees of freedom) and the normal one (images),
-    weighted by their variances (Cochran and Cox 1957). Unlike Satterthwaite's it keeps its level with 3 seeds. With
-    one seed only images vary, so the test says nothing about other seeds.
+    Seed k has the same labels, the same order of samples and the same images for both. With one seed the interval is
+    over images only, for this difference alone, and there is no verdict.
 
     Args:
         values: (S,), scores of one method, one per seed.
         reference: (S,), scores of the other with the same seeds.
-        draws: (B, S) each, the scores on the same resampled images.
+        left_out: (N, S) each, the scores without every image.
+        comparisons: differences that are looked at together; each gets its share of the error (Bonferroni), because
+            the studentized range (Games and Howell 1976) is far too narrow for 2 or 3 seeds and a variance of each
+            pair's own.
+        pooled: of the column. If given, the larger of the two variances over seeds is taken, with the degrees of
+            freedom of the column: with 3 seeds, shares of the error are beyond the reach of 2 degrees. Our choice, by
+            simulation; the column's alone left out too many methods that vary more than the others.
     """
     gap = values - reference
-    gap_draws = None if draws is None else draws[0] - draws[1]
-    base = estimate(gap, gap_draws)
-    over_seeds = base.sd**2 / base.n if base.n > 1 else 0.0
-    over_images = 0.0 if gap_draws is None else float(np.nanvar(gap_draws.mean(1), ddof=1))
-    se = float(np.sqrt(over_seeds + over_images))
-    half, p = np.nan, np.nan
-    if base.over != "nothing":
-        weight = over_seeds / se**2 if se else 0.0
-        half = float(_critical(0.5 - LEVEL / 2, weight, base.n) * se)
-        p = _p_value(abs(base.mean) / se, weight, base.n) if se else float(base.mean == 0)
-    return Difference(**vars(base), se=se, se_images=float(np.sqrt(over_images)), half=half, p=p)
+    variance = variance_of(gap, None if left_out is None else left_out[0] - left_out[1])
+    if pooled and variance.n > 1:
+        variance = variance._replace(seeds=max(variance.seeds, pooled.variance / variance.n), df=pooled.df)
+    count = comparisons if len(gap) > 1 else 1
+    return Difference(**vars(_interval(gap, variance, count)), comparisons=count, variance=variance)
 
 
-def _critical(tail: float, weight: float | Floats, n: int | NDArray[np.integer]) -> Floats:
-    """The value that is exceeded with probability `tail`, for n seeds that make up `weight` of the variance."""
-    seeds = distributions.t.isf(tail, np.maximum(np.asarray(n) - 1, 1))
-    return np.asarray(weight * seeds + (1 - weight) * distributions.norm.isf(tail))
+def _interval(values: Floats, variance: Variance, comparisons: int) -> Estimate:
+    sd = float(values.std(ddof=1)) if variance.n > 1 else np.nan
+    mean, half = float(values.mean()), np.nan
+    if variance.over != "nothing":
+        half = variance.critical((1 - LEVEL) / 2 / comparisons) * variance.se
+    return Estimate(mean, sd, variance.n, mean - half, mean + half, variance.over)
 
 
-def _p_value(ratio: float, weight: float, n: int) -> float:
-    """The level at which a ratio of difference to error would be just critical."""
-    if ratio >= _critical(_SMALLEST_TAIL, weight, n):
+def _p_value(ratio: float, variance: Variance) -> float:
+    """Find the two-sided level at which a ratio of difference to error would be just critical."""
+    if ratio >= variance.critical(_SMALLEST_TAIL):
         return 2 * _SMALLEST_TAIL
-    log_tail = brentq(lambda x: float(_critical(np.exp(x), weight, n)) - ratio, np.log(_SMALLEST_TAIL), np.log(0.5))
+    # On a logarithmic scale, because tails span a hundred powers of ten.
+    log_tail = brentq(lambda x: variance.critical(float(np.exp(x))) - ratio, np.log(_SMALLEST_TAIL), np.log(0.5))
     return float(2 * np.exp(log_tail))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction: p-values that may be held against 0.05 although several were looked at.
-
-    Args:
-        p_values: uncorrected; nan = not tested, stays nan and does not count.
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p)[: np.isfinite(p).sum()]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted = np.full(p.shape, np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return [float(value) for value in adjusted]
-
-
 def resolution(differences: Sequence[Difference]) -> float:
-    """The resolution floor: a difference under this cannot be told from none with runs like these.
+    """Compute the resolution floor: a difference under this cannot be told from none with runs like these.
 
-    Half the width of the test's 95 % interval, as the root of the mean square over the given differences; nan if none
-    of them could be tested.
+    Half the width of the interval, as the root of the mean square over the given differences; nan if none of them has a
+    verdict.
     """
-    known = [d.half for d in differences if np.isfinite(d.half)]
+    known = [d.half for d in differences if d.tested]
     return float(np.sqrt(np.mean(np.square(known)))) if known else np.nan
 
 
 def seeds_needed(gap: float, sd: float, se_images: float) -> int | None:
-    """How many seeds show a gap with probability 0.8 in a paired test at 5 %.
+    """Compute how many seeds show a gap with probability 0.8.
 
     Args:
         gap: true difference.
@@ -228,6 +180,6 @@ def seeds_needed(gap: float, sd: float, se_images: float) -> int | None:
         return 2
     weight = over_seeds / se**2
     df = (n - 1) / np.maximum(weight, 1e-3) ** 2
-    power = distributions.nct.sf(_critical(0.5 - LEVEL / 2, weight, n), df, abs(gap) / se)
+    power = distributions.nct.sf(critical_value((1 - LEVEL) / 2, weight, n - 1, 0), df, abs(gap) / se)
     enough = np.flatnonzero(power >= POWER)
     return int(n[enough[0]]) if len(enough) else None

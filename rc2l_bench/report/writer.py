@@ -136,7 +136,7 @@ def _render(report: Report, kind: Format, templates: Path, drawn: Drawn) -> str:
     known = read_figures(templates.parent / FILE)
     values["citations"] = _citations(report, templates)
     values |= {"published": [match(section, known) for section in report.sections]}
-    values |= {"provenance": trace(report), "resamples": report.resamples}
+    values |= {"provenance": trace(report)}
     return render(templates, f"{FILES[kind]}.j2", **values).rstrip() + "\n"
 
 

@@ -114,7 +114,7 @@ def network_of(method: Method) -> str | None:
 def cost(
     record: Record, images_per_step: int, memory: Mapping[str, float], method: Method, device: str, devices: int
 ) -> dict[str, Any]:
-    """Assemble cost.json: seconds, device seconds, images per second, peak memory in MiB, parameters.
+    """Assemble cost.json: seconds, device seconds, share of waiting, images per second, peak memory in MiB, parameters.
 
     Args:
         record: of the training.
@@ -135,6 +135,7 @@ def cost(
         "device_seconds": record.seconds * devices,
         "step_seconds": {"median": float(np.median(seconds)), "p95": float(np.quantile(seconds, 0.95))},
         "parts": parts | {"log_and_checkpoint": record.other_seconds / steps},
+        "waiting_for_data": record.part_seconds["data"] / float(seconds.sum()),
         # Over the time of the steps alone: evaluations take about as long for every method, and would hide what a step
         # costs.
         "images_per_second": images_per_step * steps / float(seconds.sum()),

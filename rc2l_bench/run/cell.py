@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +12,12 @@ from typing import Any
 
 from rc2l_bench.config import QUIET, Params, Protocol, load
 from rc2l_bench.data import splits
+from rc2l_bench.data.addresses import without_secrets
+from rc2l_bench.data.datasets.pool_config import StreamConfig
+from rc2l_bench.data.pool_sets import open_sets, read_summary
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.splits import Split
+from rc2l_bench.data.training_pool import TrainingPool, choose_unlabelled
 from rc2l_bench.errors import BenchError
 from rc2l_bench.nets.weights import find_weights
 from rc2l_bench.recipes import overlay
@@ -38,11 +42,6 @@ def versions() -> dict[str, str]:
     return {package: one(package) for package in NUMERIC}
 
 
-def is_first_process() -> bool:
-    """Whether this is the first of the processes of a training; known before `open_fabric`, which starts the others."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunInputs:
     """All that the numbers of a run depend on, but for the code."""
@@ -65,6 +64,10 @@ class RunInputs:
     labelled: Shards
     val: Shards
     test: Shards | None
+    extra: list[Shards]
+    """Further unlabelled images, one set for each entry of the data set's `pool`."""
+    stream: StreamConfig | None
+    """Tars that unlabelled images are streamed from instead."""
 
     @property
     def declared(self) -> Protocol:
@@ -80,6 +83,30 @@ class RunInputs:
         optimiser = varied.optimiser.model_copy(update={"lr": self.numbers[LEARNING_RATE]})
         return varied.model_copy(update={"optimiser": optimiser})
 
+    @property
+    def shown(self) -> list[Shards]:
+        """Images that are labelled or scored, which no pool may bring in without labels."""
+        return [self.labelled, self.val, *([self.test] if self.test else [])]
+
+    @cached_property
+    def unlabelled(self) -> TrainingPool:
+        """The images without labels, where they are not streamed."""
+        return choose_unlabelled(self.plan, self.pool, self.extra, self.shown)
+
+    @property
+    def num_unlabelled(self) -> int | None:
+        """Images without labels; None where they are streamed, and nobody knows."""
+        if self.stream:
+            return None
+        return len(self.unlabelled.selection) if self.extra else self.plan.num_unlabelled
+
+    @property
+    def unlabelled_id(self) -> str:
+        """Identity of the unlabelled side: that of the split, and of what is added to it."""
+        added = [self.stream.model_dump_json()] if self.stream else [shards.digest for shards in self.extra]
+        own = self.plan.unlabelled_id
+        return hashlib.sha256("\n".join([own, *added]).encode()).hexdigest() if added else own
+
     def provenance(self) -> dict[str, Any]:
         """run.json: the fingerprint, every part of it, and on what the run was carried out."""
         weights = find_weights(self.protocol.net)
@@ -88,8 +115,8 @@ class RunInputs:
             "split": {
                 "id": self.plan.id,
                 "labelled": len(self.plan.labelled),
-                "unlabelled": len(self.plan.unlabelled),
-                "unlabelled_id": self.plan.unlabelled_id,
+                "unlabelled": self.num_unlabelled,
+                "unlabelled_id": self.unlabelled_id,
                 "draws": self.plan.draws,
             },
             "shards": {
@@ -97,6 +124,13 @@ class RunInputs:
                 "labelled": self.labelled.digest,
                 "val": self.val.digest,
                 "test": self.test.digest if self.test else None,
+            },
+            "pool": {
+                "sets": [shards.digest for shards in self.extra],
+                "left_out": self.unlabelled.left_out if self.extra else 0,
+                "stream": self.stream and [*map(without_secrets, self.stream.stream)],
+                "shuffle": self.stream and self.stream.shuffle,
+                "replayable": self.stream is None,
             },
             "dataset": self.val.index.dataset.model_dump(mode="json"),
             "protocol": self.declared.model_dump(mode="json"),
@@ -152,7 +186,7 @@ def open_cell(
         split: name.
         method: id.
         seed: of the cell.
-        shards: folder with `pool`, `val`, `test` and `labelled/<split>/seed<k>`.
+        shards: folder with `pool`, `extra`, `val`, `test` and `labelled/<split>/seed<k>`.
         plan_file: what the stage `split` wrote.
         trial: numbers of a trial of `rc2l-bench tune`; None = those that tuning chose for the data set, if any.
 
@@ -169,10 +203,13 @@ def open_cell(
         config=read_config(method, own_numbers(numbers)), numbers=numbers, tuning=tuning, plan=plan,
         changes=protocol_changes(method),
         pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split / f"seed{seed}"),
-        val=Shards(shards / "val"), test=test if test.labelled else None,
+        val=Shards(shards / "val"), test=test if test.labelled else None, extra=open_sets(shards / "extra"),
+        stream=read_summary(shards / "extra").stream,
     )  # fmt: skip
     if cell.labelled.index.split_id != plan.id:
         raise BenchError(f"{cell.labelled.folder}: was made for another split than {plan_file}: run the stages again")
+    if cell.pool.index.samples.ids_sha256 != plan.train.ids_sha256:
+        raise BenchError(f"{cell.pool.folder}: has other images than {plan_file} was made of: run the stages again")
     if not cell.val.labelled:
         raise BenchError(f"{cell.val.folder}: validation needs images with masks, there are none")
     return cell

@@ -22,6 +22,9 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from rc2l_bench.config import Runtime
 from rc2l_bench.errors import BenchError, UsageError
 
+USEFUL_WORKERS = 8
+"""That `auto` starts; our choice. Eight decode more than a GPU of today takes from crops of this size."""
+
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """Describe processor, cores, memory, and the GPU where there is one, for run.json."""
@@ -93,6 +96,21 @@ def choose_launcher() -> ClusterEnvironment:
     Left to itself, Fabric takes any Slurm variable for a launch by srun and waits for processes that nobody starts.
     """
     return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
+
+
+def count_workers(runtime: Runtime, device: torch.device) -> int:
+    """Count the loader processes of one process of a training.
+
+    Args:
+        runtime: what params.yaml asks for; `auto` shares the cores that this process may use among the processes of
+            the training, takes off the threads that compute (one where a GPU does), and stops at `USEFUL_WORKERS`.
+        device: that is computed on.
+    """
+    if runtime.workers != "auto":
+        return runtime.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    computing = runtime.threads if device.type == "cpu" else 1
+    return min(max(0, cores // runtime.devices - computing), USEFUL_WORKERS)
 
 
 def open_fabric(runtime: Runtime) -> Fabric:

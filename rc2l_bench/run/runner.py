@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from rc2l_bench.data import loader, selection
+from rc2l_bench.data import loader
 from rc2l_bench.data.augment import Augmenter
+from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.reader import Stream, Windows
+from rc2l_bench.data.selection import everything
 from rc2l_bench.data.shards import Shards
+from rc2l_bench.data.streaming import open_stream
+from rc2l_bench.data.training_pool import TrainingPool
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import UsageError
 from rc2l_bench.methods.contract import Method, build, check_config, load_class
@@ -22,7 +27,8 @@ from rc2l_bench.run import artifacts
 from rc2l_bench.run.allocations import measure_step
 from rc2l_bench.run.cell import RunInputs
 from rc2l_bench.run.evaluate import Evaluation, by_size, evaluate, merge, predict_classes
-from rc2l_bench.run.hardware import commit, hardware, open_fabric, peak_memory
+from rc2l_bench.run.hardware import commit, count_workers, hardware, open_fabric, peak_memory
+from rc2l_bench.run.prefetch import prefetch
 from rc2l_bench.run.progress import Progress
 from rc2l_bench.run.record import Record
 from rc2l_bench.run.signals import Preemption
@@ -45,44 +51,77 @@ class Wiring:
         self.fabric = fabric
         self.share = {"rank": fabric.global_rank, "world": fabric.world_size}
         runtime = cell.params.runtime
-        self.loading = {"workers": runtime.workers, "cache_mb": runtime.cache_mb}
+        self.loading = {"workers": count_workers(runtime, fabric.device), "cache_mb": runtime.cache_mb}
         self.augmenter = Augmenter(cell.protocol, self.config.views, cell.seed, fabric.device, **self.share)
 
-    def unlabelled_ids(self) -> list[str]:
-        """List the images that come without labels; none where the method does not look at them."""
-        wanted = load_class(self.cell.method).unlabelled and self.cell.protocol.batch.unlabelled > 0
-        return list(self.cell.plan.unlabelled) if wanted else []
+    @cached_property
+    def unlabelled(self) -> Stream | StreamConfig | None:
+        """Choose the images that come without labels; None where there are none, or the method looks at none.
+
+        No dummy batches: a method that looks at labelled images alone must not pay for loading others.
+        """
+        size = self.cell.protocol.batch.unlabelled
+        if not load_class(self.cell.method).unlabelled or size == 0:
+            return None
+        if self.cell.stream:
+            return self.cell.stream
+        pool: TrainingPool = self.cell.unlabelled
+        if not len(pool.selection):
+            return None
+        return Stream(name="unlabelled", shards=pool.shards, selection=pool.selection, batch=size)
+
+    @property
+    def room(self) -> int:
+        """Bytes of copies of files far away that may be kept."""
+        return round(self.cell.params.shard.mirror_gb * 1e9)
+
+    def fetch_pool(self) -> None:
+        """Copy what the training will read from far away, as far as there is room for it."""
+        if isinstance(self.unlabelled, Stream) and self.cell.extra:
+            from rc2l_bench.data.mirror import mirror_all  # only where the network may be wanted
+
+            mirror_all([shards.index for shards in self.cell.extra], self.room)
 
     def images_per_step(self) -> int:
         """Count labelled and unlabelled images of a step over all processes."""
         sizes = self.cell.protocol.batch
-        return sizes.labelled + (sizes.unlabelled if self.unlabelled_ids() else 0)
+        return sizes.labelled + (sizes.unlabelled if self.unlabelled else 0)
 
     def batches(self, start: int) -> Iterator[Windows | Batch]:
+        """Load every step from `start` on; on an accelerator the next batch is made while a step runs.
+
+        Raises:
+            UsageError: the processes cannot share a batch evenly.
+        """
+        loaded, device = self.load(start), self.fabric.device
+        # Not on the CPU: a thread would take its core from the step, and loader processes augment there.
+        return loaded if device.type == "cpu" else prefetch(loaded, self.augment, start, device)
+
+    def load(self, start: int) -> Iterator[Windows | Batch]:
         """Load labelled and unlabelled images of every step from `start` on; this process's rows of each batch.
 
         Raises:
             UsageError: the processes cannot share a batch evenly.
         """
         cell, sizes, world = self.cell, self.cell.protocol.batch, self.fabric.world_size
-        everything = selection.everything(len(cell.labelled))
-        streams = [Stream(name="labelled", shards=cell.labelled, selection=everything, batch=sizes.labelled)]
-        # No dummy batches: a method that looks at labelled images alone must not pay for loading others.
-        if ids := self.unlabelled_ids():
-            # CutMix partners are neighbours in a batch, so a pair must not be torn apart.
-            if sizes.unlabelled % (2 * world):
-                raise UsageError(
-                    f"protocol: a batch of {sizes.unlabelled} images cannot be shared by {world} processes in pairs: "
-                    f"make unlabelled a multiple of {2 * world}"
-                )
-            chosen = cell.pool.select(ids)
-            streams.append(Stream(name="unlabelled", shards=cell.pool, selection=chosen, batch=sizes.unlabelled))
+        chosen = everything(len(cell.labelled))
+        labelled = Stream(name="labelled", shards=cell.labelled, selection=chosen, batch=sizes.labelled)
+        # CutMix partners are neighbours in a batch, so a pair must not be torn apart.
+        if self.unlabelled is not None and sizes.unlabelled % (2 * world):
+            raise UsageError(
+                f"protocol: a batch of {sizes.unlabelled} images cannot be shared by {world} processes in pairs: "
+                f"make unlabelled a multiple of {2 * world}"
+            )
+        geometry, stop = self.augmenter.geometry, cell.protocol.steps
+        if isinstance(self.unlabelled, StreamConfig):
+            known = frozenset(digest for shards in cell.shown for digest in shards.table.hashes())
+            tars = open_stream(self.unlabelled, geometry, start, self.room, known)
+            share = sizes.unlabelled // world
+            return loader.streamed_batches(labelled, tars, share, geometry, start=start, stop=stop, **self.loading)
         # On the CPU the loader processes augment too; an accelerator does it better itself.
         finish = self.finish if self.fabric.device.type == "cpu" else None
-        stop = cell.protocol.steps
-        return loader.training_batches(
-            streams, self.augmenter.geometry, start=start, stop=stop, finish=finish, **self.loading
-        )
+        streams = [labelled] if self.unlabelled is None else [labelled, self.unlabelled]
+        return loader.training_batches(streams, geometry, start=start, stop=stop, finish=finish, **self.loading)
 
     def finish(self, windows: Windows, step: int) -> Batch:
         """Make the batch of a step; see `Augmenter`."""
@@ -228,6 +267,7 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption:
     """
     fabric = open_fabric(cell.params.runtime)
     wiring = Wiring(cell, fabric)
+    wiring.fetch_pool()
     # Right before the networks are made, so that nothing that draws before it moves the initial weights; all processes
     # start from the same ones.
     torch.manual_seed(derive(cell.seed, "init"))

@@ -125,7 +125,8 @@ class Trainer:
         begin = time.perf_counter()
         yield
         if self.fabric.device.type == "cuda":
-            torch.cuda.synchronize()
+            # The stream of the step alone: in another one the next batch is being made.
+            torch.cuda.current_stream(self.fabric.device).synchronize()
         self.record.part_seconds[part] += time.perf_counter() - begin
 
     def _step(self, batches: Iterator[Any], feed: Feed) -> None:

@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.console import guarded
+from rc2l_bench.console import guarded, is_first_process
 from rc2l_bench.errors import DivergedError
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import read_json
-from rc2l_bench.run.cell import RunInputs, is_first_process, open_cell
+from rc2l_bench.run.cell import RunInputs, open_cell
 from rc2l_bench.run.signals import Preemption, end_with_parent, listening
 from rc2l_bench.run.store import STORE, Run
 

@@ -67,7 +67,7 @@ def finished(here) -> Path:
     }
     for name, value in content.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
-    reseal(folder, split={"id": "a", "unlabelled_id": "b", "labelled": 256, "unlabelled": 768})
+    reseal(folder, split={"id": "a", "draws": "list", "unlabelled_id": "b", "labelled": 256, "unlabelled": 768})
     for stage in cli.cell_stages(item):
         stage.record(stage.inputs())
     return here
@@ -107,7 +107,7 @@ def test_no_option_of_run_is_a_number_of_the_protocol():
     """Numbers live in YAML."""
     _, text = call("run", "--help")
     assert set(re.findall(r"--[a-z-]+", text)) == {
-        "--method", "--split", "--dataset", "--seed", "--grid", "--jobs", "--help",
+        "--method", "--split", "--dataset", "--seed", "--grid", "--named-grid", "--jobs", "--help",
     }  # fmt: skip
 
 

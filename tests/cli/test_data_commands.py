@@ -57,7 +57,7 @@ def test_every_option_reaches_the_description(checkout):
     Path("test.txt").write_text("p4")
     code, out, error = run(
         *[*ADD, "--classes", "a,b", "--colours", "#ff0000,#00FF00", "--colour-masks", "--ignore", "#010203"],
-        *["--val-list", "val.txt", "--test-list", "test.txt", "--unlabelled"],
+        *["--val-list", "val.txt", "--test-list", "test.txt", "--without-masks"],
     )
     assert (code, error) == (0, "")
     assert "1 test, 7 train, 2 val" in out
@@ -171,3 +171,36 @@ def test_the_commands_start_without_torch_numpy_or_requests():
     done = subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, text=True)
     assert "rc2l_bench.cli.data" in done.stdout.split()
     assert not {"torch", "numpy", "requests", "pydantic"} & set(done.stdout.split())
+
+
+def test_a_pool_is_added_by_reference_and_keeps_what_is_written_there(checkout):
+    (checkout / "more").mkdir()
+    run(*ADD, "--classes", "sky,road,car", "--unlabelled", "more")
+    path = checkout / "datasets/mine.yaml"
+    path.write_text("# my own words\n" + path.read_text())
+    code, out, _ = run("add", "mine", "--unlabelled", "https://a.org/x-{0..9}.tar", "--unlabelled", "more")
+    assert (code, "rc2l-bench run --dataset mine" in out) == (0, True)
+    assert load_dataset("mine").pool == ["more", "https://a.org/x-{0..9}.tar"]
+    assert path.read_text().startswith("# my own words\n")
+
+
+def test_a_built_in_data_set_is_extended_under_another_name(checkout):
+    (checkout / "more").mkdir()
+    code, _, _ = run("add", "shapes-more", "--extends", "shapes", "--unlabelled", "more")
+    assert (code, load_dataset("shapes-more").pool) == (0, ["more"])
+    assert load_dataset("shapes-more").classes == load_dataset("shapes").classes
+
+
+@pytest.mark.parametrize(("options", "reason"), [
+    (["mine", "--unlabelled", "nowhere"], "nowhere: no such file or folder"),
+    (["mine", "--unlabelled", "photos"], "there is no dataset 'mine' yet: give --images and --masks, or --extends"),
+    (["shapes", "--unlabelled", "photos"], "'shapes' is built in: name your own"),
+    (["mine", "--extends", "shape", "--unlabelled", "photos"], "unknown dataset 'shape'"),
+    (["mine", "--extends", "shapes"], "what is to be added?"),
+    ([*ADD[1:], "--classes", "a,b,c", "--extends", "shapes", "--unlabelled", "photos"], "--extends takes the images"),
+    ([*ADD[1:], "--classes", "a,b,c", "--unlabelled", "https://me:pw@a.org/x.tar"], "holds a user or a password"),
+])  # fmt: skip
+def test_a_pool_that_cannot_be_is_told_and_nothing_is_written(checkout, options, reason):
+    code, _, err = run("add", *options)
+    assert (code, reason in err, err.count("\n")) == (2, True, 1), err
+    assert not list((checkout / "datasets").glob("*.yaml"))

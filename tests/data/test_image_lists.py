@@ -106,7 +106,13 @@ def test_lines_keep_their_numbers_whatever_ends_them():
 
 
 @pytest.mark.parametrize(
-    ("data", "message"), [(b"", "x: empty"), (b" \r\n", "x: empty"), (b"\xff\xfea", "x: not a text file in UTF-8")]
+    ("data", "message"),
+    [
+        (b"", "x: empty"),
+        (b" \r\n", "x: empty"),
+        (b"\xff\xfea", "x: not a text file in UTF-8"),
+        (b"a\n" + b"b," * 5000, "x, line 2: longer than 8192 characters"),
+    ],
 )
 def test_what_is_no_list_is_refused(data, message):
     with pytest.raises(BenchError, match=message):

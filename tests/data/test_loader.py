@@ -17,9 +17,10 @@ from rc2l_bench.data import loader
 from rc2l_bench.data.augment import Augmenter
 from rc2l_bench.data.geometry import Geometry, Window
 from rc2l_bench.data.loader import RawBatch, evaluation_batches, training_batches
+from rc2l_bench.data.packing import write
 from rc2l_bench.data.reader import Stream, Windows
 from rc2l_bench.data.selection import Selection, everything
-from rc2l_bench.data.shards import Shards, write
+from rc2l_bench.data.shards import Shards
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.types import Batch
 
@@ -174,7 +175,7 @@ def test_an_empty_part_gives_no_batches(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_shard_arrives_as_one_clear_line(shards, workers):
-    entry = shards.index.samples[5]
+    entry = shards.table.entry(5)
     path = shards.folder / shards.index.shards[entry.shard].name
     data = bytearray(path.read_bytes())
     data[entry.image.offset + 60] ^= 255

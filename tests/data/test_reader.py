@@ -11,9 +11,10 @@ from rc2l_bench.data import reader
 from rc2l_bench.data.datasets.base import Sample
 from rc2l_bench.data.decode import encode_image
 from rc2l_bench.data.geometry import Geometry
+from rc2l_bench.data.packing import write
 from rc2l_bench.data.reader import EvaluationReader, Stream, TrainingReader
 from rc2l_bench.data.selection import everything
-from rc2l_bench.data.shards import Shards, write
+from rc2l_bench.data.shards import Encoded, Shards
 
 
 @pytest.fixture
@@ -49,12 +50,26 @@ def test_the_pool_has_no_labels(tmp_path):
 
 def test_with_a_cache_every_sample_is_decoded_once(shards, monkeypatch):
     read = collections.Counter()
-    original = Shards.read_image
-    monkeypatch.setattr(Shards, "read_image", lambda self, place: (read.update([place]), original(self, place))[1])
+    original = Encoded.decode_image
+    monkeypatch.setattr(Encoded, "decode_image", lambda self: (read.update([self.entry.id]), original(self))[1])
     for step in range(12):
         training(shards, cache_mb=1).work(step)
     evaluating(shards, cache_mb=1).work(0)
-    assert read == dict.fromkeys(range(10), 1)
+    assert read == dict.fromkeys(shards.ids, 1)
+
+
+def test_the_files_of_a_step_are_read_together(shards, monkeypatch):
+    asked = []
+    original = Shards.read
+    monkeypatch.setattr(Shards, "read", lambda self, places: (asked.append(list(places)), original(self, places))[1])
+    training(shards).work(0)
+    assert [len(places) for places in asked] == [4]
+
+
+def test_a_sample_that_comes_twice_in_a_step_is_read_once(tmp_path):
+    few = make_shards(tmp_path / "few", 2)
+    (windows,) = training(few).work(0)
+    assert collections.Counter(window.id for window in windows) == dict.fromkeys(few.ids, 2)
 
 
 def test_a_cache_changes_nothing_but_the_reading(shards):

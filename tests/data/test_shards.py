@@ -1,27 +1,18 @@
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import pickle
-import random
-import signal
 import subprocess
 import sys
-import tarfile
-import time
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
-import webdataset
-from PIL import Image
 from shards_data import META, make_samples, make_shards, picture
 
-from rc2l_bench.data.datasets.base import Sample
-from rc2l_bench.data.decode import decode_image, decode_mask, encode_image, encode_mask
-from rc2l_bench.data.shards import Shards, verify, write
+from rc2l_bench.data import storage
+from rc2l_bench.data.packing import verify, write
+from rc2l_bench.data.shards import Shards
 from rc2l_bench.errors import BenchError
 
 HERE = Path(__file__).parents[1]
@@ -33,149 +24,39 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_what_is_packed_comes_back(tmp_path):
     shards = make_shards(tmp_path / "pool", 10)
-    assert shards.ids == tuple(f"a.{number:03d}" for number in range(10))
+    assert list(shards.ids) == [f"a.{number:03d}" for number in range(10)]
     assert (shards.canvas, shards.classes, shards.labelled) == ((24, 32), ("sky", "road", "tree"), True)
     for place in range(10):
         image, mask = picture(place)
         np.testing.assert_array_equal(shards.read_image(place), image)
         np.testing.assert_array_equal(shards.read_mask(place), mask)
     assert [shard.name for shard in shards.index.shards] == [f"train-00000{number}.tar" for number in range(3)]
-    assert [entry.shard for entry in shards.index.samples] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+    assert [entry.shard for entry in shards.table.entries(range(10))] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
 
 
-def test_two_builds_have_the_same_bytes(tmp_path):
-    make_shards(tmp_path / "first", 10)
-    time.sleep(1.1)  # tar headers count seconds
-    make_shards(tmp_path / "elsewhere" / "second", 10)
-    assert contents(tmp_path / "first") == contents(tmp_path / "elsewhere" / "second")
-
-
-def test_the_bytes_are_the_same_on_every_machine(tmp_path):
-    found = make_shards(tmp_path / "pool", 5)
-    tars = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("pool/*.tar")))
-    assert sha256(tars).hexdigest() == "8b9b5e958ed9816f2d69094b61354c2b0f1db67d6ce2d1ed374504b0a6d7f6ed"
-    assert found.digest == "e4d205ed3bc34c454b5a90baefe6b6ebdbb8bb6dbc6bb2d3c83f42d096993ae6"
-
-
-def test_samples_out_of_order_are_refused(tmp_path):
-    with pytest.raises(AssertionError, match=r"'a\.000' comes after 'a\.001'"):
-        write(tmp_path / "pool", make_samples(2)[::-1], META, "train", 4, with_masks=True)
-    with pytest.raises(AssertionError):
-        write(tmp_path / "pool", make_samples(1) * 2, META, "train", 4, with_masks=True)
-    assert not (tmp_path / "pool").exists()
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing to the collector
-def test_plain_webdataset_reads_the_same_samples(tmp_path):
-    shards = make_shards(tmp_path / "pool", 10)
-    urls = [str(path) for path in sorted((tmp_path / "pool").glob("*.tar"))]
-    found = list(webdataset.WebDataset(urls, shardshuffle=False))
-    assert [sample["__key__"] for sample in found] == [f"a%2E{number:03d}" for number in range(10)]
-    for place, sample in enumerate(found):
-        np.testing.assert_array_equal(decode_image(sample["png"]), shards.read_image(place))
-        np.testing.assert_array_equal(decode_mask(sample["mask.png"]), shards.read_mask(place))
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing to the collector
-def test_ids_that_differ_only_in_a_dot_stay_apart_and_long_ids_of_any_letters_survive(tmp_path):
-    first = make_samples(1)[0]
-    ids = sorted(["a.b", "a_b", "a%2Eb", "é" * 90, "x" * 200, "__x__", "v.1/a.b", "v/a", "v/" + "y" * 900])
-    samples = [dataclasses.replace(first, id=identity) for identity in ids]
-    write(tmp_path / "pool", samples, META, "train", 9, with_masks=True)
-    assert verify(tmp_path / "pool").ids == tuple(ids)
-    keys = [
-        sample["__key__"] for sample in webdataset.WebDataset(f"{tmp_path}/pool/train-000000.tar", shardshuffle=False)
-    ]
-    assert len(set(keys)) == len(ids)
-    assert [key.replace("%2E", ".").replace("%25", "%") for key in keys] == ids
-
-
-def test_the_index_says_where_tar_finds_the_members_and_what_sha256sum_prints(tmp_path):
-    shards = make_shards(tmp_path / "pool", 5)
-    for number, shard in enumerate(shards.index.shards):
-        with tarfile.open(tmp_path / "pool" / shard.name) as tar:
-            members = tar.getmembers()
-            lines = "".join(f"{sha256(tar.extractfile(m).read()).hexdigest()}  {m.name}\n" for m in members)
-        entries = [entry for entry in shards.index.samples if entry.shard == number]
-        expected = [(m.offset, m.size) for entry in entries for m in (entry.image, entry.mask)]
-        assert [(member.offset_data, member.size) for member in members] == expected
-        assert sha256(lines.encode()).hexdigest() == shard.members_sha256
-        assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {(0, 0, 0, "", "", 0o444)}
-
-
-def test_the_pool_holds_no_label_bytes(tmp_path):
-    shards = make_shards(tmp_path / "pool", 10, masks=False)
-    everything = b"".join(contents(tmp_path / "pool").values())
-    assert not any(sample.mask in everything for sample in make_samples(10))
-    assert b"mask.png" not in everything
-    assert not shards.labelled
-    with pytest.raises(BenchError, match=r"sample 'a\.003', mask: there is none"):
-        shards.read_mask(3)
-
-
-def test_source_bytes_go_in_untouched(tmp_path):
-    Image.fromarray(picture(0)[0]).save(tmp_path / "x.jpg", quality=80)
-    data = (tmp_path / "x.jpg").read_bytes()
-    sample = Sample(id="x", part="train", image=data, suffix="jpg", mask=None)
-    write(tmp_path / "pool", [sample], META, "train", 4, with_masks=False)
-    with tarfile.open(tmp_path / "pool" / "train-000000.tar") as tar:
-        assert tar.extractfile("x.jpg").read() == data
-
-
-def test_a_part_without_samples_is_an_index_without_samples(tmp_path):
-    write(tmp_path / "test", [], META, "test", 4, with_masks=True)
-    assert list(contents(tmp_path / "test")) == ["index.json"]
-    shards = verify(tmp_path / "test")
-    assert (len(shards), shards.labelled, shards.index.part) == (0, False, "test")
-
-
-def test_every_flipped_byte_of_a_shard_is_found_and_the_sample_named(tmp_path):
-    shards = make_shards(tmp_path / "pool", 3, per_shard=2)
-    path = tmp_path / "pool" / "train-000000.tar"
-    intact = path.read_bytes()
-    second = shards.index.samples[1]
-    places = random.Random(0).sample(range(len(intact)), 300)
-    for place in [*places, 0, second.image.offset - 1, second.image.offset, len(intact) - 1]:
-        damaged = bytearray(intact)
-        damaged[place] ^= 1
-        path.write_bytes(damaged)
-        with pytest.raises(BenchError) as error:
-            verify(tmp_path / "pool")
-        end = second.mask.offset + -(-second.mask.size // 512) * 512
-        owner = "its end" if place >= end else f"'a.00{int(place >= second.image.offset - 512)}'"
-        assert str(error.value).startswith(f"{path}: ")
-        assert owner in str(error.value), place
-    path.write_bytes(intact)
-    verify(tmp_path / "pool")
-
-
-@pytest.mark.parametrize("change", [lambda d: d[:-1], lambda d: d[:5000], lambda _: b"", lambda d: d + bytes(512)])
-def test_a_shard_that_is_too_short_or_too_long_is_found(tmp_path, change):
+@pytest.mark.parametrize("name", ["index.json", "samples.arrow"])
+def test_every_flipped_byte_of_the_index_is_found(tmp_path, name):
     make_shards(tmp_path / "pool", 3)
-    path = tmp_path / "pool" / "train-000000.tar"
-    path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(BenchError, match=r"train-000000\.tar: "):
-        verify(tmp_path / "pool")
-
-
-def test_every_flipped_byte_of_the_index_is_found(tmp_path):
-    make_shards(tmp_path / "pool", 3)
-    path = tmp_path / "pool" / "index.json"
+    path = tmp_path / "pool" / name
     intact = path.read_bytes()
     for place in [*range(0, len(intact), 7), len(intact) - 1]:
         damaged = bytearray(intact)
         damaged[place] ^= 1
         path.write_bytes(damaged)
-        with pytest.raises(BenchError, match=r"index\.json: "):
+        with pytest.raises(BenchError, match=rf"{name}: .*delete the folder and build it again"):
             Shards(tmp_path / "pool")
     path.write_bytes(intact[: len(intact) // 2])
-    with pytest.raises(BenchError, match="no index of shards"):
+    with pytest.raises(BenchError, match=rf"{name}: "):
         Shards(tmp_path / "pool")
 
 
 def test_missing_files_are_named_in_one_line(tmp_path):
     with pytest.raises(BenchError, match=r"index\.json: is missing: build the shards"):
         Shards(tmp_path)
+    make_shards(tmp_path / "listless", 2)
+    (tmp_path / "listless/samples.arrow").unlink()
+    with pytest.raises(BenchError, match=r"samples\.arrow: is missing: delete the folder"):
+        Shards(tmp_path / "listless")
     shards = make_shards(tmp_path / "pool", 5)
     (tmp_path / "pool" / "train-000001.tar").unlink()
     for read in (lambda: shards.read_image(4), lambda: verify(tmp_path / "pool")):
@@ -186,7 +67,7 @@ def test_missing_files_are_named_in_one_line(tmp_path):
 
 def test_reading_damaged_samples_names_shard_and_sample(tmp_path):
     shards = make_shards(tmp_path / "pool", 3)
-    entry = shards.index.samples[1]
+    entry = shards.table.entry(1)
     path = tmp_path / "pool" / "train-000000.tar"
     intact = path.read_bytes()
     damaged = bytearray(intact)
@@ -197,96 +78,6 @@ def test_reading_damaged_samples_names_shard_and_sample(tmp_path):
     os.truncate(path, entry.image.offset + 10)
     with pytest.raises(BenchError, match=r"sample 'a\.001': lies behind the end of the file"):
         shards.read_image(1)
-
-
-def test_images_that_do_not_fit_are_refused_and_nothing_is_left(tmp_path):
-    image, mask = np.zeros((24, 33, 3), np.uint8), np.zeros((24, 32), np.uint8)
-    large = Sample(id="large", part="train", image=encode_image(image), suffix="png", mask=None)
-    with pytest.raises(BenchError, match="sample 'large': 24×33 pixels, more than the canvas 24×32"):
-        write(tmp_path / "pool", [*make_samples(5), large], META, "train", 2, with_masks=False)
-    odd = Sample(id="odd", part="train", image=encode_image(image[:, :31]), suffix="png", mask=encode_mask(mask))
-    with pytest.raises(BenchError, match="sample 'odd': the image has 24×31 pixels, its mask 24×32"):
-        write(tmp_path / "pool", [odd], META, "train", 2, with_masks=True)
-    bare = make_samples(1, masks=False)
-    with pytest.raises(BenchError, match="split '1_4' counts it as labelled, but it has no mask"):
-        write(tmp_path / "pool", bare, META, "train", 2, with_masks=True, split="1_4", split_id="0" * 64)
-    assert [path for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
-
-
-def test_a_failed_build_leaves_the_old_shards(tmp_path):
-    make_shards(tmp_path / "pool", 3)
-    before = contents(tmp_path / "pool")
-
-    def failing():
-        yield from make_samples(5, start=7)
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left on device") as error:
-        write(tmp_path / "pool", failing(), META, "train", 2, with_masks=True)
-    assert error.value.filename == str(tmp_path / "pool")
-    assert contents(tmp_path / "pool") == before
-    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["pool"]
-
-
-def test_a_full_disk_ends_the_build_and_names_the_folder(tmp_path):
-    code = """
-import resource, signal, sys
-from pathlib import Path
-from shards_data import META, make_samples
-from rc2l_bench.console import guarded
-from rc2l_bench.data.shards import write
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))  # writes beyond it fail as on a full disk
-guarded(write)(Path(sys.argv[1]), make_samples(50), META, "train", 20, with_masks=True)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "pool"], cwd=HERE, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}/pool: File too large\n")
-    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == []
-
-
-def test_a_killed_build_leaves_the_old_shards_and_the_next_one_cleans_up(tmp_path):
-    make_shards(tmp_path / "pool", 3)
-    before = contents(tmp_path / "pool")
-    code = """
-import sys, time
-from pathlib import Path
-from shards_data import META, make_samples
-from rc2l_bench.data.shards import write
-def slow():
-    for sample in make_samples(50, start=3):
-        yield sample
-        print(sample.id, flush=True)
-        time.sleep(0.02)
-write(Path(sys.argv[1]), slow(), META, "train", 4, with_masks=True)
-"""
-    process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "pool"], cwd=HERE, stdout=subprocess.PIPE)
-    for _ in range(10):
-        process.stdout.readline()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    assert contents(tmp_path / "pool") == before
-    assert (tmp_path / ".pool.new").exists()
-    make_shards(tmp_path / "pool", 6)
-    assert len(verify(tmp_path / "pool")) == 6
-    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["pool"]
-
-
-def test_building_the_same_again_does_not_touch_the_files(tmp_path):
-    shards = make_shards(tmp_path / "pool", 6)
-    before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shards.folder.iterdir()}
-    make_shards(tmp_path / "pool", 6)
-    assert {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shards.folder.iterdir()} == before
-
-
-def test_building_again_repairs_a_damaged_shard(tmp_path):
-    shards = make_shards(tmp_path / "pool", 6)
-    before = contents(shards.folder)
-    (shards.folder / "train-000001.tar").write_bytes(b"")
-    make_shards(tmp_path / "pool", 6)
-    assert contents(shards.folder) == before
 
 
 def test_an_open_reader_survives_another_build_in_the_same_place(tmp_path):
@@ -308,37 +99,31 @@ def test_a_copy_in_another_process_reads_too_and_closing_frees_the_files(tmp_pat
     np.testing.assert_array_equal(shards.read_image(5), picture(5)[0])
 
 
-def test_memory_stays_flat_while_samples_stream(tmp_path):
-    code = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from rc2l_bench.data.datasets.base import Sample
-from rc2l_bench.data.decode import encode_image
-from rc2l_bench.data.shards import write
-from shards_data import META
-data = encode_image(np.zeros((512, 1024, 3), np.uint8), stored=True)
-def samples():
-    for number in range(150):  # 236 MB
-        yield Sample(id=f"{number:04d}", part="train", image=bytes(bytearray(data)), suffix="png", mask=None)
-meta = {**META, "canvas": [512, 1024]}
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-write(Path(sys.argv[1]), samples(), meta, "train", 64, with_masks=True)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "pool"], cwd=HERE, capture_output=True, text=True, check=True
-    )
-    assert int(done.stdout) < 20_000  # KiB
-
-
-def test_the_index_names_split_part_and_data_set(tmp_path):
-    write(tmp_path / "labelled", make_samples(3), META, "train", 4, with_masks=True, split="1_4", split_id="ab" * 32)
-    found = json.loads((tmp_path / "labelled" / "index.json").read_bytes())
-    assert (found["format"], found["part"], found["split"], found["split_id"]) == (1, "train", "1_4", "ab" * 32)
-    assert found["dataset"] == META
-
-
 def test_importing_it_is_light():
     code = "import sys, rc2l_bench.data.shards; sys.exit(bool({'torch', 'webdataset', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_samples_are_chosen_by_their_ids_or_by_all_others(tmp_path):
+    shards = make_shards(tmp_path / "pool", 6)
+    chosen, others = (shards.select(["a.004", "a.001"], without=without) for without in (False, True))
+    assert chosen[np.arange(len(chosen))].tolist() == [1, 4]
+    assert others[np.arange(len(others))].tolist() == [0, 2, 3, 5]
+    with pytest.raises(BenchError, match=r"pool: has no sample 'a\.006': run the stages again"):
+        shards.select(["a.001", "a.006"])
+
+
+def test_an_image_of_another_size_than_the_index_says_is_refused(tmp_path):
+    shards = make_shards(tmp_path / "pool", 2)
+    first, second = shards.read([0, 1])
+    with pytest.raises(BenchError, match=r"sample 'a\.000': 23×31 pixels, expected 24×32"):
+        first._replace(image=second.image).decode_image()
+
+
+def test_more_shards_than_a_process_may_open_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "MOST_OPEN", 2)
+    shards = make_shards(tmp_path / "pool", 10, per_shard=1)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(2):
+        assert [sample.entry.id for sample in shards.read(range(10))] == list(shards.ids)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before + 2

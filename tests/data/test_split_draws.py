@@ -11,6 +11,7 @@ from splits_data import BALANCED, CATALOG, UNIFORM, ids, row, table
 
 from rc2l_bench.config import SplitConfig
 from rc2l_bench.data.split_draws import draw, is_drawn, order
+from rc2l_bench.data.splits import TrainingImages, split_id
 from rc2l_bench.errors import UsageError
 
 
@@ -103,8 +104,9 @@ def test_images_without_mask_are_never_labelled_but_stay_unlabelled() -> None:
     catalog = table([*(row(name) for name in ids(20)), *(row(name, labelled=False) for name in ids(5, "extra_"))])
     full = draw("mine", "full", catalog, UNIFORM)
     assert full.labelled == tuple(ids(20))
-    assert full.unlabelled == tuple(ids(5, "extra_"))
-    assert len(draw("mine", "1_4", catalog, BALANCED).unlabelled) == 20
+    assert (full.unlabelled, full.num_unlabelled) == (None, 5)
+    assert full.train == TrainingImages(count=25, ids_sha256=split_id([*ids(20), *ids(5, "extra_")]))
+    assert draw("mine", "1_4", catalog, BALANCED).num_unlabelled == 20
 
 
 def test_balanced_covers_every_class_where_uniform_misses_one() -> None:

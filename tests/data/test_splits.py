@@ -33,59 +33,6 @@ def test_overlap_counts_shared_labelled_images() -> None:
     assert overlap([first, second]) == [[4, 2], [2, 4]]
 
 
-@pytest.mark.parametrize(("part", "group"), [("val", "val"), ("test", "test")])
-def test_the_gate_finds_the_same_bytes_under_another_name(part: str, group: str) -> None:
-    train = [row(name, content=name) for name in ids(4)]
-    twin = row("zebra", part, content="2099_000002")
-    catalog = table(train, **{part: [twin]})
-    with pytest.raises(
-        BenchError, match=rf"by content: '2099_000002' \((un)?labelled\) and 'zebra' \({group}\)"
-    ) as info:
-        draw("voc", "1_2", catalog, UNIFORM)
-    assert "\n" not in str(info.value)
-
-
-def test_the_gate_finds_the_same_bytes_labelled_and_unlabelled() -> None:
-    catalog = table([row("a", content="same"), row("b", content="same"), row("c")])
-    with pytest.raises(BenchError, match=r"labelled and unlabelled share an image by content: 'a' .* 'b'"):
-        assemble("mine", "one", catalog, ["a"], None, {})
-    assemble("mine", "both", catalog, ["a", "b"], None, {})
-
-
-def test_the_gate_finds_the_same_id_in_two_parts() -> None:
-    catalog = table([row("a"), row("b")], [row("b", "val")])
-    with pytest.raises(BenchError, match="share an image by id: 'b'"):
-        draw("mine", "full", catalog, UNIFORM)
-
-
-def test_the_gate_finds_an_image_that_val_and_test_share() -> None:
-    catalog = table([row("a")], [row("v", "val", content="x")], [row("t", "test", content="x")])
-    with pytest.raises(BenchError, match=r"'v' \(val\) and 't' \(test\)"):
-        draw("mine", "full", catalog, UNIFORM)
-
-
-def test_the_gate_finds_an_id_on_both_sides() -> None:
-    with pytest.raises(BenchError, match="2 pairs of images on two sides are the same by id"):
-        assemble("voc", "bad", CATALOG, ids(2), ids(3), {})
-
-
-def test_the_gate_names_all_pairs_at_once_and_their_number() -> None:
-    train = [row("a", content="x"), row("b", content="y"), row("c", content="x")]
-    catalog = table(train, [row("v", "val", content="x"), row("w", "val", content="y")])
-    with pytest.raises(BenchError) as info:
-        draw("mine", "full", catalog, UNIFORM)
-    assert "3 pairs of images on two sides are the same by content" in str(info.value)
-    for pair in (("a", "v"), ("c", "v"), ("b", "w")):
-        assert f"'{pair[0]}' (labelled) and '{pair[1]}' (val)" in str(info.value)
-
-
-def test_the_gate_names_ten_pairs_and_counts_the_others() -> None:
-    train = [row(f"t{number}", content=str(number)) for number in range(25)]
-    catalog = table(train, [row(f"v{number}", "val", content=str(number)) for number in range(25)])
-    with pytest.raises(BenchError, match=r"25 pairs .* and 15 more: take one of each out"):
-        draw("mine", "full", catalog, UNIFORM)
-
-
 def test_a_split_whose_labels_are_all_ignored_is_refused() -> None:
     catalog = table([row("a", pixels=(0, 0, 0)), row("b")])
     with pytest.raises(BenchError, match="split x: every pixel of its 1 masks is ignored"):
@@ -103,11 +50,22 @@ def test_a_written_split_says_all(tmp_path: Path) -> None:
     split = draw("voc", "1_100", CATALOG, UNIFORM)
     splits.write(split, tmp_path / "deep" / "1_100.json")
     data = json.loads((tmp_path / "deep" / "1_100.json").read_text())
-    keys = ["dataset", "split", "id", "unlabelled_id", "labelled", "unlabelled", "pixels", "provenance", "sha256"]
+    keys = [
+        "dataset",
+        "split",
+        "id",
+        "unlabelled_id",
+        "labelled",
+        "unlabelled",
+        "train",
+        "pixels",
+        "provenance",
+        "sha256",
+    ]
     assert list(data) == keys
     assert data["id"] == split_id(data["labelled"])
-    assert data["unlabelled_id"] == split_id(data["unlabelled"])
-    assert sorted(data["labelled"] + data["unlabelled"]) == ids(1000)
+    assert (data["unlabelled"], data["unlabelled_id"]) == (None, split.unlabelled_id)
+    assert data["train"] == {"count": 1000, "ids_sha256": split_id(ids(1000))}
     assert data["provenance"] == {
         "kind": "drawn",
         "draws": "fixed",
@@ -174,4 +132,15 @@ def test_both_sides_of_a_split_have_an_identity() -> None:
     other = assemble("voc", "x", CATALOG, ids(3), ids(10)[4:], {})
     assert len(split.unlabelled) == len(other.unlabelled)
     assert split.id == other.id
+    assert split.unlabelled_id == split_id(ids(9)[3:])
     assert split.unlabelled_id != other.unlabelled_id
+
+
+def test_a_side_that_is_the_rest_is_not_a_list_and_depends_on_all_training_images() -> None:
+    rest = assemble("voc", "x", CATALOG, ids(3), None, {})
+    listed = assemble("voc", "x", CATALOG, ids(3), ids(1000)[3:], {})
+    assert (listed.unlabelled, listed.unlabelled_id) == (None, rest.unlabelled_id)
+    assert rest.num_unlabelled == 997
+    fewer = assemble("voc", "x", table([row(name) for name in ids(999)]), ids(3), None, {})
+    assert (fewer.id, fewer.unlabelled_id != rest.unlabelled_id) == (rest.id, True)
+    assert assemble("voc", "x", CATALOG, ids(4), None, {}).unlabelled_id != rest.unlabelled_id

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from pathlib import Path
 
 import pytest
 import timm
 import tiny_data
 import torch
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from rc2l_bench.config import NetConfig
@@ -152,6 +156,24 @@ def test_a_missing_file_is_told():
 def test_weights_out_of_reach_are_told_with_the_places_that_were_searched():
     with pytest.raises(UsageError, match=r"test_resnet\.safetensors is in none of data/weights.*RC2L_BENCH_WEIGHTS"):
         Backbone(config(weights=IMAGENET))
+
+
+def test_a_hub_out_of_reach_is_asked_once(monkeypatch):
+    """Whoever listens there hangs up; timm would try for most of a minute."""
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):  # the test is over
+                while True:
+                    asked.append(server.accept()[0].close())
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        with pytest.raises(UsageError, match=r"test_resnet\.safetensors is in none of data/weights"):
+            Backbone(config(weights=IMAGENET))
+    assert len(asked) == 1
 
 
 def test_weights_of_another_network_are_told(weights):

@@ -10,7 +10,8 @@ import voc_data
 from voc_data import CLEAN, MORE, VAL
 
 from rc2l_bench.data.datasets.registry import load_dataset
-from rc2l_bench.data.shards import Shards, verify
+from rc2l_bench.data.packing import verify
+from rc2l_bench.data.shards import Shards
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +54,8 @@ def done(tmp_path_factory, launch):
 def test_the_published_list_is_labelled_and_all_other_training_images_are_not(done):
     root, _ = done
     split = json.loads((root / "data/splits/voc/4/seed0.json").read_text())
-    assert (split["labelled"], split["unlabelled"]) == (CLEAN, MORE)
+    assert (split["labelled"], split["unlabelled"]) == (CLEAN, None)
+    assert split["train"]["count"] == len(CLEAN) + len(MORE)
     assert split["provenance"]["repository"] == "nobody/one"
 
 
@@ -62,7 +64,7 @@ def test_shards_hold_the_bytes_of_the_archives(done):
     files = voc_data.voc_files()
     labelled = verify(root / "data/shards/voc/labelled/4/seed0")
     tar = (labelled.folder / labelled.index.shards[0].name).read_bytes()
-    for entry in labelled.index.samples:
+    for entry in labelled.table.entries(range(len(labelled))):
         assert files[f"{voc_data.VOC}/JPEGImages/{entry.id}.jpg"] in tar
         assert files[f"{voc_data.VOC}/SegmentationClass/{entry.id}.png"] in tar
 
@@ -70,7 +72,7 @@ def test_shards_hold_the_bytes_of_the_archives(done):
 def test_the_pool_has_every_training_image_and_no_mask(done):
     pool = Shards(done[0] / "data/shards/voc/pool")
     assert list(pool.ids) == voc_data.TRAIN
-    assert not any(entry.mask for entry in pool.index.samples)
+    assert pool.index.samples.with_mask == 0
 
 
 def test_every_validation_image_is_scored_at_its_own_size_under_the_whole_protocol(done):

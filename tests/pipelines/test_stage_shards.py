@@ -15,8 +15,9 @@ from rc2l_bench.data import splits
 from rc2l_bench.data.datasets.base import Dataset
 from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.data.decode import decode_mask
-from rc2l_bench.data.shards import Shards, verify
-from rc2l_bench.data.splits import Split, split_id
+from rc2l_bench.data.packing import verify
+from rc2l_bench.data.shards import Shards
+from rc2l_bench.data.splits import Split, TrainingImages, split_id
 
 ROOT = Path(__file__).parents[2]
 MIRROR = Path(os.environ.get("RC2L_BENCH_MIRROR", ROOT.parent / "shared" / "mirror"))
@@ -48,15 +49,16 @@ def stages(monkeypatch):
 
 
 def write_split(path: Path, labelled: list[str]) -> Path:
+    train = TrainingImages(count=12, ids_sha256="ab" * 32)
     plan = Split(
-        dataset="tiny", name="1_4", labelled=tuple(labelled), unlabelled=(), pixels={}, provenance={},
-    )  # fmt: skip
+        dataset="tiny", name="1_4", labelled=tuple(labelled), unlabelled=None, train=train, pixels={}, provenance={}
+    )
     splits.write(plan, path)
     return path
 
 
 def test_the_pool_has_all_training_images_and_no_labels(stages, tmp_path):
-    pool.main("tiny", tmp_path / "raw", *(tmp_path / name for name in ("pool", "val", "test")))
+    pool.main("tiny", tmp_path / "raw", *(tmp_path / name for name in ("pool", "val", "test", "extra")))
     train, val, test = (verify(tmp_path / name) for name in ("pool", "val", "test"))
     assert (len(train), train.labelled, train.index.part) == (12, False, "train")
     assert (len(val), val.labelled, val.index.part) == (5, True, "val")
@@ -68,8 +70,7 @@ def test_labelled_shards_hold_the_samples_of_their_split(stages, tmp_path):
     split = write_split(tmp_path / "split.json", ["a.002", "a.007", "a.011"])
     label.main("tiny", tmp_path / "raw", split, tmp_path / "labelled")
     shards = verify(tmp_path / "labelled")
-    assert (shards.ids, shards.labelled) == (("a.002", "a.007", "a.011"), True)
-    assert (shards.index.split, shards.index.split_id) == ("1_4", split_id(shards.ids))
+    assert (list(shards.ids), shards.labelled) == (["a.002", "a.007", "a.011"], True)
     assert (shards.index.split, shards.index.split_id) == ("1_4", split_id(["a.002", "a.007", "a.011"]))
 
 
@@ -80,7 +81,7 @@ def test_a_list_lies_on_the_disk_once_for_all_seeds(stages, tmp_path):
     tars = [next((tmp_path / f"labelled/seed{seed}").glob("*.tar")) for seed in range(3)]
     assert tars[2].samefile(tars[0])
     assert not tars[1].samefile(tars[0])
-    assert verify(tmp_path / "labelled/seed2").ids == ("a.002", "a.007")
+    assert list(verify(tmp_path / "labelled/seed2").ids) == ["a.002", "a.007"]
 
 
 def test_a_split_with_an_image_that_is_not_there_fails_and_leaves_nothing(stages, tmp_path, capsys):
@@ -101,7 +102,7 @@ def test_real_camvid_goes_through_the_stages(tmp_path, monkeypatch):
     camvid = load_dataset("camvid")
     raw = tmp_path / "raw"
     camvid.prepare(raw)
-    pool.main("camvid", raw, *(tmp_path / name for name in ("pool", "val", "test")))
+    pool.main("camvid", raw, *(tmp_path / name for name in ("pool", "val", "test", "extra")))
     assert [len(verify(tmp_path / name)) for name in ("pool", "val", "test")] == [367, 101, 233]
     shards = Shards(tmp_path / "val")
     for place, sample in enumerate(camvid.samples(raw, "val")):

@@ -23,7 +23,7 @@ def write_family(root, methods=(BASE, NONE, RMC), **more):
 
 
 def build(root, **more):
-    return reports.build(root, GRID, resamples=200, **more)
+    return reports.build(root, GRID, **more)
 
 
 @pytest.fixture(scope="module")

@@ -28,16 +28,24 @@ def protocol(dataset="voc", **changes):
 
 
 def run(root, split="92", labelled=92, dataset="voc", **changes):
-    counts = {"split": {"id": "aa", "unlabelled_id": "bb", "labelled": labelled, "unlabelled": 10582 - labelled}}
+    counts = {
+        "split": {
+            "id": "aa",
+            "unlabelled_id": "bb",
+            "draws": "list",
+            "labelled": labelled,
+            "unlabelled": 10582 - labelled,
+        }
+    }
     return write_run(root, dataset, split, protocol=protocol(dataset, **changes), record=counts, panels=1, quality=0.6)
 
 
 def build(root, dataset="voc", split="92"):
-    return reports.build(root, params(dataset=[dataset], split=[split], method=["baselines/supervised"]), resamples=50)
+    return reports.build(root, params(dataset=[dataset], split=[split], method=["baselines/supervised"]))
 
 
 def shown(root):
-    report = reports.build(root, params(), resamples=50)
+    report = reports.build(root, params())
     return [figure for section in report.sections for found in match(section, KNOWN) for figure in found.figures]
 
 

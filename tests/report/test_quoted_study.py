@@ -21,7 +21,7 @@ HEAD = ",".join(StudyFigure._fields)
 def build(root, *variants):
     for method in (RC2L, *(f"{RC2L}@{name}" for name in variants)):
         write_run(root, method=method, panels=0)
-    return reports.build(root, params(method=[RC2L], split=["1_16"], seed=[0]), resamples=50)
+    return reports.build(root, params(method=[RC2L], split=["1_16"], seed=[0]))
 
 
 def test_every_figure_belongs_to_a_row_of_a_study():

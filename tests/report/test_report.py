@@ -22,7 +22,7 @@ GRID = params(method=[SUPERVISED, CPS, RC2L], split=["1_16", "1_4"], seed=[0, 1,
 
 
 def build(root, grid=GRID, **more):
-    return reports.build(Path(root), grid, resamples=400, **more)
+    return reports.build(Path(root), grid, **more)
 
 
 def said(report):
@@ -70,7 +70,7 @@ def test_a_clear_winner_stands_alone_and_twins_share_the_place(tmp_path):
     (section,) = build(tmp_path).sections
     tied = {key for key, place in section.groups.items() if place.tied}
     assert tied == {Key(CPS, "1_16"), Key(CPS, "1_4"), Key(RC2L, "1_4")}
-    assert section.groups[Key(CPS, "1_16")].p < 0.05
+    assert section.groups[Key(CPS, "1_16")].gap.p < 0.05
     assert section.groups[Key(CPS, "1_16")].gap.mean > 0.1
 
 
@@ -84,15 +84,55 @@ def test_the_floor_is_finite_only_where_methods_can_be_compared(tmp_path):
     assert math.isnan(second.floor)
 
 
-def test_one_seed_is_said_to_have_no_interval_over_seeds(tmp_path):
+def test_one_seed_has_no_verdict_only_an_interval_over_images(tmp_path):
     write_run(tmp_path)
-    write_run(tmp_path, method=CPS)
+    write_run(tmp_path, method=CPS, quality=0.9)
     (section,) = build(tmp_path).sections
+    said = "\n".join(findings(section))
     assert section.one_seed
-    assert "No interval over seeds exists" in "\n".join(findings(section))
-    assert "cannot be told apart, even before seeds are counted in" in "\n".join(findings(section))
-    assert section.groups[Key(CPS, "1_16")].final.over == "images"
-    assert section.groups[Key(CPS, "1_16")].gap.over == "images"
+    assert "intervals cover the images only, and there is no verdict" in said
+    assert "no verdict, because it has one seed" in said
+    assert "over images alone)" in said
+    assert "told apart" not in said
+    gap = section.groups[Key(CPS, "1_16")].gap
+    assert (gap.over, gap.low > 0.1, math.isnan(gap.p), gap.differs) == ("images", True, True, False)
+    assert not any(group.tied for group in section.groups.values())
+
+
+@pytest.mark.parametrize("quality", [0.56, 0.601, 0.62, 0.9])
+def test_text_interval_p_value_and_bold_print_agree(tmp_path, quality):
+    for seed in range(3):
+        write_run(tmp_path, seed=seed)
+        write_run(tmp_path, method=CPS, seed=seed, quality=quality)
+        write_run(tmp_path, method=RC2L, seed=seed, quality=0.5)
+    (section,) = build(tmp_path).sections
+    group, reference = section.groups[Key(CPS, "1_16")], section.groups[Key(SUPERVISED, "1_16")]
+    apart = group.gap.low > 0 or group.gap.high < 0
+    lesser, name = (reference, "supervised") if group.gap.mean > 0 else (group, "cps")
+    assert (group.gap.p < 0.05, group.gap.differs) == (apart, apart)
+    assert apart or lesser.tied  # left out of bold only where the interval alone excludes 0, too
+    told = findings(section)[0].partition(" cannot be told")[0].rpartition("; ")[2]
+    assert (name in told.split(" and ")) is lesser.tied
+    assert ("by itself more than chance" in findings(section)[0]) is (apart and lesser is reference and lesser.tied)
+
+
+@pytest.mark.parametrize(
+    ("draws", "text"),
+    [
+        ("by_seed", "1_16: intervals cover the choice of labels, initialisation and images: seed k trains on the k-th"),
+        (
+            "fixed",
+            "1_16: intervals cover initialisation and images, not the choice of labels: all seeds train on the s",
+        ),
+        ("list", "not the choice of labels: all seeds train on the same list."),
+        ("all", "every image is labelled, so there is no choice of labels."),
+    ],
+)
+def test_the_report_says_what_its_intervals_cover(tmp_path, draws, text):
+    for seed in range(2):
+        write_run(tmp_path, seed=seed, draws=draws)
+    (section,) = build(tmp_path).sections
+    assert text in "\n".join(findings(section))
 
 
 def test_runs_outside_the_grid_get_their_own_section(tmp_path):
@@ -127,6 +167,15 @@ def test_runs_of_an_older_protocol_are_shown_and_said_to_be_so(tmp_path):
     assert "not made with the protocol of params.yaml: steps is 77" in said(report)
 
 
+def test_a_run_whose_images_were_streamed_is_shown_and_said_to_be_beyond_replay(tmp_path):
+    split = {"id": "aa", "draws": "fixed", "labelled": 63, "unlabelled": None, "unlabelled_id": "ss"}
+    pool = {"sets": [], "stream": ["https://a.org/x.tar"], "shuffle": 9, "replayable": False}
+    write_run(tmp_path, record={"split": split, "pool": pool})
+    report = build(tmp_path)
+    assert report.sections[0].groups[Key(SUPERVISED, "1_16")].final.n == 1
+    assert "not replayable: its unlabelled images were streamed from https://a.org/x.tar" in said(report)
+
+
 def test_seeds_may_have_draws_of_their_own_but_methods_share_them(tmp_path):
     for seed in range(3):
         write_run(tmp_path, seed=seed, draws="by_seed")
@@ -144,6 +193,7 @@ def test_seeds_may_have_draws_of_their_own_but_methods_share_them(tmp_path):
     ("change", "text"),
     [
         ({"split_id": "ff"}, "split id is ff instead of"),
+        ({"record": {"pool": {"sets": ["ee"]}}}, 'images added to them is ["ee"] instead of []'),
         ({"unlabelled_id": "ff"}, "id of the unlabelled side is ff instead of"),
         (
             {"record": {"shards": {"val": "cc", "labelled": "bb1_16", "pool": "zz"}}},
@@ -217,7 +267,10 @@ def test_a_file_that_was_written_wrong_becomes_a_remark_too(tmp_path, name, cont
     [
         ({"fingerprint": 3}, "fingerprint: Input should be a valid string"),
         ({"dataset": {"classes": ["a"], "palette": [[0, 0, 256]]}}, "dataset.palette.0.2: Input should be less"),
-        ({"split": {"id": "a", "labelled": 1, "unlabelled": 2}}, "split.unlabelled_id: Field required"),
+        (
+            {"split": {"id": "a", "draws": "list", "labelled": 1, "unlabelled": 2}},
+            "split.unlabelled_id: Field required",
+        ),
     ],
 )
 def test_a_record_without_what_the_report_relies_on_is_left_out(tmp_path, change, text):

@@ -29,7 +29,7 @@ GRID = params(method=["baselines/supervised", "rc2l_bench/methods/rc2l"], split=
 
 
 def build(root, grid=GRID):
-    return reports.build(Path(root), grid, resamples=200)
+    return reports.build(Path(root), grid)
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +246,7 @@ def test_figures_of_many_methods_stay_readable(tmp_path):
 def test_two_thousand_runs_are_rendered(tmp_path):
     grid = params(split=["1_30", "1_16", "1_8", "1_4"], method=["baselines/supervised"], seed=list(range(500)))
     write_grid(tmp_path / "runs", grid.grid, images=3, panels=0)
-    report = reports.build(tmp_path / "runs", grid, resamples=100)
+    report = reports.build(tmp_path / "runs", grid)
     write(report, tmp_path / "out", TEMPLATES)
     assert len(report.compared) == 2000
     assert (tmp_path / "out" / "index.html").read_text().count('<tr id="r') == 2000

@@ -189,6 +189,7 @@ def test_costs_are_means_of_the_steps():
     assert made["step_seconds"] == {"median": 0.2, "p95": pytest.approx(0.29)}
     parts = dict.fromkeys(("data", "augment", "forward", "backward", "optimise"), 0.1)
     assert made["parts"] == pytest.approx(parts | {"log_and_checkpoint": 0.2})
+    assert made["waiting_for_data"] == pytest.approx(0.3 / 0.6)
     assert made["images_per_second"] == pytest.approx(8 * 3 / 0.6)
     assert made["parameters"] == {"trained": 9 + 16, "deployed": 9}
     json.dumps(made, allow_nan=False)

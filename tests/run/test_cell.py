@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import tiny_data
 
+from rc2l_bench.data import splits
+from rc2l_bench.errors import BenchError
 from rc2l_bench.run import cell
 from rc2l_bench.run.cell import RunInputs, open_cell
 from rc2l_bench.sources import digest_file
@@ -76,7 +78,7 @@ def test_the_runtime_moves_it_where_it_moves_numbers(inputs, path):
     data = inputs.params.runtime.model_dump(mode="json")
     value = data[path[0]]
     other = {"device": "cuda", "precision": "bf16-mixed"}.get(path[0], not value if isinstance(value, bool) else value)
-    other = value + 1 if isinstance(other, int) and not isinstance(other, bool) else other
+    other = value + 1 if isinstance(other, int | float) and not isinstance(other, bool) else other
     runtime = inputs.params.runtime.model_copy(update={path[0]: other})
     moved = name(replace(inputs, params=inputs.params.model_copy(update={"runtime": runtime}))) != name(inputs)
     assert moved == (path[0] not in QUIET_RUNTIME)
@@ -94,10 +96,16 @@ def test_tuning_moves_it(inputs, change):
     assert name(replace(inputs, **change)) != name(inputs)
 
 
-@pytest.mark.parametrize("side", ["labelled", "unlabelled"])
-def test_every_image_of_a_split_moves_it(inputs, side):
-    ids = getattr(inputs.plan, side)
-    assert name(replace(inputs, plan=replace(inputs.plan, **{side: (*ids[:-1], "another")}))) != name(inputs)
+def test_every_image_of_a_split_moves_it(inputs):
+    labelled, train = inputs.plan.labelled, inputs.plan.train
+    others = [
+        {"labelled": (*labelled[:-1], "another")},
+        {"train": train.model_copy(update={"ids_sha256": "0" * 64})},
+        {"unlabelled": ("another",)},
+        {"unlabelled": ("another", "still another")},
+    ]
+    names = {name(inputs), *(name(replace(inputs, plan=replace(inputs.plan, **change))) for change in others)}
+    assert len(names) == 5
 
 
 @pytest.mark.parametrize("part", ["pool", "labelled", "val", "test"])
@@ -212,3 +220,13 @@ def test_a_variant_trains_with_its_own_protocol_and_is_stored_beside_the_declare
     assert varied["protocol"] == plain["protocol"]
     assert varied["protocol_changes"] == {"net": {"region": {"queries": 99}}}
     assert varied["fingerprint"] != plain["fingerprint"]
+
+
+def test_a_pool_of_other_images_than_the_split_divides_is_refused(checkout, monkeypatch):
+    monkeypatch.chdir(checkout)
+    split = splits.read(PLAN)
+    splits.write(replace(split, train=split.train.model_copy(update={"ids_sha256": "0" * 64})), PLAN)
+    with pytest.raises(
+        BenchError, match=r"pool: has other images than .*seed0\.json was made of: run the stages again"
+    ):
+        open_cell("tiny", "1_4", "baselines/supervised", 0, SHARDS, PLAN)

@@ -14,7 +14,7 @@ from tiny_data import RUNTIME
 
 from rc2l_bench.config import Runtime
 from rc2l_bench.errors import UsageError
-from rc2l_bench.run.hardware import choose_launcher, commit, hardware, open_fabric, peak_memory
+from rc2l_bench.run.hardware import choose_launcher, commit, count_workers, hardware, open_fabric, peak_memory
 
 RUN = ("rc2l-bench", "run", "--dataset", "blobs", "--split", "1_2", "--method", "cps")
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "GROUP_RANK": "0"}
@@ -101,3 +101,14 @@ def test_two_processes_on_a_login_node_print_what_one_prints(tmp_path):
     noise = ("arning", "srun", "deprecated", "GLOBAL_RANK")
     assert [line for line in lines if any(word in line for word in noise)] == []
     assert sum("step 4/4" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize(("cores", "workers", "devices", "threads", "device", "expected"), [
+    (16, 3, 1, 1, "cuda", 3), (16, "auto", 1, 4, "cuda", 8), (6, "auto", 1, 4, "cuda", 5),
+    (16, "auto", 4, 1, "cuda", 3), (2, "auto", 1, 1, "cpu", 1), (8, "auto", 2, 2, "cpu", 2),
+    (2, "auto", 1, 4, "cpu", 0),
+])  # fmt: skip
+def test_loader_processes_take_the_cores_that_are_left(monkeypatch, cores, workers, devices, threads, device, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    asked = runtime(workers=workers, devices=devices, threads=threads)
+    assert count_workers(asked, torch.device(device)) == expected

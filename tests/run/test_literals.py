@@ -36,7 +36,7 @@ TESTED: dict[str, dict[Any, dict[str, Any]]] = {
     "combine": {name: {"eval": {"protocol": SLIDING | {"combine": name}}} for name in ("softmax", "logits", "sum")},
 }
 """By field of the protocol and value: what to change in the tiny protocol."""
-RUNTIME = {"device": {"auto", "cpu"}, "precision": {"32-true", "bf16-mixed"}}
+RUNTIME = {"device": {"auto", "cpu"}, "precision": {"32-true", "bf16-mixed"}, "workers": {"auto"}}
 """Values that every machine can carry out; what is left needs CUDA."""
 ELSEWHERE = {
     "policy": {"uniform", "balanced"},

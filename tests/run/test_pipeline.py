@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import tiny_data
 
+from rc2l_bench.data.split_lists import pin
 from rc2l_bench.errors import UsageError
 from rc2l_bench.run import pipeline
 from rc2l_bench.run.pipeline import Stage, carry_out_cells, cell_stages
@@ -115,6 +116,18 @@ def test_a_stage_does_not_run_again_for_what_it_does_not_read(here):
     (here / "other").touch()
     stage().carry_out()
     assert times(here) == 1
+
+
+def test_a_list_that_is_imported_again_is_noticed(checkout, monkeypatch):
+    """By `rc2l-bench run`; `dvc repro` has the same template."""
+    monkeypatch.chdir(checkout)
+    item = {"dataset": "tiny", "split": "1_4", "method": "baselines/cps", "seed": "0"}
+    split = next(stage for stage in cell_stages(item) if stage.name == "split")
+    pin(Path("splits/tiny/1_4.txt"), ["train_00", "train_01"], None, {"list": "few"})
+    split.record(split.inputs())
+    assert split.fresh()
+    pin(Path("splits/tiny/1_4.txt"), ["train_00", "train_02"], None, {"list": "few"})
+    assert not split.fresh()
 
 
 def test_a_stage_runs_again_when_its_out_is_gone(here):

@@ -353,4 +353,5 @@ def test_a_batch_or_pairs_that_two_processes_cannot_share_are_told(tmp_path, bat
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert re.search(rf"error: .*batch.* of {min(batch.values())} images", done.stderr)
+    assert done.stderr.count("error:") == 1, "one process speaks for both"
     assert not (tmp_path / "runs").exists()

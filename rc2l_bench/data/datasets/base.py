@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rc2l_bench.data.addresses import is_remote, list_tars
+from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.fetch import Source, is_stamped, verify
 
-__all__ = ["PARTS", "Dataset", "Sample", "Source", "Suffix"]
+__all__ = ["PARTS", "RAW", "Dataset", "Sample", "Source", "Suffix"]
 
 PARTS = ("train", "val", "test")
+RAW = Path("data/raw")
+"""Where each data set has the folder that its `prepare` fills."""
 Suffix = Literal["png", "jpg"]
 
 
@@ -36,7 +40,7 @@ class Sample:
 
 
 class Dataset(ABC):
-    """Images with classes. `raw` is always the folder `data/raw/<name>` of this data set."""
+    """Images with classes. `raw` is always the folder `RAW/<name>` of this data set."""
 
     name: str
     classes: tuple[str, ...]
@@ -49,6 +53,8 @@ class Dataset(ABC):
     """One line."""
     rare_classes: Collection[str] = ()
     """Classes that a part may have no pixel of."""
+    pool: list[str] | StreamConfig | None = None
+    """Further unlabelled images that are not copied; see `pool_config`."""
 
     @property
     @abstractmethod
@@ -105,8 +111,17 @@ class Dataset(ABC):
         )
 
     def inputs(self) -> Iterable[Path]:
-        """List the files outside of `raw` that `prepare` reads: when one of them changes, it has to run again."""
-        return ()
+        """List the files outside of `raw` that `prepare` reads: when one of them changes, it has to run again.
+
+        Of a pool, its tars, and of folders of images the folders: these change when a file comes or goes, and millions
+        of files are not looked at each time.
+        """
+        for text in self.pool if isinstance(self.pool, list) else ():
+            root = Path(text).expanduser()
+            if root.is_dir():
+                yield from (path for path in (root, *root.rglob("*/")) if path.is_dir())
+            elif not is_remote(text):
+                yield from map(Path, list_tars(text))
 
     def aliases(self) -> dict[str, str]:
         """Map further names, by which lists may call images, to ids."""

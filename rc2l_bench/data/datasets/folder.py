@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rc2l_bench.config import load
-from rc2l_bench.data.datasets.base import Dataset, Sample
+from rc2l_bench.data.datasets.base import RAW, Dataset, Sample
 from rc2l_bench.data.datasets.folder_config import FolderConfig
 from rc2l_bench.data.datasets.folder_files import Files, describe_left, find_files
 from rc2l_bench.data.datasets.folder_manifest import (
@@ -21,7 +21,7 @@ from rc2l_bench.data.datasets.folder_manifest import (
 )
 from rc2l_bench.data.datasets.folder_masks import class_of_value, default_palette, to_indices
 from rc2l_bench.data.datasets.folder_parts import assign_parts, list_files
-from rc2l_bench.data.image_headers import read_file_header, read_header, without_orientation
+from rc2l_bench.data.image_headers import read_header, without_orientation
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import say
 from rc2l_bench.readers import read_picture_file
@@ -44,18 +44,21 @@ class Folder(Dataset):
         self.config = load(FolderConfig, path)
         self.classes = self.config.names
         self.palette = tuple(self.config.colours or default_palette(len(self.classes)))
-        self.licence = self.config.licence
+        self.licence, self.pool = self.config.licence, self.config.pool
         self.rare_classes = tuple(self.config.rare_classes)
 
     @cached_property
     def canvas(self) -> tuple[int, int]:
-        """Give height and width as written, else the largest found in the headers of the images."""
+        """Give height and width as written, else the largest that `prepare` found.
+
+        Raises:
+            BenchError: nothing is written, and `prepare` has not been through.
+        """
         if self.config.canvas:
             return self.config.canvas
-        headers = map(read_file_header, self.files.images.values())
-        sizes = [(one.height, one.width) if self.config.exif == "ignore" else one.size for one in headers]
-        heights, widths = zip(*sizes, strict=True)
-        return max(heights), max(widths)
+        # Not from the images: whoever asks for the canvas on the way to tuning must not open those that are scored.
+        entries = list(self._entries(RAW / self.name))
+        return max((one.height for one in entries), default=1), max((one.width for one in entries), default=1)
 
     @cached_property
     def files(self) -> Files:
@@ -82,6 +85,7 @@ class Folder(Dataset):
         yield from list_files(self.config)
         yield from self.files.images.values()
         yield from self.files.masks.values()
+        yield from super().inputs()
 
     def aliases(self) -> dict[str, str]:
         """Give the paths of images -> id."""
@@ -104,7 +108,7 @@ class Folder(Dataset):
         entries = self._named(lambda: resolve_duplicates(entries, raw, drop=self.config.duplicates == "drop"))
         if told := self.left():
             say(f"{self.path}: {told}")
-        write_manifest(raw, Manifest(format=1, config=self._digest, samples=entries))
+        write_manifest(raw, Manifest(format=2, config=self._digest, samples=entries))
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """Yield the samples of a part, masks as class indices; see `Dataset.samples`."""
@@ -164,15 +168,19 @@ class Folder(Dataset):
     def _entry(self, identity: str) -> ManifestEntry:
         image, mask = self.files.images[identity], self.files.masks.get(identity)
         data = read_picture_file(image)
-        turned = read_header(data, str(image)).orientation
-        if turned != 1 and self.config.exif is None:
+        header = read_header(data, str(image))
+        if header.orientation != 1 and self.config.exif is None:
             raise UsageError(
-                f"{image}: is to be turned by its Exif orientation, {turned}: write into {self.path} whether masks lie "
-                "on images as viewers show them (`exif: apply`) or on the stored pixels (`exif: ignore`)"
+                f"{image}: is to be turned by its Exif orientation, {header.orientation}: write into {self.path} "
+                "whether masks lie on images as viewers show them (`exif: apply`) or on the stored pixels "
+                "(`exif: ignore`)"
             )
+        height, width = (header.height, header.width) if self.config.exif == "ignore" else header.size
         return ManifestEntry(
             id=identity,
             part=self.parts[identity],  # type: ignore[arg-type]
+            height=height,
+            width=width,
             image=image.as_posix(),
             image_sha256=hashlib.sha256(data).hexdigest(),
             mask=mask.as_posix() if mask else None,

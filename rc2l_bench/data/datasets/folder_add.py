@@ -31,15 +31,7 @@ def add_folder(name: str, description: Mapping[str, Any]) -> tuple[Path, dict[st
     Raises:
         UsageError: the name is taken or unusable, or the description is wrong; nothing is written then.
     """
-    path = FOLDER / f"{name}.yaml"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise UsageError(
-            f"'{name}' cannot be the name of a dataset: letters, digits, _ . - only, a letter or digit first"
-        )
-    if name in BUILT_IN or path.exists():
-        raise UsageError(
-            f"there is a dataset '{name}' already: choose another name" + f", or edit {path}" * path.exists()
-        )
+    path = check_name(name)
     text = io.StringIO()
     YAML(typ="rt").dump(dict(description), text)
     with tempfile.TemporaryDirectory() as scratch:
@@ -52,6 +44,27 @@ def add_folder(name: str, description: Mapping[str, Any]) -> tuple[Path, dict[st
             raise type(error)(str(error).replace(str(trial), f"{name}.yaml")) from None
     write_atomically(path, text.getvalue().encode())
     return path, dict(sorted(counts.items())), left
+
+
+def check_name(name: str) -> Path:
+    """Make sure that a new data set may have a name.
+
+    Returns:
+        Where its description belongs.
+
+    Raises:
+        UsageError: the name is taken or unusable.
+    """
+    path = FOLDER / f"{name}.yaml"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
+        raise UsageError(
+            f"'{name}' cannot be the name of a dataset: letters, digits, _ . - only, a letter or digit first"
+        )
+    if name in BUILT_IN or path.exists():
+        raise UsageError(
+            f"there is a dataset '{name}' already: choose another name" + f", or edit {path}" * path.exists()
+        )
+    return path
 
 
 def listed(text: str) -> list[str]:

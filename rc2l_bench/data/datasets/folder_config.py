@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from rc2l_bench.config import Model, Share, Size
+from rc2l_bench.data.datasets.pool_config import PoolConfig
 from rc2l_bench.types import IGNORE
 
 Channel = Annotated[int, Field(ge=0, le=255)]
@@ -93,6 +94,8 @@ class FolderConfig(Model):
     """What to do with images of the same bytes: refuse them in two parts, or keep one of each."""
     exif: Literal["apply", "ignore"] | None = None
     """Whether masks lie on images as viewers show them, or on the stored pixels; None = such images are refused."""
+    pool: PoolConfig | None = None
+    """More unlabelled images, for training only, which are not copied."""
     canvas: tuple[Size, Size] | None = None
     """Height and width that every image fits into; None = the largest found."""
     licence: str = ""

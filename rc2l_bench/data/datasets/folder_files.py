@@ -103,8 +103,10 @@ def _identify(where: str, path: Path, match: Match, suffixes: Sequence[str], con
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"{path}: {where} must be {' or '.join(suffixes)}: convert it, or leave it out with `exclude`")
     identity = match.whole if config.ids == "path" else match.name
-    if not identity.isprintable() or "\\" in identity or len(identity.encode(errors="replace")) > _LONGEST:
-        raise UsageError(f"{str(path)!r}: its id must be printable, without \\, of at most {_LONGEST} bytes: rename it")
+    if not str(path).isprintable():
+        raise UsageError(f"{str(path)!r}: names of files and folders must be printable: rename it")
+    if "\\" in identity or len(identity.encode()) > _LONGEST:
+        raise UsageError(f"{str(path)!r}: its id must be without \\ and of at most {_LONGEST} bytes: rename it")
     return identity
 
 

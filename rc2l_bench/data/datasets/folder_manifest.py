@@ -24,21 +24,28 @@ _RANK = {"test": 0, "val": 1, "train": 2}
 """Of images of the same bytes, the one in the first of these parts is kept: what is scored is never learnt from."""
 
 
+PathText = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=4096)]
+"""Path of a file as systems take it, in one line."""
+
+
 class ManifestEntry(Model):
     """One sample of the manifest."""
 
     id: str
     part: Literal["train", "val", "test"]
-    image: str
+    height: Annotated[int, Field(ge=1)]
+    """Pixels of the image as it is used, turned or not."""
+    width: Annotated[int, Field(ge=1)]
+    image: PathText
     image_sha256: str
-    mask: str | None
+    mask: PathText | None
     mask_sha256: str | None
 
 
 class Manifest(Model):
     """The files stay where they are, and must not change afterwards."""
 
-    format: Annotated[int, Field(ge=1, le=1)]
+    format: Annotated[int, Field(ge=2, le=2)]
     config: str
     """sha256 of the yaml's content."""
     samples: list[ManifestEntry]

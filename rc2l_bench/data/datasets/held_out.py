@@ -24,7 +24,7 @@ class HeldOut(Dataset):
         """
         self.base = base
         self.name = f"{TUNING}{base.name}"
-        self.classes, self.palette, self.licence = base.classes, base.palette, base.licence
+        self.classes, self.palette, self.licence, self.pool = base.classes, base.palette, base.licence, base.pool
         # Nobody can choose other parts here, so a class that the draw left out is told and not refused.
         self.rare_classes = base.classes
         self.threshold = round(share * 2**32)

@@ -65,6 +65,22 @@ def load_dataset(name: str) -> Dataset:
     path = FOLDER / f"{name}.yaml"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or not path.is_file():
         raise UsageError(f"unknown dataset '{name}': {suggest(name, names())} (your own: rc2l-bench data add)")
-    from rc2l_bench.data.datasets.folder import Folder
+    return _load_own(path)
 
-    return Folder(path)
+
+def _load_own(path: Path) -> Dataset:
+    """A data set that a yaml describes: own images, or another data set with a larger pool."""
+    from rc2l_bench.data.datasets.extended import Extended, ExtendedConfig
+    from rc2l_bench.data.datasets.folder import Folder
+    from rc2l_bench.schema import load, read_yaml
+
+    content = read_yaml(path)
+    if not isinstance(content, dict) or "extends" not in content:
+        return Folder(path)
+    config = load(ExtendedConfig, path)
+    if config.extends == path.stem or config.extends not in names():
+        raise UsageError(f"{path}: extends: unknown dataset '{config.extends}': {suggest(config.extends, names())}")
+    base = load_dataset(config.extends)
+    if isinstance(base, Extended):
+        raise UsageError(f"{path}: extends: '{config.extends}' extends a data set itself: extend '{base.base.name}'")
+    return Extended(path, base, config)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, product
+from pathlib import Path
 
 import numpy as np
 import pytest
-from folder_data import describe, fault, ids, labels, pixels, png, prepared, write_images
+from folder_data import RAW, describe, fault, ids, labels, pixels, png, prepared, write_images
 from PIL import Image
 
 from rc2l_bench.data import catalog
+from rc2l_bench.data.datasets.held_out import HeldOut
 from rc2l_bench.data.datasets.registry import load_dataset, names
 from rc2l_bench.data.decode import decode_mask
 from rc2l_bench.errors import BenchError, UsageError
@@ -34,6 +36,7 @@ def raw(tmp_path):
 def test_a_description_in_the_checkout_is_a_dataset_of_that_name():
     describe("mine")
     assert "mine" in names()
+    load_dataset("mine").prepare(RAW)
     assert load_dataset("mine").meta() == {
         "name": "mine",
         "classes": ["a", "b", "c"],
@@ -144,10 +147,25 @@ def test_the_suffix_says_what_the_bytes_are_and_not_what_the_name_claims(raw, ch
 def test_the_canvas_is_the_largest_height_and_width_found_unless_given(checkout):
     (checkout / "photos" / "p0.png").write_bytes(png(pixels(0, height=30, width=8)))
     (checkout / "photos" / "p1.png").write_bytes(png(pixels(0, height=8, width=40)))
+    assert prepared().canvas == (30, 40)
+    assert prepared(canvas=[64, 96]).canvas == (64, 96)
+
+
+def test_a_canvas_that_is_not_known_yet_is_asked_for(checkout):
     describe()
-    assert load_dataset("mine").canvas == (30, 40)
-    describe(canvas=[64, 96])
-    assert load_dataset("mine").canvas == (64, 96)
+    with pytest.raises(BenchError, match=r"manifest\.json: missing: run `rc2l-bench data fetch mine`"):
+        load_dataset("mine").meta()
+
+
+def test_tuning_opens_no_image_that_is_scored(checkout):
+    """They are gone after they were hashed, and everything that tuning asks for is there all the same."""
+    scored = [sample.id for part in ("val", "test") for sample in prepared().samples(RAW, part)]
+    for folder, identity in product(("photos", "masks"), scored):
+        (checkout / folder / f"{identity}.png").unlink()
+    tuning = HeldOut(load_dataset("mine"), 0.5, 0)
+    assert tuning.meta()["canvas"] == [12, 16]
+    found = [sample.id for part in ("train", "val") for sample in tuning.samples(Path("data/raw/tuning-mine"), part)]
+    assert len(found) == 7
 
 
 def test_colour_masks_become_indices_and_ignored_colours_255(raw, checkout):
@@ -300,10 +318,18 @@ def test_a_format_that_is_not_read_is_named_and_not_passed_over(raw, checkout):
     assert "photos/extra.tif: images must be .png or .jpg or .jpeg" in fault(raw)
 
 
-@pytest.mark.parametrize("name", ["a\nb.png", "x\\y.png"])
-def test_a_file_name_that_cannot_be_an_id_is_refused(raw, checkout, name):
-    (checkout / "photos" / name).write_bytes(png(pixels(0)))
-    assert "its id must be printable" in fault(raw)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a\nb.png", "must be printable"), ("d\n/b.png", "must be printable"), ("d\udcff/b.png", "must be printable"),
+        ("x\\y.png", "its id must be without"),
+    ],
+)  # fmt: skip
+def test_a_file_name_that_cannot_be_an_id_is_refused(raw, checkout, name, message):
+    path = checkout / "photos" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(png(pixels(0)))
+    assert message in fault(raw, images="photos/**/*.png")
 
 
 def test_a_file_that_is_no_image_is_named(raw, checkout):

@@ -64,7 +64,7 @@ def test_an_unpacked_cityscapes_has_the_classes_of_the_archive(home):
 
 def test_an_unpacked_voc_has_the_images_of_its_lists(home):
     unpack(home, "", voc_data.voc_files())
-    dataset, raw = described("SegmentationClass"), home / "raw"
+    dataset, raw = described("SegmentationClass"), Path("data/raw/tree")
     dataset.prepare(raw)
     made = catalog.make(dataset, raw)
     assert dataset.classes == Voc.classes

@@ -191,5 +191,5 @@ def test_the_canvas_is_that_of_the_pictures_as_they_are_used(checkout):
     tag = Image.Exif()
     tag[0x0112] = 6
     Image.fromarray(pixels(3, 12, 40)).save(checkout / "photos/p3.png", exif=tag)
-    assert folder(exif="apply").canvas == (40, 16)
-    assert folder(exif="ignore").canvas == (12, 40)
+    assert prepared(exif="apply").canvas == (40, 16)
+    assert prepared(exif="ignore").canvas == (12, 40)

@@ -1,0 +1,103 @@
+"""The larger files of a finished run, each compared with its hash when read: counts, learning curve, pictures."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rc2l_bench.metrics import Floats, areas_of, mean_iou
+from rc2l_bench.readers import ArrayForm, DamagedFileError, parse_arrays, parse_picture, reading
+from rc2l_bench.report.results import FinishedRun, tell
+from rc2l_bench.seals import read_listed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COUNTS = ArrayForm("int32", 3)
+"""Of confusion.npz: (N, K, K) pixels of N images by true and predicted class."""
+IDS = ArrayForm("U", 1)
+"""Of confusion.npz: the ids of the N images."""
+
+
+class PanelFiles(NamedTuple):
+    """One validation image with its truth and its prediction: names of files of a run."""
+
+    id: str
+    run: FinishedRun
+    image: str
+    truth: str
+    prediction: str
+
+
+def read_areas(run: FinishedRun, part: str = "val") -> tuple[tuple[str, ...], Floats]:
+    """Read intersection, union and truth per image and class from confusion.npz.
+
+    Returns:
+        The ids of the images, and (N, 3, K) pixels.
+
+    Raises:
+        ValueError: the file is missing, damaged, of the wrong shape, or contradicts metrics.json.
+    """
+    name, wanted = "confusion.npz", {part: COUNTS, f"{part}_ids": IDS}
+    found = parse_arrays(_read_listed(run, name), name, wanted)
+    confusion, ids = found[part], found[f"{part}_ids"]
+    classes = len(run.record["dataset"]["classes"])
+    if confusion.shape != (len(ids), classes, classes) or not len(ids):
+        raise ValueError(f"{name} holds {confusion.shape} counts of {len(ids)} images with {classes} classes")
+    if confusion.min() < 0:
+        raise ValueError(f"{name} holds negative counts")
+    areas = areas_of(confusion)
+    counted = float(mean_iou(areas.sum(0), run.absent))
+    if part == "val" and math.isfinite(run.miou) and not math.isclose(counted, run.miou, abs_tol=1e-4):
+        raise ValueError(f"confusion.npz gives mIoU {counted:.4f}, metrics.json says {run.miou:.4f}")
+    return tuple(str(i) for i in ids), areas
+
+
+def _read_listed(run: FinishedRun, name: str) -> bytes:
+    """Read the bytes of one of a run's files; what is wrong with it is a ValueError without the folder."""
+    try:
+        return read_listed(run.folder, name, run.files)
+    except (OSError, DamagedFileError) as error:
+        raise DamagedFileError(tell(error, run.folder)) from None
+
+
+def read_history(run: FinishedRun) -> pd.DataFrame:
+    """Read history.csv: step, lr, loss, one column per loss, miou (nan but at evaluations).
+
+    Raises:
+        ValueError: the file is missing, damaged, has no column `step`, or holds what is no number.
+    """
+    import pandas as pd
+
+    name = "history.csv"
+    data = _read_listed(run, name)
+    with reading(name):
+        table = pd.read_csv(io.BytesIO(data))
+        if "step" not in table:
+            raise DamagedFileError(f"{name}: has no column 'step'")
+        return table.astype(np.float64)
+
+
+def panels_of(run: FinishedRun) -> list[PanelFiles]:
+    """Find the complete panels of a run, in order of their names."""
+    found = []
+    for image in sorted(name for name in run.files if name.startswith("panels/") and name.endswith(".image.png")):
+        stem = image.removesuffix(".image.png")
+        truth, prediction = (f"{stem}.{kind}.png" for kind in ("truth", "prediction"))
+        if truth in run.files and prediction in run.files:
+            name = stem.removeprefix("panels/")
+            found.append(PanelFiles(name.partition("-")[2] or name, run, image, truth, prediction))
+    return found
+
+
+def read_picture(run: FinishedRun, name: str) -> NDArray[np.uint8]:
+    """Read the pixels of one of a run's PNGs: (H, W) class indices, or (H, W, 3).
+
+    Raises:
+        ValueError: the file is missing, damaged or absurdly large.
+    """
+    return parse_picture(_read_listed(run, name), name)

@@ -1,0 +1,137 @@
+"""The extra images of a data set: lists by reference, made once, continued, taken over; masks never come along."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from shards_data import META, make_shards
+from tar_data import image_tar, png
+from web_data import FolderServer, serve_folder
+
+from rc2l_bench.data import download, pool_lists, remote
+from rc2l_bench.data.datasets.pool_config import StreamConfig
+from rc2l_bench.data.packing import verify
+from rc2l_bench.data.pool_index import LISTS, index_sets
+from rc2l_bench.data.pool_sets import open_sets, read_summary
+from rc2l_bench.data.shards import Shards
+from rc2l_bench.errors import BenchError
+from rc2l_bench.readers import DamagedFileError
+
+EXTRA = Path("data/shards/tiny/extra")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(remote, "PAUSE", 0.01)
+    monkeypatch.setattr(download, "PAUSE", 0.01)
+    image_tar(tmp_path / "far/t-0.tar", range(4))
+    image_tar(tmp_path / "far/t-1.tar", range(4, 9))
+    return tmp_path
+
+
+@pytest.fixture
+def web(here) -> Iterator[FolderServer]:
+    with serve_folder(here / "far") as server:
+        yield server
+
+
+def listed(*places: str, room: int = 0) -> list[Shards]:
+    index_sets(places, None, META, EXTRA, room)
+    return open_sets(EXTRA)
+
+
+def images(shards: Shards) -> list[bytes]:
+    return [encoded.image for encoded in shards.read(range(len(shards)))]
+
+
+def test_images_stay_where_they_are(here):
+    (here / "photos/deep").mkdir(parents=True)
+    (here / "photos/deep/one.png").write_bytes(png(7))
+    tars, photos = listed("far/t-*.tar", "photos")
+    assert images(tars) == [png(number) for number in range(9)]
+    assert list(tars.ids)[3:5] == ["t-0/003", "t-1/004"]
+    assert (images(photos), list(photos.ids)) == ([png(7)], ["deep/one.png"])
+    assert not any(path.suffix in (".tar", ".png") for folder in (".rc2l", "data") for path in Path(folder).rglob("*"))
+
+
+@pytest.mark.parametrize("room", [0, 1 << 30])
+def test_tars_far_away_are_listed_by_one_transfer_each(web, room):
+    (tars,) = listed(f"{web.url}/t-{{0..1}}.tar", room=room)
+    assert images(tars) == [png(number) for number in range(9)]
+    whole = [path for path, span in web.asked if span is None and path.endswith(".tar")]
+    assert sorted(whole) == ["/t-0.tar", "/t-1.tar"]
+    assert any(Path(".rc2l/mirror").rglob("*.tar")) == (room > 0)
+    web.asked.clear()
+    assert listed(f"{web.url}/t-{{0..1}}.tar", room=room)[0].digest == tars.digest
+    assert not web.asked
+
+
+def test_near_and_far_the_same_tars_have_one_digest(web):
+    assert listed("far/t-*.tar")[0].digest == listed(f"{web.url}/t-{{0..1}}.tar")[0].digest
+
+
+def test_a_listing_that_was_cut_off_goes_on(web, monkeypatch):
+    def down(path: Path, name: str, *_: object) -> None:
+        assert name == "t-1.tar"
+        raise BenchError("cable")
+
+    real = pool_lists.scan_tar
+    monkeypatch.setattr(pool_lists, "scan_tar", lambda *args: real(*args) if args[1] == "t-0.tar" else down(*args))
+    with pytest.raises(BenchError, match="cable"):
+        listed(f"{web.url}/t-{{0..1}}.tar")
+    monkeypatch.setattr(pool_lists, "scan_tar", real)
+    web.asked.clear()
+    (tars,) = listed(f"{web.url}/t-{{0..1}}.tar")
+    assert not any(path == "/t-0.tar" for path, _ in web.asked)
+    assert images(tars) == [png(number) for number in range(9)]
+
+
+@pytest.mark.parametrize("where", ["near", "far"])
+def test_shards_with_an_index_are_taken_over_without_their_masks(here, web, where):
+    own = make_shards(here / "far/packed", 6)
+    assert own.labelled
+    (taken,) = listed("far/packed" if where == "near" else f"{web.url}/packed/")
+    assert not taken.index.samples.with_mask
+    assert all(encoded.mask is None for encoded in taken.read(range(6)))
+    assert (taken.digest, images(taken)) == (own.digest, images(own))
+    assert not any(path.endswith(".tar") and span is None for path, span in web.asked)
+
+
+def test_a_folder_without_images_is_told(here):
+    (here / "photos").mkdir()
+    (here / "photos/notes.txt").write_text("words")
+    with pytest.raises(BenchError, match=r"pool: photos: there is no image .* left out: 1 other files"):
+        listed("photos")
+
+
+def test_most_data_sets_have_none_and_a_stream_is_written_down(here):
+    assert listed() == []
+    config = StreamConfig(stream=["far/t-*.tar"], shuffle=5)
+    index_sets([], config, META, EXTRA, 0)
+    assert read_summary(EXTRA).stream == config
+    shutil.rmtree(EXTRA)
+    assert (read_summary(EXTRA).sets, read_summary(EXTRA).stream) == ([], None)
+
+
+def test_a_summary_that_was_changed_is_refused(here):
+    listed("far/t-0.tar")
+    path = EXTRA / "pool.json"
+    path.write_text(path.read_text().replace("t-0", "t-1"))
+    with pytest.raises(DamagedFileError, match=r"pool\.json: .*delete the folder and run the stages again"):
+        open_sets(EXTRA)
+
+
+def test_a_file_that_changed_after_it_was_listed_is_refused(here):
+    (tars,) = listed("far/t-0.tar")
+    data = (here / "far/t-0.tar").read_bytes()
+    assert verify(tars.folder).digest == tars.digest
+    (here / "far/t-0.tar").write_bytes(data.replace(png(2), bytes(len(png(2)))))
+    with pytest.raises(BenchError, match=r"t-0\.tar: sample 't-0/002': has changed since it was written"):
+        verify(tars.folder)
+    with pytest.raises(BenchError, match=r"t-0\.tar: sample 't-0/002': has changed since it was written"):
+        images(tars)
+    assert len(list(LISTS.iterdir())) >= 1
