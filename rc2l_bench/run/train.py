@@ -101,7 +101,9 @@ class Trainer:
         """Collect all that a checkpoint holds. Several processes have to do so together."""
         record = dict(vars(self.record))
         if self.fabric.world_size > 1:  # only the sums are different in each of them
-            record["sums"] = {name: self.fabric.all_gather(value) for name, value in self.record.sums.items()}
+            parts: list[Any] = [None] * self.fabric.world_size
+            torch.distributed.all_gather_object(parts, {name: sum_.cpu() for name, sum_ in self.record.sums.items()})
+            record["sums"] = {name: torch.stack([part[name] for part in parts]) for name in self.record.sums}
         return {
             "method": self.method.state_dict(),
             "optimiser": self.optimiser.state_dict(),
