@@ -30,6 +30,8 @@ LEARNING_RATE = "lr"
 """Name of the number that every method is tuned in: `optimiser.lr` of the protocol."""
 MOST = 3
 """Numbers of its own that a method may have tuned."""
+BUSY = 76
+"""Exit code of a trial that another process, perhaps on another machine, carries out."""
 
 Number = Annotated[float, Field(ge=-HUGE, le=HUGE)]
 

@@ -17,9 +17,7 @@ from rc2l_bench.readers import read_json
 from rc2l_bench.run.cell import RunInputs, open_cell
 from rc2l_bench.run.signals import Preemption, end_with_parent, listening
 from rc2l_bench.run.store import STORE, Run
-
-BUSY = 76
-"""Exit code: another process, perhaps on another machine, is on this trial."""
+from rc2l_bench.tuning import BUSY
 
 
 @guarded

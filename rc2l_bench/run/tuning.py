@@ -22,8 +22,17 @@ from rc2l_bench.files import exclusive, write_atomically
 from rc2l_bench.readers import read_json
 from rc2l_bench.run.pipeline import cell_stages
 from rc2l_bench.run.process_pool import run_modules
-from rc2l_bench.run.trial import BUSY
-from rc2l_bench.tuning import MOST, Range, Trial, TunedMethod, TuningConfig, digest_inputs, digest_trials, space_of
+from rc2l_bench.tuning import (
+    BUSY,
+    MOST,
+    Range,
+    Trial,
+    TunedMethod,
+    TuningConfig,
+    digest_inputs,
+    digest_trials,
+    space_of,
+)
 from rc2l_bench.variants import read_config
 
 if TYPE_CHECKING:
