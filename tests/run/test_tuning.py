@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -168,3 +170,14 @@ def test_a_killed_tuning_continues_to_the_same_choice(tuned, tmp_path):
     assert not (root / "tuned/blobs.yaml").exists()
     tune(root)
     assert [row[0] for row in trials(root)] == [row[0] for row in trials(tuned)]
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_trials_of_a_study(tuned, tmp_path):
+    repository_data.write_checkout(tmp_path)
+    with ThreadPoolExecutor(2) as both:
+        said = [done.stdout for done in both.map(lambda _: tune(tmp_path, "--jobs", "1"), range(2))]
+    assert [row[0] for row in trials(tmp_path)] == [row[0] for row in trials(tuned)]
+    # None is computed twice: what one has trained, the other finds in the store.
+    trained = sum(len(re.findall(r"step (\d+)/\1 ", text)) for text in said)
+    assert trained == len(trials(tmp_path)) - 1  # a heading is a row
