@@ -215,8 +215,8 @@ def space_of(method: str, config: TuningConfig, lr: float) -> dict[str, Range]:
         UsageError: the method's yaml declares too many numbers, or one that it does not have.
     """
     file = method_yaml(method)
-    declared = read_yaml(file).get(TUNE, {})
-    if not isinstance(declared, dict) or len(declared) > MOST:
+    declared = dict(_ranges(read_yaml(file).get(TUNE, {})))
+    if len(declared) > MOST or "" in declared:
         raise UsageError(f"{file}: {TUNE}: expected at most {MOST} names, each with low, high and log")
     known = dict(_leaves(read_config(base_of(method))))
     space = {LEARNING_RATE: Range(low=config.lr.low * lr, high=config.lr.high * lr, log=config.lr.log)}
@@ -225,6 +225,14 @@ def space_of(method: str, config: TuningConfig, lr: float) -> dict[str, Range]:
             raise UsageError(f"{file}: {TUNE}.{name}: not a number of this file; {suggest(name, list(known))}")
         space[name] = check(Range, content, Path(f"{file}: {TUNE}.{name}"))
     return space
+
+
+def _ranges(declared: Any, path: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401 - YAML holds anything
+    """Flatten what stands under `tune`, which is nested as the method's numbers are, to dotted names and ranges."""
+    nested = isinstance(declared, dict) and all(isinstance(value, dict) for value in declared.values())
+    if not nested:
+        return [(path, declared)]
+    return [one for key, value in declared.items() for one in _ranges(value, f"{path}.{key}" if path else str(key))]
 
 
 def _leaves(config: Any, path: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401 - YAML holds anything
