@@ -229,8 +229,9 @@ def space_of(method: str, config: TuningConfig, lr: float) -> dict[str, Range]:
 
 def _ranges(declared: Any, path: str = "") -> list[tuple[str, Any]]:  # noqa: ANN401 - YAML holds anything
     """Flatten what stands under `tune`, which is nested as the method's numbers are, to dotted names and ranges."""
-    nested = isinstance(declared, dict) and all(isinstance(value, dict) for value in declared.values())
-    if not nested:
+    inner = list(declared.values()) if isinstance(declared, dict) else [None]
+    # An empty range is a range that lacks everything; a method without `tune` has no range.
+    if not all(isinstance(value, dict) for value in inner) or (path and not inner):
         return [(path, declared)]
     return [one for key, value in declared.items() for one in _ranges(value, f"{path}.{key}" if path else str(key))]
 
