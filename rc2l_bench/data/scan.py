@@ -22,6 +22,7 @@ from rc2l_bench.data.image_headers import read_header
 from rc2l_bench.data.index import Shard
 from rc2l_bench.data.sample_table import Entry, Member
 from rc2l_bench.errors import BenchError
+from rc2l_bench.readers import FAULTS
 
 IMAGES = (".jpg", ".jpeg", ".png")
 """Suffixes of images, lower case."""
@@ -127,7 +128,9 @@ def _members(path: Path, prefix: str, number: int) -> Iterator[_Found]:
                     place = f"{folder}/{key}" if folder else key
                     yield _Found(f"{prefix}/{place}", number, member.offset_data, data)
                 tar.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
-    except tarfile.TarError as error:
+    except BenchError:
+        raise
+    except FAULTS as error:
         hint = ": a compressed one has no places: stream it, `pool: {stream: …}`" if path.suffix != ".tar" else ""
         raise BenchError(f"{path}: no tar, or a damaged one ({' '.join(str(error).split())[:120]}){hint}") from None
 

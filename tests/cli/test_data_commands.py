@@ -62,8 +62,8 @@ def test_every_option_reaches_the_description(checkout):
     assert (code, error) == (0, "")
     assert "1 test, 7 train, 2 val" in out
     dataset = load_dataset("mine")
-    dataset.prepare(checkout / "raw")
-    rows = {row.id: row for row in make(dataset, checkout / "raw").rows}
+    dataset.prepare(Path("data/raw/mine"))
+    rows = {row.id: row for row in make(dataset, Path("data/raw/mine")).rows}
     assert (rows["p0"].pixels, rows["p1"].pixels, rows["p2"].ignored) == ((48, 0), (0, 48), 48)
     assert not rows["p8"].labelled
 
@@ -75,8 +75,8 @@ def test_shares_and_ignored_indices_reach_the_description(checkout):
     assert (code, error) == (0, "")
     assert "2 test, 5 train, 3 val" in out
     dataset = load_dataset("mine")
-    dataset.prepare(checkout / "raw")
-    assert sum(row.ignored for row in make(dataset, checkout / "raw").rows) == 10 * 16
+    dataset.prepare(Path("data/raw/mine"))
+    assert sum(row.ignored for row in make(dataset, Path("data/raw/mine")).rows) == 10 * 16
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_values_and_what_is_excluded_reach_the_description(checkout):
     assert (code, error) == (0, "")
     assert "2 files not used: 1 no picture (photos/notes.txt), 1 excluded (photos/p0_view.png)" in out
     dataset = load_dataset("mine")
-    dataset.prepare(checkout / "raw")
+    dataset.prepare(Path("data/raw/mine"))
     assert dataset.classes == ("road", "wide field")
-    assert {(row.pixels, row.ignored) for row in make(dataset, checkout / "raw").rows} == {((16, 16), 16)}
+    assert {(row.pixels, row.ignored) for row in make(dataset, Path("data/raw/mine")).rows} == {((16, 16), 16)}
 
 
 @pytest.mark.parametrize("command", [["fetch", "shapes"], ["verify", "shapes"], ["status"], [*ADD, "--classes", "a,b"]])

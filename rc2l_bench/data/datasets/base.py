@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rc2l_bench.data.addresses import is_remote, list_tars
-from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.fetch import Source, is_stamped, verify
+
+if TYPE_CHECKING:  # typed forms need pydantic, which takes too long for the stage that always runs
+    from rc2l_bench.data.datasets.pool_config import StreamConfig
 
 __all__ = ["PARTS", "RAW", "Dataset", "Sample", "Source", "Suffix"]
 
