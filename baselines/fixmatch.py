@@ -13,23 +13,17 @@ the sum of the losses is not halved; the ratio of CutMix boxes is log-uniform, s
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from rc2l_bench.config import Protocol, Share, Views
+from rc2l_bench.config import OneView, Protocol, Share
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.pixel_losses import SUPERVISED, cross_entropy, pseudo_label
 from rc2l_bench.methods.contract import LateConfig, Method, MethodConfig
 from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.types import Batch
-
-
-class OneView(Views):
-    """FixMatch has one strong view."""
-
-    strong: Literal[1]
 
 
 class FixMatchConfig(LateConfig):

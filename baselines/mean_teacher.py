@@ -12,23 +12,17 @@ summed over the classes, not averaged, so that its weight does not depend on the
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from rc2l_bench.config import NonNegative, Protocol, Share, Views
+from rc2l_bench.config import NonNegative, OneView, Protocol, Share
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.pixel_losses import SUPERVISED, squared_error
 from rc2l_bench.methods.contract import MethodConfig, TaughtConfig, TaughtMethod, Teacher
 from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.types import Batch
-
-
-class OneView(Views):
-    """Mean Teacher has one strong view."""
-
-    strong: Literal[1]
 
 
 class MeanTeacherConfig(TaughtConfig):

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rc2l_bench.config import Count, Model, NonNegative, Positive, Protocol, Share, Views
+from rc2l_bench.config import Count, Model, NonNegative, OneView, Positive, Protocol, Share
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.pixel_losses import (
     SUPERVISED,
@@ -45,12 +45,6 @@ from rc2l_bench.nets.memory_bank import MemoryBank, draw
 from rc2l_bench.nets.pixel_net import PixelNet, conv
 from rc2l_bench.processes import gather
 from rc2l_bench.types import IGNORE, Batch
-
-
-class OneView(Views):
-    """U2PL has one mixed view."""
-
-    strong: Literal[1]
 
 
 class ContrastWeight(Model):

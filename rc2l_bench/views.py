@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -30,3 +30,9 @@ class Views(Model):
     recolour: bool
     """Whether strong views have the strong colours of the protocol; if not, they are the weak view, with boxes."""
     mix: MixConfig
+
+
+class OneView(Views):
+    """For methods that have one strong view."""
+
+    strong: Literal[1]

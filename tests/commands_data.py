@@ -8,10 +8,10 @@ from rc2l_bench.cli import app as cli
 
 
 def call(*arguments: str, **env: str) -> tuple[int, str]:
-    """Exit code, and all that was written, on one line where it was wrapped."""
+    """Exit code, and all that was written but for the protocol, on one line where it was wrapped."""
     found = CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "300", "TERM": "dumb", **env})
     assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
-    return found.exit_code, found.output
+    return found.exit_code, "".join(line for line in found.output.splitlines(True) if ": protocol '" not in line)
 
 
 def refused(*arguments: str) -> str:

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from local_server import LocalHandler, LocalServer, running
 
 
-class Web(ThreadingHTTPServer):
+class Web(LocalServer):
     """Serves `data` under every path, in the way that `modes` says: one for each request, the last one for ever."""
 
-    daemon_threads = True
-
     def __init__(self, data: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(Handler)
         self.data = data
         self.modes = ["good"]
         self.requests: list[tuple[str, str | None]] = []
-        self.release = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     @property
     def ranges(self) -> list[str | None]:
@@ -35,31 +26,16 @@ class Web(ThreadingHTTPServer):
     def next_mode(self) -> str:
         return self.modes.pop(0) if len(self.modes) > 1 else self.modes[0]
 
-    def handle_error(self, *_) -> None:
-        """A client that hangs up is part of the test."""
 
-
-class Handler(BaseHTTPRequestHandler):
+class Handler(LocalHandler):
     # ruff: noqa: ARG002 - every mode is called alike
     server: Web
 
-    def log_message(self, *_) -> None:
-        pass
-
-    def do_GET(self) -> None:
+    def respond(self) -> None:
         wanted = self.headers.get("Range")
         self.server.requests.append((self.path, wanted))
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         getattr(self, self.server.next_mode())(self.server.data, start)
-
-    def answer(self, code: int, body: bytes, length: int | None = None, **headers: str) -> None:
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
 
     def part(self, data: bytes, start: int, body: bytes | None = None, length: int | None = None) -> None:
         if start:
@@ -126,18 +102,8 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(500, b"error")
 
 
-@contextmanager
-def serve(data: bytes) -> Iterator[Web]:
-    web = Web(data)
-    thread = threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield web
-    finally:
-        web.release.set()
-        web.shutdown()
-        web.server_close()
-        thread.join()
+def serve(data: bytes) -> AbstractContextManager[Web]:
+    return running(Web(data))
 
 
 def mirror() -> Path:

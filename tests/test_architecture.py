@@ -109,7 +109,8 @@ def test_the_init_of_a_room_is_a_docstring_and_nothing_else():
 
 
 def test_no_two_classes_have_one_name():
-    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "rc2l_bench").rglob("*.py")]
+    files = [file for folder in ("rc2l_bench", "baselines") for file in (ROOT / folder).rglob("*.py")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
     names = [node.name for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
 

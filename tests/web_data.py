@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from local_server import LocalHandler, LocalServer, running
 
 FAULTS = (
     "stalls",
@@ -23,14 +23,11 @@ FAULTS = (
 )
 
 
-class FolderServer(ThreadingHTTPServer):
+class FolderServer(LocalServer):
     """Serves the files of a folder. Of every `every` requests one goes wrong, in the ways of `faults` in turn."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), FolderHandler)
+        super().__init__(FolderHandler)
         self.folder = folder
         self.faults: tuple[str, ...] = ()
         self.every = 1
@@ -38,12 +35,7 @@ class FolderServer(ThreadingHTTPServer):
         self.token: str | None = None
         self.asked: list[tuple[str, str | None]] = []
         self.failed: list[str] = []
-        self.release = threading.Event()
         self._lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
     def next_fault(self) -> str:
         """How this request goes wrong; `good` = not at all."""
@@ -53,19 +45,13 @@ class FolderServer(ThreadingHTTPServer):
             self.failed.append(self.faults[len(self.failed) % len(self.faults)])
             return self.failed[-1]
 
-    def handle_error(self, *_) -> None:
-        """A client that hangs up is part of the test."""
 
-
-class FolderHandler(BaseHTTPRequestHandler):
+class FolderHandler(LocalHandler):
     # ruff: noqa: ARG002 - every fault is called alike
     server: FolderServer
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_) -> None:
-        pass
-
-    def do_GET(self) -> None:
+    def respond(self) -> None:
         wanted = self.headers.get("Range")
         self.server.asked.append((self.path, wanted))
         self.server.release.wait(self.server.delay)
@@ -79,16 +65,6 @@ class FolderHandler(BaseHTTPRequestHandler):
         data = file.read_bytes()
         start, stop = int(span[1]), min(int(span[2]) + 1 if span[2] else len(data), len(data))
         return getattr(self, self.server.next_fault())(data, start, stop, wanted is not None)
-
-    def answer(self, code: int, body: bytes, length: int | None = None, **headers: str) -> None:
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-        self.close_connection = length is not None
 
     def part(self, data: bytes, start: int, stop: int, ranged: bool, body: bytes | None = None) -> None:
         """An answer whose head is right; its body may not be."""
@@ -135,15 +111,5 @@ class FolderHandler(BaseHTTPRequestHandler):
         self.part(data, start, stop, ranged, bytes([data[start] ^ 1]) + data[start + 1 : stop])
 
 
-@contextmanager
-def serve_folder(folder: Path) -> Iterator[FolderServer]:
-    web = FolderServer(folder)
-    thread = threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
-        yield web
-    finally:
-        web.release.set()
-        web.shutdown()
-        web.server_close()
-        thread.join()
+def serve_folder(folder: Path) -> AbstractContextManager[FolderServer]:
+    return running(FolderServer(folder))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import overload
 
 import numpy as np
 
 from rc2l_bench.data.order import Numbers
+from rc2l_bench.data.sample_table import LazyIds
 from rc2l_bench.data.selection import Selection
 from rc2l_bench.data.shards import Encoded, Shards
 
@@ -79,21 +79,13 @@ class JointShards:
         return Selection(len(self), excluded, without=True), sum(map(len, twins))
 
 
-class _JointIds(Sequence[str]):
+class _JointIds(LazyIds):
     def __init__(self, joint: JointShards) -> None:
         self._joint = joint
 
     def __len__(self) -> int:
         return len(self._joint)
 
-    @overload
-    def __getitem__(self, position: int) -> str: ...
-    @overload
-    def __getitem__(self, position: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, position: int | slice) -> str | tuple[str, ...]:
-        if isinstance(position, slice):
-            return tuple(self[place] for place in range(*position.indices(len(self))))
-        if not -len(self) <= position < len(self):
-            raise IndexError(position)
-        part, place = self._joint.locate(position % len(self))
+    def _read(self, position: int) -> str:
+        part, place = self._joint.locate(position)
         return part.ids[place]

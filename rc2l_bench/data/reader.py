@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +68,7 @@ class Group:
     ids: tuple[str, ...]
 
 
-class Reader(Dataset["Parcel | Work | Exception"]):
+class Reader(Dataset["Parcel | Work | Exception"], ABC):
     """Carries out tasks, and hands over what went wrong: torch adds a worker's traceback to what is raised."""
 
     def __init__(self, cache_mb: int, slots: Slots | None) -> None:
@@ -88,9 +89,9 @@ class Reader(Dataset["Parcel | Work | Exception"]):
             return error
         return found if self._slots is None else self._slots.put(slot, found)
 
+    @abstractmethod
     def work(self, number: int) -> Work:
         """Do what a task asks for."""
-        raise NotImplementedError
 
     def decode(self, shards: Shards | JointShards, positions: Numbers) -> Iterator[Decoded]:
         """Decode samples one at a time, unless they are kept; their files are read together."""

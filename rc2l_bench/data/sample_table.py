@@ -7,6 +7,7 @@ read where they lie. Processes that have it open share its pages.
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -253,14 +254,12 @@ class _Chunk:
         )
 
 
-class Ids(Sequence[str]):
-    """The ids of a table, read when they are asked for."""
+class LazyIds(Sequence[str], ABC):
+    """Ids that are read when they are asked for."""
 
-    def __init__(self, table: SampleTable) -> None:
-        self._table = table
-
-    def __len__(self) -> int:
-        return len(self._table)
+    @abstractmethod
+    def _read(self, position: int) -> str:
+        """Read the id at a position from 0."""
 
     @overload
     def __getitem__(self, position: int) -> str: ...
@@ -271,7 +270,20 @@ class Ids(Sequence[str]):
             return tuple(self[place] for place in range(*position.indices(len(self))))
         if not -len(self) <= position < len(self):
             raise IndexError(position)
-        number, row = divmod(position % len(self), ROWS)
+        return self._read(position % len(self))
+
+
+class Ids(LazyIds):
+    """The ids of a table."""
+
+    def __init__(self, table: SampleTable) -> None:
+        self._table = table
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def _read(self, position: int) -> str:
+        number, row = divmod(position, ROWS)
         found: str = self._table._chunk(number).id[row].as_py()
         return found
 

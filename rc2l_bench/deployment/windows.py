@@ -51,7 +51,7 @@ def single_scale(evaluation: EvalConfig) -> EvalConfig:
     return evaluation.model_copy(update={"protocol": Whole(mode="whole"), "scales": [1.0], "flip": False})
 
 
-class Windows:
+class WindowedNetwork:
     """A network that looks through windows."""
 
     def __init__(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import tiny_data
+from commands_data import call, refused
 from report_data import reseal, write_run
-from typer.testing import CliRunner
 
 from rc2l_bench import __version__
 from rc2l_bench.cli import app as cli
@@ -23,23 +23,6 @@ from rc2l_bench.run.pipeline import CELL_STAGES, Stage
 from rc2l_bench.variants import find_methods
 
 CELL = ["run", "--method", "supervised", "--split", "1_4"]
-
-
-def call(*arguments: str) -> tuple[int, str]:
-    """Exit code, and all that was written but for the protocol, on one line where it was wrapped."""
-    found = CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "300", "TERM": "dumb"})
-    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
-    return found.exit_code, "".join(line for line in found.output.splitlines(True) if ": protocol '" not in line)
-
-
-def refused(*arguments: str) -> str:
-    """The one line that a wrong use gives."""
-    code, text = call(*arguments)
-    assert code == 2, text
-    lines = [line for line in text.splitlines() if line.strip()]
-    assert len(lines) == 1, text
-    assert lines[0].startswith("error: ")
-    return lines[0]
 
 
 @pytest.fixture

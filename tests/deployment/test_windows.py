@@ -1,4 +1,4 @@
-"""Windows from top to bottom see what the evaluation of the benchmark sees."""
+"""WindowedNetwork from top to bottom see what the evaluation of the benchmark sees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rc2l_bench.config import Sliding
 from rc2l_bench.deployment.photo_files import ArrayRows
-from rc2l_bench.deployment.windows import Band, Windows, decide
+from rc2l_bench.deployment.windows import Band, WindowedNetwork, decide
 from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.run.evaluate import predict_logits
 
@@ -45,7 +45,7 @@ seen: list[tuple[int, int]] = []
 def slide(network, spec: Sliding, pixels: np.ndarray, most: int = 1, image_scale: float = 1.0) -> Band:
     evaluation = tiny_data.protocol().eval
     seen.clear()
-    bands = list(Windows(network, spec, evaluation, image_scale, CPU).slide(Reading(pixels), most))
+    bands = list(WindowedNetwork(network, spec, evaluation, image_scale, CPU).slide(Reading(pixels), most))
     return Band(*(np.concatenate(parts) for parts in zip(*bands, strict=True)))
 
 

@@ -127,8 +127,9 @@ def test_handlers_are_there_while_listening_and_no_longer(number):
 def test_a_job_in_the_background_ignores_ctrl_c_as_before():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with listening():
+        with listening() as preemption:
             os.kill(os.getpid(), signal.SIGINT)
+        assert not preemption.asked
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -219,8 +220,9 @@ def test_a_second_signal_ends_a_training_at_once(here):
 def test_no_process_outlives_a_command_that_is_killed(here, script):
     with started(here, script, "stubborn", ready=2 if script == "pool.py" else 1) as (command, works):
         command.kill()
-        command.wait()
+        assert command.wait() == -signal.SIGKILL
         until(lambda: not any(map(alive, works)))
+        assert not any(map(alive, works))
 
 
 def test_an_interrupt_that_reaches_the_command_alone_is_passed_on(here):

@@ -8,7 +8,9 @@ from typing import Any
 
 from rc2l_bench.config import Model
 from rc2l_bench.data.datasets.base import Dataset, Sample
+from rc2l_bench.data.datasets.derived import Derived
 from rc2l_bench.data.datasets.pool_config import PoolConfig
+from rc2l_bench.errors import UsageError
 
 
 class ExtendedConfig(Model):
@@ -20,8 +22,8 @@ class ExtendedConfig(Model):
     """More unlabelled ones."""
 
 
-class Extended(Dataset):
-    """Everything is that of the data set itself, which is fetched once; only the pool is larger."""
+class Extended(Derived):
+    """Everything is that of the data set itself; only the pool is larger."""
 
     def __init__(self, path: Path, base: Dataset, config: ExtendedConfig) -> None:
         """Say what is added to what.
@@ -31,57 +33,32 @@ class Extended(Dataset):
             base: the data set that it extends.
             config: what is written in it.
         """
-        self.path, self.name, self.base, self.pool = path, path.stem, base, config.pool
-        self.classes, self.palette, self.licence = base.classes, base.palette, base.licence
-        self.rare_classes = base.rare_classes
-
-    @property
-    def canvas(self) -> tuple[int, int]:
-        """See `Dataset.canvas`."""
-        return self.base.canvas
-
-    def _home(self, raw: Path) -> Path:
-        """Where the data set itself keeps its files."""
-        return raw.parent / self.base.name
-
-    def prepare(self, raw: Path) -> None:
-        """Prepare the data set itself; `raw` stays an empty folder."""
-        self.base.prepare(self._home(raw))
-        raw.mkdir(parents=True, exist_ok=True)
+        super().__init__(path.stem, base)
+        self.path = path
+        if isinstance(self.pool, list) and isinstance(config.pool, list):
+            self.pool = [*self.pool, *config.pool]
+        elif self.pool:
+            raise UsageError(f"{path}: pool: '{base.name}' has one already, and a stream has nothing beside it")
+        else:
+            self.pool = config.pool
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """See `Dataset.samples`."""
-        return self.base.samples(self._home(raw), part, only)
+        return self.base.samples(self.home(raw), part, only)
 
     def images(self, raw: Path, part: str) -> Iterator[Sample]:
         """See `Dataset.images`."""
-        return self.base.images(self._home(raw), part)
-
-    def verify(self, raw: Path) -> None:
-        """Verify the data set itself."""
-        self.base.verify(self._home(raw))
-
-    def present(self, raw: Path) -> bool:
-        """Tell whether the data set itself is there."""
-        return self.base.present(self._home(raw))
+        return self.base.images(self.home(raw), part)
 
     def inputs(self) -> Iterable[Path]:
         """See `Dataset.inputs`."""
         yield self.path
-        yield from self.base.inputs()
-        yield from super().inputs()
-
-    def aliases(self) -> dict[str, str]:
-        """See `Dataset.aliases`."""
-        return self.base.aliases()
-
-    def remedy(self, seen: Collection[int]) -> str:
-        """See `Dataset.remedy`."""
-        return self.base.remedy(seen)
+        # A pool of the data set itself is part of this one's.
+        yield from dict.fromkeys([*super().inputs(), *Dataset.inputs(self)])
 
     def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:
         """See `Dataset.origin`."""
-        return self.base.origin(self._home(raw), part, identity, mask=mask)
+        return self.base.origin(self.home(raw), part, identity, mask=mask)
 
     def meta(self) -> dict[str, Any]:
         """See `Dataset.meta`; the name is this one's."""
