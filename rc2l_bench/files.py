@@ -125,7 +125,7 @@ def replace_folder(path: Path, fill: Callable[[Path], None], sign: str | None = 
                 if file.is_file():
                     with file.open("rb") as written:
                         sync(written)
-            if path.exists() and not _is_ours(path, sign):
+            if path.exists() and not is_ours(path, sign):
                 set_aside(path, "not made by rc2l-bench")
             if path.exists():
                 path.replace(old)
@@ -137,7 +137,8 @@ def replace_folder(path: Path, fill: Callable[[Path], None], sign: str | None = 
                 shutil.rmtree(rest, ignore_errors=True)
 
 
-def _is_ours(path: Path, sign: str | None) -> bool:
+def is_ours(path: Path, sign: str | None) -> bool:
+    """Tell whether a folder is empty or was made by this program; for `sign` see `replace_folder`."""
     if path.is_dir() and not any(path.iterdir()):
         return True
     return (path / sign).is_file() if sign else path.name in _made_beside(path)

@@ -86,7 +86,7 @@ class TunedMethod(Model):
     seconds: Annotated[float, Field(ge=0)]
     """Of training, all trials together."""
     inputs: str
-    """Digest of all that the trials depended on; see `digest_inputs`."""
+    """Digest of protocol, method, space and sampler; a report says so where they have changed since."""
     study: str
     """sha256 of the rows of `tuned/<dataset>.csv` that belong to the method."""
 
@@ -200,7 +200,7 @@ def _parse(row: Mapping[str, str]) -> Trial:
 
 def digest_trials(trials: Iterable[Trial]) -> str:
     """sha256 of what was tried and how it scored, for `TunedMethod.study`."""
-    return digest_inputs({"trials": [[row.number, dict(row.numbers), row.miou] for row in trials]})
+    return _digest({"trials": [[row.number, dict(row.numbers), row.miou] for row in trials]})
 
 
 def space_of(method: str, config: TuningConfig, lr: float) -> dict[str, Range]:
@@ -242,8 +242,25 @@ def _leaves(config: Any, path: str = "") -> list[tuple[str, Any]]:  # noqa: ANN4
     return [leaf for key, value in config.items() for leaf in _leaves(value, f"{path}.{key}" if path else str(key))]
 
 
-def digest_inputs(parts: Mapping[str, Any]) -> str:
-    """sha256 of what the trials of a method depend on (JSON values): a change makes what was chosen outdated."""
+def digest_inputs(method: str, config: TuningConfig, protocol: Mapping[str, Any]) -> str:
+    """Digest what the trials of a method are drawn and trained with, but for images and code.
+
+    Args:
+        method: id.
+        config: of the data set.
+        protocol: of its tuning images, as JSON values.
+
+    Raises:
+        UsageError: there is no such method, or its ranges are wrong.
+    """
+    space = space_of(method, config, protocol["optimiser"]["lr"])
+    return _digest({
+        "protocol": protocol, "method": read_config(method), "seed": config.seed, "sampler": config.sampler,
+        "split": config.split, "space": {name: where.model_dump() for name, where in space.items()},
+    })  # fmt: skip
+
+
+def _digest(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -23,8 +23,9 @@ Jobs = Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many
 def tune(dataset: Dataset = "shapes", method: Methods = [], jobs: Jobs = 1) -> None:  # noqa: B006
     """Give every method the same trials on images that no reported number sees, and keep the best numbers of each."""
     from rc2l_bench.config import Params, load
+    from rc2l_bench.files import exclusive
     from rc2l_bench.run.process_pool import count_jobs
-    from rc2l_bench.run.tuning import carry_out_trials, open_studies, prepare_data
+    from rc2l_bench.run.tuning import WORK, carry_out_trials, open_studies, prepare_data
     from rc2l_bench.tuning import tuned_file, write_tuned
 
     params = load(Params, Path("params.yaml"))
@@ -40,7 +41,9 @@ def tune(dataset: Dataset = "shapes", method: Methods = [], jobs: Jobs = 1) -> N
     if failed:
         raise typer.Exit(failed[0] if failed[0] > 0 else 128 - failed[0])
     chosen = {study.method: study.choose() for study in studies}
-    write_tuned(dataset, settings, chosen, [row for study in studies for row in study.rows()])
+    # Another process may tune other methods of the data set; a lock in `tuned` itself would look like a change to DVC.
+    with exclusive(WORK / dataset):
+        write_tuned(dataset, settings, chosen, [row for study in studies for row in study.rows()])
     _show(dataset, studies)
     console.print(f"files: {tuned_file(dataset)}", markup=False)
 

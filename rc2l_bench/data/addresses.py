@@ -16,7 +16,11 @@ _REMOTE = re.compile(r"[a-z][a-z0-9+.-]*://")
 _BRACES = re.compile(r"(?<!\$)\{([^{}$]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
-_SECRETS = re.compile(r"(?<=://)[^/\s@]*@|\?[^\s'\")>]*")
+_SECRETS = re.compile(r"(?<=://)[^/?#\s]*@|\?[^\s'\")>]*")
+_FILLED: dict[str, str] = {}
+"""Values of environment variables that addresses were filled with, and how they were written."""
+SHORTEST_SECRET = 4
+"""Characters; shorter values, which stand in every other word, are not looked for."""
 MOST_FILES = 1_000_000
 """That one pattern may stand for."""
 
@@ -60,7 +64,9 @@ def list_tars(text: str) -> list[str]:
     """
     expanded = expand(text)
     if is_remote(text):
-        return sorted(expanded)
+        for address in expanded:
+            _refuse_user(address)
+        return sorted(set(expanded))
     found = sorted({path for one in expanded for path in glob.glob(str(Path(one).expanduser()))})  # noqa: PTH207
     missing = [one for one in expanded if not glob.has_magic(one) and not Path(one).expanduser().is_file()]
     if missing or not found:
@@ -79,11 +85,7 @@ def split_base(addresses: Sequence[str]) -> tuple[str, list[str]]:
     parts = [urlsplit(address) for address in addresses]
     first = parts[0]
     for part, address in zip(parts, addresses, strict=True):
-        if part.username is not None:
-            raise UsageError(
-                f"{without_secrets(address)}: holds a user or a password: put them into ~/.netrc, or write ${{NAME}} "
-                "for what the environment variable NAME holds"
-            )
+        _refuse_user(address)
         if (part.scheme, part.netloc, part.query) != (first.scheme, first.netloc, first.query):
             raise UsageError(
                 f"{without_secrets(address)}: is elsewhere than {without_secrets(addresses[0])}: list it apart"
@@ -93,6 +95,14 @@ def split_base(addresses: Sequence[str]) -> tuple[str, list[str]]:
     folder = "".join(f"{level[0]}/" for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
     base = urlunsplit((first.scheme, first.netloc, folder, first.query, ""))
     return base, [path.removeprefix(folder) for path in paths]
+
+
+def _refuse_user(address: str) -> None:
+    if urlsplit(address).username is not None:
+        raise UsageError(
+            f"{without_secrets(address)}: holds a user or a password: put them into ~/.netrc, or write ${{NAME}} "
+            "for what the environment variable NAME holds"
+        )
 
 
 def join(base: str, name: str) -> str:
@@ -111,11 +121,19 @@ def with_environment(address: str) -> str:
     def value(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
             raise UsageError(f"{without_secrets(address)}: the environment variable {match[1]} is not set")
-        return os.environ[match[1]]
+        found = os.environ[match[1]]
+        if len(found) >= SHORTEST_SECRET:
+            _FILLED[found] = match[0]
+        return found
 
     return _VARIABLE.sub(value, address)
 
 
 def without_secrets(text: str) -> str:
-    """Leave out users, passwords and queries of all addresses in a text, so that it may be shown and stored."""
+    """Leave out users, passwords and queries of all addresses in a text, so that it may be shown and stored.
+
+    What stood for a variable is the variable again: an error of the network quotes the address that was asked for.
+    """
+    for value, name in sorted(_FILLED.items(), key=lambda pair: -len(pair[0])):  # one may hold another
+        text = text.replace(value, name)
     return _SECRETS.sub("", text)

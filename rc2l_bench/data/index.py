@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from rc2l_bench.data.sample_table import Summary
 from rc2l_bench.errors import BenchError
@@ -31,11 +31,17 @@ Natural = Annotated[int, Field(ge=0, le=1 << 53)]
 Positive = Annotated[int, Field(ge=1, le=1 << 53)]
 
 
+def _inside(name: str) -> str:
+    if ".." in name.split("/"):
+        raise ValueError("leads out of its folder")
+    return name
+
+
 class Shard(Model):
     """One tar."""
 
-    name: Annotated[str, Field(pattern=r"^\w[^\\\x00-\x1f]*$")]
-    """Of its file, seen from where the shards lie."""
+    name: Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f][^\\\x00-\x1f]*$"), AfterValidator(_inside)]
+    """Of its file, seen from where the shards lie. A copy gets the same name, so it leads nowhere else."""
     size: Positive
     """Bytes."""
     samples: Natural

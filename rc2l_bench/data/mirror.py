@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from rc2l_bench.console import describe
 from rc2l_bench.data import remote
 from rc2l_bench.data.addresses import is_remote, join, with_environment, without_secrets
 from rc2l_bench.data.index import Index
@@ -51,8 +52,9 @@ def mirror(index: Index, room: int, keep: Collection[Path] = ()) -> bool:
     for shard in missing:
         try:
             copy_file(join(index.base, shard.name), folder / shard.name, shard.size)
-        except BenchError as error:
-            say(f"{error}; not copied: its images are read from there, one by one")
+        except (BenchError, OSError) as error:  # a full disk, or copies that another run has just removed
+            text = describe(error) if isinstance(error, OSError) else error
+            say(f"{text}; not copied: its images are read from there, one by one")
             return False
     return True
 

@@ -19,7 +19,7 @@ from rc2l_bench.data.sample_table import Summary, TableWriter
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.tar_writer import Tar, find_damage
 from rc2l_bench.errors import BenchError
-from rc2l_bench.files import exclusive, sync, write_atomically
+from rc2l_bench.files import exclusive, is_ours, set_aside, sync, write_atomically
 from rc2l_bench.sources import digest_file
 
 _AT_ONCE = 64
@@ -175,6 +175,8 @@ def _building(folder: Path) -> Iterator[Path]:
         building.mkdir()
         yield building
         if not _same(building, folder):
+            if folder.exists() and not is_ours(folder, index.NAME):
+                set_aside(folder, "not made by rc2l-bench")
             if folder.exists():
                 folder.replace(old)
             building.replace(folder)

@@ -14,7 +14,6 @@ from rc2l_bench.data.datasets.registry import BUILT_IN, FOLDER, load_dataset
 from rc2l_bench.data.pool_sources import resolve
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import write_atomically
-from rc2l_bench.schema import read_yaml
 
 
 def check_places(places: Sequence[str]) -> None:
@@ -64,9 +63,9 @@ def add_places(name: str, places: Sequence[str]) -> Path:
         raise UsageError(f"'{name}' is built in: name your own, `data add {name}-more --extends {name} --unlabelled …`")
     if not path.is_file():
         raise UsageError(f"there is no dataset '{name}' yet: give --images and --masks, or --extends")
-    read_yaml(path)  # its faults are told in one line here
+    load_dataset(name)  # its faults are told in one line here
     content = YAML(typ="rt").load(path.read_text(encoding="utf-8"))
-    present = content.get("pool", [])
+    present = content.get("pool") or []
     if isinstance(present, dict):
         raise UsageError(f"{path}: pool: is a stream, which has nothing beside it: edit it there")
     known = [present] if isinstance(present, str) else list(present)

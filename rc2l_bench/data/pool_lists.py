@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from rc2l_bench.data.sample_table import Entry, SampleTable, Summary, TableWrite
 from rc2l_bench.data.scan import Left, scan_folder, scan_tar
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import say, write_atomically
-from rc2l_bench.readers import read_bytes
+from rc2l_bench.readers import read_bytes, read_json
 
 _NEW, _FAR_INDEX, _FAR_TABLE = "new.arrow", "far.json", "far.arrow"
 _SPARE = (_NEW, _FAR_INDEX, _FAR_TABLE)
@@ -88,12 +89,11 @@ def _list_tar(
             for entry in entries:
                 table.add(entry)
         write_atomically(done, json.dumps({"shard": shard.model_dump(), "left": asdict(left)}).encode())
-        if path.is_relative_to(copies_of(source.base)) and size_of_copies(source.base) > room:
-            path.unlink()  # it would not fit together with the others, so none of them is kept
-    said = json.loads(done.read_bytes())
+        if is_remote(source.base) and size_of_copies(source.base) > room:
+            path.unlink()  # there is no room for it beside those before it
+    said = read_json(done)
     shard = Shard.model_validate(said["shard"])
-    left = Left()
-    left.update(Left(**said["left"]))
+    left = Left(Counter(said["left"]["counts"]), said["left"]["examples"])
     table_of = SampleTable(rows, shard.samples)
     return shard, table_of.entries(range(shard.samples)), left
 
@@ -136,12 +136,21 @@ def _index_beside(source: PoolSource, folder: Path) -> Index | None:
 
 def _adopt(found: Index, source: PoolSource, folder: Path) -> None:
     """Take over an index, without the masks: nothing that comes from a pool is a label."""
+    _refuse_variables(source, [found.base or "", *(shard.name for shard in found.shards)])
     table = SampleTable(folder / _FAR_TABLE, found.samples.count)
     with TableWriter(folder / _NEW) as writer:
         for entry in table.entries(range(len(table))):
+            if found.layout == "files":  # ids are names of files there
+                _refuse_variables(source, [entry.id])
             writer.add(replace(entry, mask=None))
     where = source.base if found.base is None else found.base
     _finish(source, folder, where, found.layout, found.shards, writer.summary(), found.digest, "")
+
+
+def _refuse_variables(source: PoolSource, names: Iterable[str]) -> None:
+    """Refuse `${NAME}` in somebody else's index: only the user's own words may send what the environment holds."""
+    if any("${" in name for name in names):
+        raise BenchError(f"pool: {source.text}: its index names environment variables: it is not used")
 
 
 def _finish(

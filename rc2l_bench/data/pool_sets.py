@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.shards import Shards
-from rc2l_bench.readers import read_bytes
-from rc2l_bench.schema import Model
+from rc2l_bench.readers import DamagedFileError, read_bytes
+from rc2l_bench.schema import Model, first_fault
 from rc2l_bench.seals import unseal
 
 SUMMARY = "pool.json"
 """In the folder of a data set's extra images."""
+REPAIR = "delete the folder and run the stages again"
 
 
 class PoolSet(Model):
@@ -35,13 +38,16 @@ def read_summary(folder: Path) -> PoolSummary:
     """Read what `index_sets` wrote; nothing where a data set has no extra images.
 
     Raises:
-        DamagedFileError: it has changed.
+        DamagedFileError: it has changed, or is of another version.
     """
     path = folder / SUMMARY
     if not path.is_file():
         return PoolSummary(sets=[], stream=None)
-    content = unseal(read_bytes(path), path, "delete the folder and run the stages again")
-    return PoolSummary.model_validate_json(json.dumps(content))
+    content = unseal(read_bytes(path), path, REPAIR)
+    try:
+        return PoolSummary.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        raise DamagedFileError(f"{path}: no summary of a pool ({first_fault(error)}): {REPAIR}") from None
 
 
 def open_sets(folder: Path) -> list[Shards]:

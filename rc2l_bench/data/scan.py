@@ -22,7 +22,7 @@ from rc2l_bench.data.image_headers import read_header
 from rc2l_bench.data.index import Shard
 from rc2l_bench.data.sample_table import Entry, Member
 from rc2l_bench.errors import BenchError
-from rc2l_bench.readers import FAULTS
+from rc2l_bench.readers import reading
 
 IMAGES = (".jpg", ".jpeg", ".png")
 """Suffixes of images, lower case."""
@@ -118,21 +118,16 @@ def list_files(folder: Path) -> Iterator[str]:
 
 def _members(path: Path, prefix: str, number: int) -> Iterator[_Found]:
     """The images inside a tar."""
-    try:
-        with tarfile.open(path, "r:") as tar, path.open("rb") as file:
-            for member in tar:
-                folder, _, base = member.name.removeprefix("./").rpartition("/")
-                key, _, suffix = base.partition(".")
-                if member.isreg() and f".{suffix.lower()}" in IMAGES:
-                    data = os.pread(file.fileno(), member.size, member.offset_data)
-                    place = f"{folder}/{key}" if folder else key
-                    yield _Found(f"{prefix}/{place}", number, member.offset_data, data)
-                tar.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
-    except BenchError:
-        raise
-    except FAULTS as error:
-        hint = ": a compressed one has no places: stream it, `pool: {stream: …}`" if path.suffix != ".tar" else ""
-        raise BenchError(f"{path}: no tar, or a damaged one ({' '.join(str(error).split())[:120]}){hint}") from None
+    stream = "; a compressed one has no places: stream it, `pool: {stream: …}`" if path.suffix != ".tar" else ""
+    with reading(path, f"no tar, or a damaged one{stream}"), tarfile.open(path, "r:") as tar, path.open("rb") as file:
+        for member in tar:
+            folder, _, base = member.name.removeprefix("./").rpartition("/")
+            key, _, suffix = base.partition(".")
+            if member.isreg() and f".{suffix.lower()}" in IMAGES:
+                data = os.pread(file.fileno(), member.size, member.offset_data)
+                place = f"{folder}/{key}" if folder else key
+                yield _Found(f"{prefix}/{place}", number, member.offset_data, data)
+            tar.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
 
 
 def _check(found: Iterable[_Found], left: Left) -> Iterator[tuple[_Found, Entry]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rc2l_bench.data.image_headers import GREY, PALETTE, PNG_SIGNATURE, RGB
-from rc2l_bench.files import sync
+from rc2l_bench.files import sync, temporary_name
 
 Pixels = NDArray[np.uint8]
 
@@ -42,7 +41,7 @@ class PngWriter:
         self.last = np.zeros(self.width * channels, np.uint8)
         self.deflate = zlib.compressobj(6)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        self.part = temporary_name(path)
         self.file = self.part.open("wb")
         self.file.write(PNG_SIGNATURE)
         kind = RGB if channels == 3 else PALETTE if palette else GREY

@@ -22,8 +22,8 @@ from rc2l_bench.deployment.photo_files import ALPHA, ArrayRows, Rows, is_large_t
 from rc2l_bench.deployment.photo_list import PhotoSource, fetched
 from rc2l_bench.deployment.prediction_files import MASKS, ClassShares, Extras, PhotoWriter, write_origin, write_shares
 from rc2l_bench.deployment.tiff_rows import open_tiff
-from rc2l_bench.deployment.windows import Band, Windows, decide
-from rc2l_bench.errors import BenchError
+from rc2l_bench.deployment.windows import Band, WindowedNetwork, decide
+from rc2l_bench.errors import BenchError, is_out_of_memory
 
 Pixels = NDArray[np.uint8]
 
@@ -83,7 +83,7 @@ class PhotoPrediction:
         rule = run.protocol.eval.protocol
         window = Sliding(mode="sliding", window=run.protocol.crop, stride=STRIDE, combine="softmax")
         self.rule = rule if isinstance(rule, Sliding) else window
-        self.windows = Windows(run.network, self.rule, run.protocol.eval, run.protocol.image_scale, run.device)
+        self.windows = WindowedNetwork(run.network, self.rule, run.protocol.eval, run.protocol.image_scale, run.device)
         self.waiting: dict[tuple[int, int], list[Waiting]] = {}
         self.outcome = Outcome()
 
@@ -143,7 +143,7 @@ class PhotoPrediction:
         try:
             self._predict(group, size)
         except (MemoryError, RuntimeError) as error:
-            if not lacks_memory(error):
+            if not is_out_of_memory(error):
                 raise
             for one in group:
                 with self._noting(one.source):
@@ -151,8 +151,10 @@ class PhotoPrediction:
 
     def _predict(self, group: Sequence[Waiting], size: tuple[int, int]) -> None:
         probabilities = self.run.logits(np.stack([one.pixels for one in group])).softmax(1)
-        for one, scores in zip(group, probabilities, strict=True):
-            self._write(one.source, size, "whole", [decide(one.pixels, scores)])
+        # All before the first is written: where the memory runs out the group is predicted again, one by one.
+        bands = [decide(one.pixels, scores) for one, scores in zip(group, probabilities, strict=True)]
+        for one, band in zip(group, bands, strict=True):
+            self._write(one.source, size, "whole", [band])
 
     def _slide(self, source: PhotoSource, rows: Rows) -> None:
         self._write(source, rows.size, "windows", self.windows.slide(rows, self.most))
@@ -179,7 +181,7 @@ class PhotoPrediction:
         except BenchError as error:
             self._fail(source, str(error))
         except (MemoryError, RuntimeError) as error:
-            if not lacks_memory(error):
+            if not is_out_of_memory(error):
                 raise
             self._fail(source, "needs more memory than there is: --fit scales it down")
 
@@ -187,13 +189,6 @@ class PhotoPrediction:
         fault = reason.removeprefix(f"{source.title}: ")
         self.outcome.failed[source.title] = fault
         self.told(source.title, fault)
-
-
-def lacks_memory(error: BaseException) -> bool:
-    """Tell whether an error is of memory that is not there: Python's, torch's on CUDA, torch's on the CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return "allocate memory" in str(error)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from rc2l_bench.report.ablation_table import plan_families
 from rc2l_bench.report.comparability import screen
 from rc2l_bench.report.comparison import Plan, Section, compare_runs
 from rc2l_bench.report.results import Cell, FinishedRun, Remark, find
+from rc2l_bench.report.tuning_table import list_outdated
 from rc2l_bench.variants import base_of, variant_of
 
 T = TypeVar("T")
@@ -95,6 +96,7 @@ def build(root: Path, params: Params, reference: str | None = None) -> Report:
         *broken,
         *aside,
         *_carried(runs),
+        *(r for dataset in dict.fromkeys(run.cell.dataset for run in kept) for r in list_outdated(dataset, params)),
         *(r for section in sections for r in (*section.remarks, *_missing(section))),
     ]
     # From the sections, not from `kept`: what no table shows is not compared.

@@ -87,7 +87,7 @@ class Difference(Estimate):
     @property
     def seeds_needed(self) -> int | None:
         """How many seeds show a gap of this size with probability 0.8 and an interval like this; None if unknown."""
-        return seeds_needed(self.mean, self.sd, float(np.sqrt(self.variance.images)))
+        return seeds_needed(self.mean, self.sd, float(np.sqrt(self.variance.images)), self.variance.cases)
 
 
 def estimate(values: Floats, left_out: Floats | None = None) -> Estimate:
@@ -160,13 +160,14 @@ def resolution(differences: Sequence[Difference]) -> float:
     return float(np.sqrt(np.mean(np.square(known)))) if known else np.nan
 
 
-def seeds_needed(gap: float, sd: float, se_images: float) -> int | None:
+def seeds_needed(gap: float, sd: float, se_images: float, cases: int = 0) -> int | None:
     """Compute how many seeds show a gap with probability 0.8.
 
     Args:
         gap: true difference.
         sd: standard deviation of the paired difference over seeds.
         se_images: the standard error that more seeds do not reduce.
+        cases: images that it comes from; 0 = so many that it is known.
 
     Returns:
         The number of seeds, at least 2; None if even 1,000 are too few, because the images are, or if `sd` is unknown.
@@ -180,6 +181,6 @@ def seeds_needed(gap: float, sd: float, se_images: float) -> int | None:
         return 2
     weight = over_seeds / se**2
     df = (n - 1) / np.maximum(weight, 1e-3) ** 2
-    power = distributions.nct.sf(critical_value((1 - LEVEL) / 2, weight, n - 1, 0), df, abs(gap) / se)
+    power = distributions.nct.sf(critical_value((1 - LEVEL) / 2, weight, n - 1, cases), df, abs(gap) / se)
     enough = np.flatnonzero(power >= POWER)
     return int(n[enough[0]]) if len(enough) else None

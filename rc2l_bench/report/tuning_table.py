@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
+from rc2l_bench.config import TUNING, Params
 from rc2l_bench.errors import BenchError
 from rc2l_bench.report.results import Remark
-from rc2l_bench.tuning import LEARNING_RATE, Trial, Tuned, read_trials, read_tuned
+from rc2l_bench.tuning import LEARNING_RATE, Trial, Tuned, digest_inputs, read_trials, read_tuned
 
 
 class TuningRow(NamedTuple):
@@ -74,6 +75,19 @@ def summarise_tuning(dataset: str) -> tuple[TuningSummary | None, list[Remark]]:
     rows = tuple(_row(method, tuned, mine) for method, mine in by_method.items() if mine)
     settings = tuned.settings
     return TuningSummary(dataset, settings.split, settings.sampler, settings.budget, rows, by_method), []
+
+
+def list_outdated(dataset: str, params: Params) -> list[Remark]:
+    """Say of which methods protocol, numbers or ranges have changed since a data set was tuned."""
+    where = f"tuning of {dataset}"
+    try:
+        tuned, config = read_tuned(dataset), params.tuning_of(dataset)
+        protocol = params.protocol_of(f"{TUNING}{dataset}").model_dump(mode="json")
+        chosen = tuned.methods if tuned else {}
+        changed = [name for name, found in chosen.items() if digest_inputs(name, config, protocol) != found.inputs]
+    except BenchError as error:
+        return [Remark(where, str(error))]
+    return [Remark(where, f"{name}: protocol, numbers or ranges have changed since: tune again") for name in changed]
 
 
 def _row(method: str, tuned: Tuned, trials: Sequence[Trial]) -> TuningRow:

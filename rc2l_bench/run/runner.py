@@ -182,6 +182,7 @@ class Wiring:
                 evaluate=lambda trained: self.evaluate(trained, self.cell.val),
                 watch=watch,
             )
+            trackers.resume(trainer.record)
             return trainer.fit(feed, run)
 
     def open_trackers(self, provenance: dict[str, Any]) -> Trackers:

@@ -18,6 +18,7 @@ import psutil
 from pydantic import ValidationError
 
 from rc2l_bench.errors import BenchError
+from rc2l_bench.files import temporary_name
 from rc2l_bench.readers import read_bytes
 from rc2l_bench.run.store import STORE
 from rc2l_bench.schema import Model
@@ -87,10 +88,11 @@ def describe_process() -> dict[str, Any]:
 
 def write_note(folder: Path, run: RunningRun) -> None:
     """Replace the note of a training; a disk that refuses it is passed over, because a note is not worth a run."""
-    part = folder / f"{NOTE}.tmp"  # of a kind that the next training on this run sweeps away
+    part = temporary_name(folder / NOTE)
     with contextlib.suppress(OSError):
         part.write_text(run.model_dump_json(), encoding="utf-8")
         part.replace(folder / NOTE)
+    part.unlink(missing_ok=True)
 
 
 def remove_note(folder: Path) -> None:

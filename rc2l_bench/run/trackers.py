@@ -120,13 +120,15 @@ class Trackers:
         for tracker in self.started or []:
             tracker.close(deadline)
 
+    def resume(self, record: Record) -> None:
+        """Leave out the rows that an earlier session has told."""
+        self.told = len(record.history)
+
     def show(self, record: Record) -> None:
         """Pass on the rows of history.csv that are new."""
         if not self.names or len(record.history) <= self.told:
             return
         if self.started is None:
-            # Rows of an earlier session have been told by that one.
-            self.told = len(record.history) - 1
             begin = record.history[self.told - 1]["step"] if self.told else 0
             self.started = [TrackerPipe(name, {**self.head, "begin": begin}) for name in self.names]
         for row in record.history[self.told :]:

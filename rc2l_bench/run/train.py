@@ -180,10 +180,12 @@ class Trainer:
         """
         record, evaluation = self.record, None
         begin = time.perf_counter()
-        if record.step in self.evaluate_after:
-            self._share_buffers()
-            evaluation = feed.evaluate(self.method)
-        record.seconds += time.perf_counter() - begin
+        try:
+            if record.step in self.evaluate_after:
+                self._share_buffers()
+                evaluation = feed.evaluate(self.method)
+        finally:  # an evaluation that a signal cuts off has taken its time, too
+            record.seconds += time.perf_counter() - begin
         with self.preemption.protected():
             self._note_look(feed, evaluation)
         return evaluation

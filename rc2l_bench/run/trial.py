@@ -47,9 +47,17 @@ def _answer(asked: dict[str, Any], preemption: Preemption) -> None:
     provenance = cell.provenance()
     run = Run(STORE, provenance["fingerprint"])
     with run.lock(owner=is_first_process()):
+        if _has_diverged(Path(asked["answer"]), run.name):
+            return
         answer = {"fingerprint": run.name, **_carry_out(cell, run, provenance, preemption)}
         if is_first_process():
             write_atomically(Path(asked["answer"]), json.dumps(answer, indent=1).encode())
+
+
+def _has_diverged(answer: Path, fingerprint: str) -> bool:
+    """Whether another process has seen the trial diverge, which leaves no result that could be looked up."""
+    found = read_json(answer) if answer.is_file() else {}
+    return found.get("fingerprint") == fingerprint and bool(found["diverged"])
 
 
 def _carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption: Preemption) -> dict[str, Any]:

@@ -33,7 +33,6 @@ from rc2l_bench.tuning import (
     digest_trials,
     space_of,
 )
-from rc2l_bench.variants import read_config
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -89,7 +88,7 @@ class MethodStudy:
         method: id.
         space: numbers that are searched, by name.
         config: how the data set is tuned.
-        inputs: digest of all that the trials depend on; another digest is another study.
+        inputs: see `tuning.digest_inputs`; another digest is another study.
         study: Optuna's.
     """
 
@@ -100,16 +99,30 @@ class MethodStudy:
     study: Study
 
     def plan(self) -> None:
-        """Draw the trials that are not drawn yet: all at once, or one where the sampler looks at those before."""
+        """Draw the trials that are not drawn yet: all at once, or one where the sampler looks at those before.
+
+        Each is one entry of the journal, so that a kill leaves it as a whole or not at all.
+        """
+        from optuna.trial import TrialState, create_trial
+
         drawn = len(self.study.trials)
         if self.config.sampler == "tpe":
-            if drawn < self.config.trials and not self.unfinished():
-                self.study.sampler = _tpe(derive(self.config.seed, f"tuning/{self.method}", drawn))
-                self.study.ask(_distributions(self.space))
-            return
-        for point in draw_points(self.config)[drawn:]:
-            self.study.enqueue_trial(point_to_numbers(point, self.space))
-            self.study.ask(_distributions(self.space))
+            fresh = [self._look_back(drawn)] if drawn < self.config.trials and not self.unfinished() else []
+        else:
+            fresh = [point_to_numbers(point, self.space) for point in draw_points(self.config)[drawn:]]
+        for numbers in fresh:
+            self.study.add_trial(
+                create_trial(state=TrialState.RUNNING, params=numbers, distributions=_distributions(self.space))
+            )
+
+    def _look_back(self, drawn: int) -> dict[str, float]:
+        """Let Optuna's sampler choose the next numbers, on a copy of the study in memory."""
+        import optuna
+
+        sampler = _tpe(derive(self.config.seed, f"tuning/{self.method}", drawn))
+        copy = optuna.create_study(direction="maximize", sampler=sampler)
+        copy.add_trials(self.study.trials)
+        return dict(copy.ask(_distributions(self.space)).params)
 
     def unfinished(self) -> list[FrozenTrial]:
         """Trials that have no score yet, in the order of their numbers."""
@@ -133,7 +146,7 @@ class MethodStudy:
         try:
             OpenTrial(self.study, trial._trial_id).set_user_attr(ANSWER, dict(answer))
             self.study.tell(number, answer["miou"])
-        except (UpdateFinishedTrialError, ValueError):
+        except UpdateFinishedTrialError:
             return  # The other process was faster; it has told the same.
 
     def rows(self) -> list[Trial]:
@@ -195,11 +208,7 @@ def open_studies(dataset: str, methods: Sequence[str], params: Params) -> list[M
     studies = []
     for method in methods:
         space = space_of(method, config, protocol.optimiser.lr)
-        inputs = digest_inputs({
-            "protocol": protocol.model_dump(mode="json"), "method": read_config(method), "seed": config.seed,
-            "sampler": config.sampler, "split": config.split,
-            "space": {name: where.model_dump() for name, where in space.items()},
-        })  # fmt: skip
+        inputs = digest_inputs(method, config, protocol.model_dump(mode="json"))
         name = f"{method} {inputs[:16]}"
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         studies.append(MethodStudy(method=method, space=space, config=config, inputs=inputs, study=study))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rc2l_bench.data.addresses import expand, is_remote, join, split_base, with_environment, without_secrets
+from rc2l_bench.data.addresses import expand, is_remote, join, list_tars, split_base, with_environment, without_secrets
 from rc2l_bench.errors import UsageError
 
 
@@ -57,6 +57,21 @@ def test_variables_are_filled_in_from_the_environment(monkeypatch):
 def test_nothing_secret_is_left_in_a_text():
     text = "GET https://me:secret@h/a.tar?sig=secret failed: see http://h/?secret)"
     assert without_secrets(text) == "GET https://h/a.tar failed: see http://h/)"
+
+
+def test_a_password_may_hold_an_at_sign():
+    assert without_secrets("see https://me:p@ss@h/a.tar") == "see https://h/a.tar"
+
+
+def test_what_stood_for_a_variable_is_the_variable_again(monkeypatch):
+    monkeypatch.setenv("POOL_TOKEN", "s3cret-in-a-path")
+    asked = with_environment("https://h/${POOL_TOKEN}/a.tar")
+    assert without_secrets(f"{asked}: 404") == "https://h/${POOL_TOKEN}/a.tar: 404"
+
+
+def test_a_user_in_the_address_of_a_stream_is_refused():
+    with pytest.raises(UsageError, match="holds a user or a password"):
+        list_tars("https://me:secret@h/x-{0..1}.tar")
 
 
 def test_paths_are_not_addresses():

@@ -221,6 +221,14 @@ write(Path(sys.argv[1]), slow(), META, "train", 4, with_masks=True)
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["pool"]
 
 
+def test_a_folder_of_somebody_else_keeps_its_files(tmp_path):
+    (tmp_path / "pool").mkdir()
+    (tmp_path / "pool/mine.tar").write_bytes(b"mine")
+    make_shards(tmp_path / "pool", 6)
+    assert len(verify(tmp_path / "pool")) == 6
+    assert (tmp_path / "pool.wrong/mine.tar").read_bytes() == b"mine"
+
+
 def test_building_the_same_again_does_not_touch_the_files(tmp_path):
     shards = make_shards(tmp_path / "pool", 6)
     before = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shards.folder.iterdir()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,14 @@ from web_data import FolderServer, serve_folder
 
 from rc2l_bench.data import download, pool_lists, remote
 from rc2l_bench.data.datasets.pool_config import StreamConfig
+from rc2l_bench.data.index import render
 from rc2l_bench.data.packing import verify
 from rc2l_bench.data.pool_index import LISTS, index_sets
 from rc2l_bench.data.pool_sets import open_sets, read_summary
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.errors import BenchError
 from rc2l_bench.readers import DamagedFileError
+from rc2l_bench.seals import seal
 
 EXTRA = Path("data/shards/tiny/extra")
 
@@ -99,6 +102,30 @@ def test_shards_with_an_index_are_taken_over_without_their_masks(here, web, wher
     assert all(encoded.mask is None for encoded in taken.read(range(6)))
     assert (taken.digest, images(taken)) == (own.digest, images(own))
     assert not any(path.endswith(".tar") and span is None for path, span in web.asked)
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"base": "https://elsewhere.org/${POOL_TOKEN}/"}, "names environment variables"),
+    ({"shards": [{"name": "${POOL_TOKEN}.tar"}]}, "names environment variables"),
+    ({"shards": [{"name": "a/../../outside.tar"}]}, "leads out of its folder"),
+    ({"shards": [{"name": "/outside.tar"}]}, "shards.0.name"),
+])  # fmt: skip
+def test_an_index_of_somebody_else_sends_no_secret_and_writes_nowhere_else(here, change, reason):
+    make_shards(here / "far/packed", 6, per_shard=6)
+    path = here / "far/packed/index.json"
+    content = json.loads(path.read_text())
+    content.pop("sha256")
+    shards = [shard | more for shard, more in zip(content["shards"], change.get("shards", [{}]), strict=True)]
+    path.write_bytes(render(content | change | {"shards": shards}))
+    with pytest.raises(BenchError, match=reason):
+        listed("far/packed")
+
+
+def test_a_summary_of_another_version_is_one_line(here):
+    listed("far/t-0.tar")
+    (EXTRA / "pool.json").write_bytes(seal({"sets": "many", "stream": None}))
+    with pytest.raises(DamagedFileError, match=r"pool\.json: no summary of a pool .*delete the folder"):
+        open_sets(EXTRA)
 
 
 def test_a_folder_without_images_is_told(here):

@@ -73,6 +73,7 @@ def test_an_interrupted_session_is_shown_once(tmp_path, monkeypatch):
     for begin, rows in ((0, [(5, 1.0), (10, 2.0), (15, 9.0)]), (10, [(15, 3.0), (20, 4.0)])):
         with Trackers(["tensorboard"], HEAD) as found:
             old = [{"step": begin, "loss": 0.0}] if begin else []
+            found.resume(Record(history=old))
             for count in range(len(rows)):
                 found.show(Record(history=old + [{"step": s, "loss": v} for s, v in rows[: count + 1]]))
     [folder] = (tmp_path / ".rc2l/trackers/tensorboard/tiny/1_4/baselines/cps+plain/seed0").iterdir()
@@ -164,7 +165,10 @@ def test_rows_of_an_earlier_session_are_not_told_again(monkeypatch, tmp_path):
     monkeypatch.setattr(trackers, "TrackerPipe", lambda _, head: sent.append(head))
     monkeypatch.setattr(Trackers, "send", lambda _, line: sent.append(line))
     rows = [{"step": 5, "loss": 1.0, "miou": None}, {"step": 10, "loss": 2.0, "miou": 0.5}]
-    Trackers(["wandb"], HEAD).show(Record(history=rows))
+    found = Trackers(["wandb"], HEAD)
+    found.resume(Record(history=rows[:1]))
+    found.show(Record(history=rows[:1]))  # a step after the checkpoint, before the next row
+    found.show(Record(history=rows))
     assert sent == [HEAD | {"begin": 5}, {"row": {"step": 10, "loss": 2.0, "miou": 0.5}}]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -14,11 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import repository_data
 import tiny_data
 
-from rc2l_bench.run.tuning import draw_points, point_to_numbers
+from rc2l_bench.run.tuning import MethodStudy, draw_points, numbers_of, point_to_numbers
 from rc2l_bench.tuning import Range, TuningConfig
 
 FETCH = ("rc2l-bench", "data", "fetch", "blobs")
@@ -64,6 +66,35 @@ def test_another_seed_gives_other_points():
 def test_random_points_are_drawn_from_the_seed():
     assert draw_points(settings(sampler="random")) == draw_points(settings(sampler="random"))
     assert draw_points(settings(sampler="random")) != draw_points(settings())
+
+
+@pytest.mark.parametrize("sampler", ["quasi_random", "tpe"])
+def test_a_kill_while_trials_are_drawn_leaves_whole_ones_or_none(sampler, monkeypatch):
+    study = optuna.create_study(direction="maximize")
+    space = {"lr": SPACE["lr"], "weight": SPACE["weight"]}
+    mine = MethodStudy(method="m", space=space, config=settings(sampler=sampler, trials=4), inputs="i", study=study)
+    create, calls = study._storage.create_new_trial, []
+
+    def kill(*arguments, **more):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return create(*arguments, **more)
+
+    monkeypatch.setattr(study._storage, "create_new_trial", kill)
+    with contextlib.suppress(KeyboardInterrupt):
+        mine.plan()
+        mine.tell(0, {"miou": 0.5})
+        mine.plan()
+    assert len(study.trials) == 1
+    while len(study.trials) < 4:
+        mine.plan()
+        for trial in mine.unfinished():
+            mine.tell(trial.number, {"miou": 0.1 * trial.number})
+    assert all(set(trial.params) == set(space) for trial in study.trials)
+    if sampler == "quasi_random":
+        points = draw_points(settings(trials=4))
+        assert [numbers_of(trial) for trial in study.trials] == [point_to_numbers(point, space) for point in points]
 
 
 def tune(root: Path, *more: str, check: bool = True) -> subprocess.CompletedProcess[str]:

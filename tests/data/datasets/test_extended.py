@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from folder_data import describe, write_images
 
 from rc2l_bench.config import extended_by
@@ -49,6 +50,19 @@ def test_description_and_folders_of_the_pool_are_looked_at():
     extend("larger", extends="mine", pool=["more", "https://a.org/x.tar"])
     found = {path.as_posix() for path in inputs_of("larger")}
     assert {"datasets/larger.yaml", "datasets/mine.yaml", "more", "more/deep"} <= found
+
+
+def test_a_pool_of_the_data_set_itself_stays():
+    content = yaml.safe_load(Path("datasets/mine.yaml").read_text())
+    Path("datasets/mine.yaml").write_text(json.dumps(content | {"pool": ["more"]}))
+    extend("larger", extends="mine", pool=["https://a.org/x.tar"])
+    assert load_dataset("larger").pool == ["more", "https://a.org/x.tar"]
+    found = [path.as_posix() for path in inputs_of("larger")]
+    assert len(found) == len(set(found))
+    assert {"more", "more/deep"} <= set(found)
+    extend("streamed", extends="mine", pool={"stream": "https://a.org/x.tar"})
+    with pytest.raises(UsageError, match="'mine' has one already, and a stream has nothing beside it"):
+        load_dataset("streamed")
 
 
 def test_protocol_and_lists_are_those_of_the_data_set_itself():
