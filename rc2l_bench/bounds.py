@@ -45,7 +45,7 @@ def check_name(kind: str, name: str) -> None:
     Raises:
         UsageError: it has other characters, or too many.
     """
-    if not re.fullmatch(NAME, name) or name.endswith("\n") or len(name) > LONGEST_NAME:
+    if not re.fullmatch(NAME, name) or len(name) > LONGEST_NAME:
         raise UsageError(
             f"{kind} {name[:LONGEST_NAME]!r}: a name has letters, digits, '_', '-' and '.', begins with a letter or "
             f"digit, and has at most {LONGEST_NAME} characters"

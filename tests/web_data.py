@@ -35,12 +35,13 @@ class FolderServer(LocalServer):
         self.token: str | None = None
         self.asked: list[tuple[str, str | None]] = []
         self.failed: list[str] = []
-        self._lock = threading.Lock()
+        self._lock, self._turn = threading.Lock(), 0
 
     def next_fault(self) -> str:
         """How this request goes wrong; `good` = not at all."""
         with self._lock:
-            if not self.faults or len(self.asked) % self.every:
+            self._turn += 1  # not the length of `asked`, to which others may have been added meanwhile
+            if not self.faults or self._turn % self.every:
                 return "good"
             self.failed.append(self.faults[len(self.failed) % len(self.faults)])
             return self.failed[-1]

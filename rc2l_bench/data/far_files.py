@@ -90,12 +90,14 @@ class HttpFile(io.RawIOBase):
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={self._at}-"} if self._at else {})
         response = self._session.get(with_environment(self._address), headers=headers, stream=True, timeout=TIMEOUT)
         code, length = response.status_code, response.headers.get("Content-Length", "")
-        if code in TEMPORARY:
-            return f"answers {code}"
+        wrong = "" if code in (200, 206) else f"answers {code}"
         if code == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {self._at}-"):
-            return "answers 206 with another Content-Range than was asked for"
-        if code not in (200, 206):
-            raise BenchError(f"{without_secrets(self._address)}: answers {code}")
+            wrong = "answers 206 with another Content-Range than was asked for"
+        if wrong:
+            response.close()
+            if code in TEMPORARY or code == 206:
+                return wrong
+            raise BenchError(f"{without_secrets(self._address)}: {wrong}")
         skip = self._at if code == 200 else 0
         if length.isdecimal():
             self._end = self._at - skip + int(length)

@@ -186,11 +186,14 @@ def _copy(origin: Path, target: Path) -> None:
     sweep(target.parent)
     part = temporary_name(target)
     try:
-        os.link(origin, part)  # many GB are not kept twice on one disk
-    except OSError:
-        with naming(part):
-            shutil.copyfile(origin, part)
-    part.replace(target)
+        try:
+            os.link(origin, part)  # many GB are not kept twice on one disk
+        except OSError:
+            with naming(part):
+                shutil.copyfile(origin, part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _download(source: Source, address: str, target: Path) -> str | None:

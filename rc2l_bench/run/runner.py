@@ -240,11 +240,12 @@ class Wiring:
         found = []
         for position in np.linspace(0, len(shards) - 1, min(PANELS, len(shards))).astype(int):
             # Straight from the shards: for six images the loader's workers would take longer to start.
-            image = shards.read_image(position)
+            encoded = shards.read([position])[0]
+            image = encoded.decode_image()
             pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
             classes = predict_classes(method.predict, pixels, protocol.eval, protocol.image_scale, self.fabric.device)
             prediction = classes[0].to(torch.uint8).cpu().numpy()
-            truth = shards.read_mask(position)
+            truth = encoded.decode_mask()
             found.append(artifacts.Panel(id=shards.ids[position], image=image, truth=truth, prediction=prediction))
         return found
 

@@ -148,7 +148,9 @@ class Trainer:
             self.fabric.backward(total)
         with self._clock("optimise"):
             if self.protocol.optimiser.clip > 0:
-                self.fabric.clip_gradients(self.model, self.stepper, max_norm=self.protocol.optimiser.clip)
+                # What is not finite shows in the losses, or is what a scaler of mixed precision is looking for.
+                clip = self.protocol.optimiser.clip
+                self.fabric.clip_gradients(self.model, self.stepper, max_norm=clip, error_if_nonfinite=False)
             self.stepper.step()
             self.stepper.zero_grad()
             self.method.after_step()

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import webdataset
+from memory_data import PEAK
 from PIL import Image
 from shards_data import META, make_samples, make_shards, picture
 
@@ -246,7 +247,7 @@ def test_building_again_repairs_a_damaged_shard(tmp_path):
 
 def test_memory_stays_flat_while_samples_stream(tmp_path):
     code = """
-import resource, sys
+import sys
 from pathlib import Path
 import numpy as np
 from rc2l_bench.data.datasets.base import Sample
@@ -258,10 +259,10 @@ def samples():
     for number in range(150):  # 236 MB
         yield Sample(id=f"{number:04d}", part="train", image=bytes(bytearray(data)), suffix="png", mask=None)
 meta = {**META, "canvas": [512, 1024]}
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = PEAK
 write(Path(sys.argv[1]), samples(), meta, "train", 64, with_masks=True)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
+print(PEAK - before)
+""".replace("PEAK", PEAK)
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "pool"], cwd=HERE, capture_output=True, text=True, check=True
     )

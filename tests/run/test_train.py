@@ -210,8 +210,9 @@ def test_a_row_is_the_mean_of_the_losses_since_the_last_one(fabric, run):
     assert losses == [step / STEPS for step in range(STEPS)]
 
 
-def test_a_loss_that_is_no_number_ends_the_training_in_one_line(fabric, run):
-    tool = trainer(fabric, optimiser={"lr": 1e6, "clip": 0.0, "name": "sgd", "weight_decay": 0.0})
+@pytest.mark.parametrize("clip", [0.0, 1e6])
+def test_a_loss_that_is_no_number_ends_the_training_in_one_line(fabric, run, clip):
+    tool = trainer(fabric, optimiser={"lr": 1e6, "clip": clip, "name": "sgd", "weight_decay": 0.0})
     with pytest.raises(
         BenchError, match=r"^loss '(loss|supervised)' is (nan|inf) before step \d: lower the learning rate$"
     ):
