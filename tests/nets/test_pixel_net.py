@@ -166,7 +166,9 @@ def test_a_hub_out_of_reach_is_asked_once(monkeypatch):
         def hang_up() -> None:
             with contextlib.suppress(OSError):  # the test is over
                 while True:
-                    asked.append(server.accept()[0].close())
+                    connection, address = server.accept()
+                    asked.append(address)  # before whoever asked can know that this is over
+                    connection.close()
 
         threading.Thread(target=hang_up, daemon=True).start()
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
