@@ -89,6 +89,11 @@ def test_an_absurd_runtime_is_refused_by_name(tmp_path, key, value):
     assert refused(tmp_path, runtime={key: value}).startswith(f"runtime.{key}: ")
 
 
+@pytest.mark.parametrize("names", [["fog"], ["blur", "blur"], "blur"])
+def test_an_unknown_corruption_is_refused_by_name(tmp_path, names):
+    assert refused(tmp_path, eval={"corruptions": names}).startswith("eval.corruptions")
+
+
 def test_an_unknown_tracker_is_refused_with_the_known_ones(tmp_path):
     said = refused(tmp_path, runtime={"trackers": ["tensorboard", "comet"]})
     assert said.startswith("runtime.trackers.1: ")

@@ -67,7 +67,8 @@ def score_calibration(found: Calibration) -> dict[str, float | None]:
         `ece` and `nll` over the pixels of all images together; `ece_per_image` and `nll_per_image`, the means of those
         of single images with a counted pixel. None where there is none.
     """
-    bins, nll = found.bins[found.bins[:, 0].sum(-1) > 0], found.nll[found.bins[:, 0].sum(-1) > 0]
+    seen = found.bins[:, 0].any(-1)
+    bins, nll = found.bins[seen], found.nll[seen]
     single = {"ece_per_image": calibration_error(bins), "nll_per_image": mean_over_pixels(nll, bins)}
     return {
         "ece": _number(float(calibration_error(bins.sum(0)))),
