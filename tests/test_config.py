@@ -42,6 +42,11 @@ def test_an_unquoted_split_in_the_grid_tells_to_quote(tmp_path):
     assert "YAML reads an unquoted 1_16 as 116" in message
 
 
+@pytest.mark.parametrize("names", [["fog"], ["blur", "blur"], "blur"])
+def test_an_unknown_corruption_is_refused_by_name(tmp_path, names):
+    assert refused(tmp_path, eval={"corruptions": names}).startswith("eval.corruptions")
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [("seed", [2**70]), ("split", ["--help"]), ("split", ["1_16'"]), ("split", ["x" * 300]),
