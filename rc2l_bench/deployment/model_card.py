@@ -5,7 +5,6 @@ Reference: Mitchell et al., "Model cards for model reporting", FAT* 2019.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -163,9 +162,9 @@ def _licence(facts: Facts) -> list[str]:
 def _provenance(facts: Facts) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     check = facts["compared_with_the_network"]
-    sizes: Sequence[Sequence[int]] = check["sizes"]
+    sizes = " and ".join(f"{height} × {width}" for height, width in check["sizes"])
     return [
         f"Fingerprint `{facts['fingerprint']}`: sha256 of data, split, protocol, method, code, versions and seed. "
-        f"Trained with {versions}. The file was run beside the network on pictures of "
-        f"{' and '.join(f'{h} × {w}' for h, w in sizes)} pixels: probabilities differ by at most {check['largest_difference']:.1g}."
+        f"Trained with {versions}. The file was run beside the network on pictures of {sizes} pixels: probabilities "
+        f"differ by at most {check['largest_difference']:.1g}."
     ]

@@ -161,7 +161,7 @@ def test_a_file_that_gives_something_else_is_not_written(pixel_run):
         logits, classes = network(torch.from_numpy(images[:, ::-1].copy()))
         return logits.numpy(), classes.numpy()
 
-    with pytest.raises(BenchError, match="probabilities that differ by .*: it was not written"):
+    with pytest.raises(BenchError, match=r"probabilities that differ by .*: it was not written"):
         compare(network, other, [(33, 47)])
 
 
