@@ -145,7 +145,9 @@ def test_a_rival_of_ones_own_is_trained_in_a_study_from_the_wheel(programs, tmp_
     env |= {"PATH": f"{programs}{os.pathsep}{env['PATH']}", "DVC_NO_ANALYTICS": "1"}
 
     def run(*command: str, cwd: Path) -> str:
-        done = subprocess.run([str(programs / "rc2l-bench"), *command], cwd=cwd, env=env, capture_output=True, text=True)
+        done = subprocess.run(
+            [str(programs / "rc2l-bench"), *command], cwd=cwd, env=env, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from rc2l_bench.config import Params
+from rc2l_bench.config import TUNING, Params
 from rc2l_bench.data.datasets.registry import render_inputs
 from rc2l_bench.errors import BenchError
 from rc2l_bench.report.results import FinishedRun, find, number
@@ -17,7 +17,7 @@ from rc2l_bench.run.cell import vary_protocol
 from rc2l_bench.run.pipeline import Stage, cell_stages, open_present_cell
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.seals import RECORD, read_record
-from rc2l_bench.tuning import chosen_for, read_tuned
+from rc2l_bench.tuning import chosen_for, digest_inputs, read_tuned
 from rc2l_bench.variants import base_of, protocol_changes
 
 State = Literal["up to date", "in the store", "continues", "stale", "new"]
@@ -176,7 +176,7 @@ def seconds_per_step(runs: Sequence[FinishedRun], dataset: str, method: str, par
         params: of the checkout.
 
     Returns:
-        Without runs, the mean over the trials of tuning; nan where there are none either.
+        Without runs, the mean over the trials of tuning; nan where there are none either, or of another protocol.
     """
     found = [number(run.cost, "seconds") / max(1.0, number(run.cost, "steps")) for run in runs]
     if known := [seconds for seconds in found if math.isfinite(seconds)]:
@@ -184,8 +184,10 @@ def seconds_per_step(runs: Sequence[FinishedRun], dataset: str, method: str, par
     tuned, settings = chosen_for(base_of(method), dataset), read_tuned(dataset)
     if tuned is None or settings is None:
         return math.nan
-    steps = settings.settings.budget * params.protocol_of(dataset).steps
-    return tuned.seconds / tuned.trials / max(1.0, steps)
+    protocol = params.protocol_of(f"{TUNING}{dataset}")
+    # Trials of another protocol took another time.
+    same = tuned.inputs == digest_inputs(base_of(method), settings.settings, protocol.model_dump(mode="json"))
+    return tuned.seconds / tuned.trials / protocol.steps if same else math.nan
 
 
 def _memory(run: FinishedRun) -> float:

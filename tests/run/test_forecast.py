@@ -13,6 +13,7 @@ from rc2l_bench.config import Params, load
 from rc2l_bench.run.forecast import Forecast, differences, forecast_cells, seconds_per_step
 from rc2l_bench.run.pipeline import cell_stages
 from rc2l_bench.seals import read_record
+from rc2l_bench.tuning import digest_inputs
 
 METHOD = "baselines/supervised"
 SHORT = {"default": {"steps": 4}}
@@ -105,11 +106,16 @@ def test_without_runs_the_time_comes_from_tuning(checkout, monkeypatch):
     params = load(Params, Path("params.yaml"))
     assert math.isnan(seconds_per_step([], "tiny", METHOD, params))
     (checkout / "tuned").mkdir()
-    chosen = {"numbers": {"lr": 0.01}, "score": 0.5, "trials": 4, "diverged": 0, "seconds": 80.0, "inputs": "", "study": ""}
-    settings = tiny_data.TUNING | {"trials": 4, "budget": 0.5}
+    protocol = params.protocol_of("tuning-tiny")
+    inputs = digest_inputs(METHOD, params.tuning_of("tiny"), protocol.model_dump(mode="json"))
+    chosen = {"numbers": {"lr": 0.01}, "score": 0.5, "trials": 4, "diverged": 0, "seconds": 80.0, "inputs": inputs,
+              "study": ""}  # fmt: skip
+    settings = tiny_data.TUNING
     tiny_data.write_yaml(checkout / "tuned/tiny.yaml", {"settings": settings, "methods": {METHOD: chosen}})
     try:
-        assert seconds_per_step([], "tiny", METHOD, params) == pytest.approx(80 / 4 / 2)
+        assert seconds_per_step([], "tiny", METHOD, params) == pytest.approx(80 / 4 / protocol.steps)
+        tiny_data.write_yaml(checkout / "params.yaml", tiny_data.params(protocol={"default": {"steps": 80}}))
+        assert math.isnan(seconds_per_step([], "tiny", METHOD, load(Params, Path("params.yaml"))))
     finally:
         (checkout / "tuned/tiny.yaml").unlink()
         (checkout / "tuned").rmdir()
