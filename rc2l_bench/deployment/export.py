@@ -57,7 +57,7 @@ def export_run(run: LoadedRun, kind: Format, out: Path) -> list[Path]:
     """
     network, least = ExportedNetwork(run.network, run.protocol), least_size(run.protocol)
     height, width = run.protocol.crop
-    sizes = [(least, least + 9), (max(least, height) + 1, max(least, width) + 2)]
+    sizes = [(least, least + 9), (max(least, height), max(least, width))]
     data = WRITERS[kind](trace(network, least))
     difference = compare(network, OPENERS[kind](data), sizes)
     facts = {"file": out.name, "sha256": hashlib.sha256(data).hexdigest()}

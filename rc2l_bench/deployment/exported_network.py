@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
 import math
 import re
 import warnings
@@ -95,8 +96,9 @@ def trace(network: ExportedNetwork, least: int) -> ExportedProgram:
     Raises:
         BenchError: its code depends on values, so that it is no graph.
     """
-    # Neither side a multiple of a stride, and no two numbers alike: what is equal by chance would become a rule.
-    example = torch.zeros(2, 2 * least + 1, 3 * least + 2, 3, dtype=torch.uint8)
+    # Odd and no two alike: what holds by chance, a side that is a multiple of the stride, would become a rule.
+    base = 32 * math.ceil(least / 32)
+    example = torch.zeros(2, base + 13, base + 55, 3, dtype=torch.uint8)
     free = {INPUT: dict.fromkeys((0, 1, 2), Dim.DYNAMIC)}
     with _refusing("torch"), torch.no_grad():
         return torch.export.export(network.eval(), (example,), dynamic_shapes=free, strict=False)
@@ -188,6 +190,8 @@ def compare(network: ExportedNetwork, run: Runner, sizes: list[tuple[int, int]])
 @contextmanager
 def _refusing(what: str) -> Iterator[None]:
     """Tell in one line what cannot be exported, and keep the exporters' own remarks to themselves."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -197,6 +201,8 @@ def _refusing(what: str) -> Iterator[None]:
             raise
         hint = ": try --format torch" if what == "onnx" else ""
         raise BenchError(f"this network cannot be exported ({what}): {_reason(error)}{hint}") from None
+    finally:
+        logging.disable(before)
 
 
 def _reason(error: BaseException) -> str:
