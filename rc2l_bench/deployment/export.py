@@ -66,8 +66,8 @@ def export_run(run: LoadedRun, kind: Format, out: Path) -> list[Path]:
     # All of them are made before the first is written.
     files = {
         out: data,
-        out.with_suffix(".json"): described,
-        out.with_suffix(".md"): write_card(run, facts, out.name).encode(),
+        out.with_name(f"{out.name}.json"): described,
+        out.with_name(f"{out.name}.md"): write_card(run, facts, out.name).encode(),
     }
     for path, content in files.items():
         write_atomically(path, content)

@@ -112,13 +112,14 @@ def _data(run: LoadedRun, facts: Facts) -> list[str]:
 def _method(run: LoadedRun, facts: Facts) -> list[str]:
     protocol, record = run.protocol, run.record
     tuning = facts["tuning"] or {}
-    tuned = f"tuned in {tuning['trials']} trials" if tuning.get("status") == "tuned" else "not tuned"
+    numbers = ", ".join(f"{name} {value:g}" for name, value in tuning.get("numbers", {}).items())
+    tuned = f"tuned in {tuning['trials']} trials: {numbers}" if tuning.get("status") == "tuned" else "not tuned"
     weights = record["protocol"]["net"]["weights"]
     return [
         f"Backbone `{protocol.net.backbone}` (began with weights: {escape_markdown(weights)}), crops of "
         f"{protocol.crop[0]} × {protocol.crop[1]}, {protocol.steps:,} steps of {protocol.batch.labelled} labelled and "
         f"{protocol.batch.unlabelled} unlabelled images, {protocol.optimiser.name} with learning rate "
-        f"{protocol.optimiser.lr:g} as declared; its numbers were {tuned}. What is scored: "
+        f"{protocol.optimiser.lr:g} as declared. Its numbers were {tuned}. What is scored: "
         f"{record.get('scored', 'the network')}."
     ]
 

@@ -41,7 +41,7 @@ def folder(tmp_path_factory, region_run) -> Path:
     out = tmp_path_factory.mktemp("export")
     code, text = call("export", str(region_run), "--format", "onnx", "--out", str(out / "regions.onnx"))
     assert code == 0, text
-    assert text.split() == [str(out / f"regions.{suffix}") for suffix in ("onnx", "json", "md")]
+    assert text.split() == [str(out / f"regions.onnx{suffix}") for suffix in ("", ".json", ".md")]
     return out
 
 
@@ -73,7 +73,7 @@ def test_both_formats_see_what_a_pixel_network_sees(files, pixel_run, kind, open
 
 
 def test_the_json_says_how_to_use_the_file_and_what_it_scored(folder, region_run):
-    facts = json.loads((folder / "regions.json").read_text())
+    facts = json.loads((folder / "regions.onnx.json").read_text())
     run = load_run(region_run)
     metrics = json.loads((region_run / "metrics.json").read_text())
     assert facts["sha256"] == hashlib.sha256((folder / "regions.onnx").read_bytes()).hexdigest()
@@ -91,7 +91,7 @@ def test_the_json_says_how_to_use_the_file_and_what_it_scored(folder, region_run
 
 
 def test_a_hub_reads_the_card(folder, region_run):
-    card = ModelCard((folder / "regions.md").read_text())
+    card = ModelCard((folder / "regions.onnx.md").read_text())
     metrics = json.loads((region_run / "metrics.json").read_text())
     assert (card.data.license, card.data.pipeline_tag, card.data.library_name) == (
         "other",
@@ -109,7 +109,7 @@ def test_the_three_lines_of_the_card_run(folder, monkeypatch):
 
     monkeypatch.chdir(folder)
     Image.fromarray(pictures(1, 40, 48)[0]).save("photo.jpg", quality=95)
-    code = (folder / "regions.md").read_text().split("```python\n")[1].split("```")[0]
+    code = (folder / "regions.onnx.md").read_text().split("```python\n")[1].split("```")[0]
     place: dict = {}
     assert len(code.strip().splitlines()) == 3
     exec(code, place)
