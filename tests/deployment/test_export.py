@@ -45,6 +45,7 @@ def folder(tmp_path_factory, region_run) -> Path:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 def test_onnx_sees_what_a_region_network_sees(folder, region_run, size):
     run, images = load_run(region_run, "cpu"), pictures(*size)
@@ -62,6 +63,7 @@ def files(pixel_run) -> dict[str, bytes]:
     return {"onnx": write_onnx(program), "torch": write_torch(program)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("kind", "opened"), [("onnx", open_onnx), ("torch", open_torch)])
 def test_both_formats_see_what_a_pixel_network_sees(files, pixel_run, kind, opened, size):
@@ -72,6 +74,7 @@ def test_both_formats_see_what_a_pixel_network_sees(files, pixel_run, kind, open
     assert (classes == logits.argmax(1)).all()
 
 
+@pytest.mark.slow
 def test_the_json_says_how_to_use_the_file_and_what_it_scored(folder, region_run):
     facts = json.loads((folder / "regions.onnx.json").read_text())
     run = load_run(region_run)
@@ -90,6 +93,7 @@ def test_the_json_says_how_to_use_the_file_and_what_it_scored(folder, region_run
     assert facts["compared_with_the_network"]["largest_difference"] <= 1e-4
 
 
+@pytest.mark.slow
 def test_a_hub_reads_the_card(folder, region_run):
     card = ModelCard((folder / "regions.onnx.md").read_text())
     metrics = json.loads((region_run / "metrics.json").read_text())
@@ -104,6 +108,7 @@ def test_a_hub_reads_the_card(folder, region_run):
     assert f"Fingerprint `{load_run(region_run).record['fingerprint']}`" in card.text
 
 
+@pytest.mark.slow
 def test_the_three_lines_of_the_card_run(folder, monkeypatch):
     from PIL import Image
 
