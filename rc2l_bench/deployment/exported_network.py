@@ -6,21 +6,23 @@ import importlib.util
 import io
 import logging
 import math
+import operator
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from rc2l_bench.config import EvalConfig, Protocol, Sliding, Whole
+from rc2l_bench.config import Protocol
 from rc2l_bench.errors import BenchError, UsageError, is_out_of_memory
-from rc2l_bench.run.evaluate import predict_logits
 
 Format = Literal["onnx", "torch"]
 Pixels = NDArray[np.uint8]
@@ -51,19 +53,50 @@ class ExportedNetwork(nn.Module):
         """
         super().__init__()
         self.network = network.requires_grad_(False)
-        self.evaluation = _whole(protocol.eval)
+        self.evaluation = protocol.eval
         self.image_scale = protocol.image_scale
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Pictures (B, H, W, 3) uint8 -> class logits (B, K, H, W) float32, classes (B, H, W) uint8."""
-        pixels = image.permute(0, 3, 1, 2)
-        logits = predict_logits(self.network, pixels, self.evaluation, self.image_scale, torch.device("cpu"))
+        """Pictures (B, H, W, 3) uint8 -> class logits (B, K, H, W) float32, classes (B, H, W) uint8.
+
+        The same as `run.evaluate.predict_logits` of whole images, in terms that a graph of any size can hold.
+        """
+        pixels = image.permute(0, 3, 1, 2).float() / 255
+        scales = [scale * self.image_scale for scale in self.evaluation.scales]
+        views = [logits for scale in scales for logits in self._see(pixels, scale)]
+        logits = views[0]
+        if len(views) > 1:
+            logits = torch.stack([view.softmax(1) for view in views]).mean(0).clamp(min=1e-12).log()
         return logits, logits.max(1).indices.to(torch.uint8)
 
+    def _see(self, pixels: Tensor, scale: float) -> Iterator[Tensor]:
+        """Logits of pictures at a scale, and of their mirror images where the evaluation has them."""
+        size = pixels.shape[-2:]
+        small = pixels if scale == 1 else rescale(pixels, [scaled(length, scale) for length in size])
+        for flip in (False, True)[: 1 + self.evaluation.flip]:
+            logits = self.network(small.flip(-1) if flip else small).float()
+            logits = logits.flip(-1) if flip else logits
+            yield logits if scale == 1 else rescale(logits, size)
 
-def _whole(evaluation: EvalConfig) -> EvalConfig:
-    windows = isinstance(evaluation.protocol, Sliding)
-    return evaluation.model_copy(update={"protocol": Whole(mode="whole")}) if windows else evaluation
+
+def rescale(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Interpolate as `run.evaluate.rescale` does, without a look at whether the size is another one."""
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+def scaled(length: int, scale: float) -> int:
+    """Give `round(length * scale)`, halves to even, in whole numbers: a traced length can be stored with nothing else.
+
+    Args:
+        length: pixels.
+        scale: of whole thousandths.
+    """
+    part = Fraction(scale).limit_denominator(1000)
+    twice = 2 * part.denominator
+    doubled = 2 * part.numerator * length + part.denominator
+    half = (twice - 1 - doubled % twice) // (twice - 1)  # 1 where the exact value lies between two whole numbers
+    up = doubled // twice
+    return up - half * (up % 2)
 
 
 def least_size(protocol: Protocol) -> int:
@@ -108,8 +141,29 @@ def write_torch(program: ExportedProgram) -> bytes:
     """Serialise a traced network for `torch.export.load`."""
     buffer = io.BytesIO()
     with _refusing("torch"):
+        _replace_ceilings(program)
         torch.export.save(program, buffer)
     return buffer.getvalue()
+
+
+def _replace_ceilings(program: ExportedProgram) -> None:
+    """Write ⌈a / b⌉ of lengths as −⌊−a / b⌋, because torch stores a graph with the latter and not with the former."""
+    graph = program.graph
+    for node in [node for node in graph.nodes if node.target is math.ceil]:
+        quotient = node.args[0]
+        if quotient.target is not operator.truediv or not float(quotient.args[1]).is_integer():
+            continue
+        length, step = quotient.args[0], int(quotient.args[1])
+        length = length.args[0] if length.target is torch.sym_float else length
+        value = length.meta["val"]
+        with graph.inserting_before(node):
+            below = graph.call_function(operator.neg, (length,))
+            floor = graph.call_function(operator.floordiv, (below, step))
+            ceiling = graph.call_function(operator.neg, (floor,))
+        below.meta["val"], floor.meta["val"], ceiling.meta["val"] = -value, -value // step, -(-value // step)
+        node.replace_all_uses_with(ceiling)
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
 
 
 def write_onnx(program: ExportedProgram) -> bytes:

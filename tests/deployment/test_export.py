@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_data
 import torch
 from commands_data import call, refused
 from huggingface_hub import ModelCard
@@ -21,12 +22,14 @@ from rc2l_bench.deployment.exported_network import (
     least_size,
     open_onnx,
     open_torch,
+    scaled,
     trace,
     write_onnx,
     write_torch,
 )
 from rc2l_bench.deployment.loading import load_run
 from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.run.evaluate import predict_logits
 
 SIZES = [(1, 33, 47), (3, 71, 50)]
 
@@ -119,6 +122,31 @@ def test_the_three_lines_of_the_card_run(folder, monkeypatch):
     assert len(code.strip().splitlines()) == 3
     exec(code, place)
     assert place["classes"].shape == (40, 48)
+
+
+SCALED = tiny_data.protocol(image_scale=0.5, eval={"scales": [0.75, 1.0], "flip": True})
+
+
+@pytest.mark.parametrize("protocol", [tiny_data.protocol(), tiny_data.protocol(image_scale=0.5), SCALED])
+def test_before_it_is_traced_a_network_sees_what_the_evaluation_sees(protocol):
+    images = torch.from_numpy(pictures(2, 43, 50))
+    network = nn.Conv2d(3, 3, 3, padding=1)
+    found, classes = ExportedNetwork(network, protocol)(images)
+    pixels, cpu = images.permute(0, 3, 1, 2), torch.device("cpu")
+    assert torch.equal(found, predict_logits(network, pixels, protocol.eval, protocol.image_scale, cpu))
+    assert torch.equal(classes.long(), found.max(1).indices)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("write", "opened"), [(write_onnx, open_onnx), (write_torch, open_torch)])
+def test_scales_and_mirror_images_are_inside(write, opened):
+    network, least = ExportedNetwork(nn.Conv2d(3, 3, 3, padding=1), SCALED), least_size(SCALED)
+    assert compare(network, opened(write(trace(network, least))), [(least, 71), (64, 65)]) <= 1e-5
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.375, 0.5, 0.75, 1.25, 1.75])
+def test_lengths_are_rounded_as_in_the_evaluation(scale):
+    assert [scaled(length, scale) for length in range(1, 2000)] == [round(length * scale) for length in range(1, 2000)]
 
 
 class Twisted(nn.Module):
