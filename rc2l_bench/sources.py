@@ -14,7 +14,7 @@ from rc2l_bench.readers import read_text, reading
 
 QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "", "bounds", "config", "console", "errors", "files", "protocol", "readers", "recipes", "runtime", "schema",
-    "seals", "sources", "tuning", "variants", "views",
+    "seals", "sources", "study", "tuning", "variants", "views",
     "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files", "data.pool_sets",
     "data.slots", "data.storage",
     "losses", "methods", "nets", "nets.weights",
