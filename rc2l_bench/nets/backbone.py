@@ -8,11 +8,12 @@ from typing import Any
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig
 from rc2l_bench.errors import UsageError
-from rc2l_bench.nets.features import channels_first, create_features
+from rc2l_bench.nets.features import channels_first, create_features, timm_name
 from rc2l_bench.nets.lattice import Lattice, SizeRule, find_lattices
 from rc2l_bench.nets.maskformer_weights import load_maskformer
 from rc2l_bench.nets.weights import find_weights, maskformer_file
@@ -85,6 +86,7 @@ class Backbone(nn.Module):
 
     def __init__(self, net: NetConfig) -> None:
         super().__init__()
+        self.name = net.backbone
         self.features, self.order, self.strides = create_features(net)
         info: Any = self.features.feature_info
         self.channels: list[int] = [info.channels()[i] for i in self.order]
@@ -118,6 +120,25 @@ class Backbone(nn.Module):
         # After normalisation 0 is the mean colour, the most neutral one.
         maps = channels_first(self.features(F.pad(pixels, margin) if any(margin) else pixels), self.features)
         return cut_off([maps[i] for i in self.order], self.lattices, image.shape[-2:])
+
+    def depths(self) -> dict[nn.Parameter, int]:
+        """Tell how many layers lie above every parameter, counted as timm groups them; 0 = the deepest layer.
+
+        Raises:
+            UsageError: timm does not say which layers the model has.
+        """
+        try:
+            with torch.device("meta"):  # the model itself, without values and without drawing any
+                whole = timm.create_model(self.name)
+            layers = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
+            known = {name.replace(".", "_"): layer for name, layer in layers.items()}
+            own = {p: known[timm_name(name).replace(".", "_")] for name, p in self.features.named_parameters()}
+        except (AttributeError, AssertionError, NotImplementedError, KeyError):
+            raise UsageError(
+                f"optimiser.layer_decay: timm does not say which layers {self.name} has: write 1.0"
+            ) from None
+        deepest = max(own.values())
+        return {parameter: deepest - layer for parameter, layer in own.items()}
 
 
 def cut_off(maps: list[Tensor], lattices: list[Lattice], size: tuple[int, int] | torch.Size) -> list[Tensor]:

@@ -56,7 +56,7 @@ def create_features(net: NetConfig) -> Extractor:
     except _REFUSALS as error:
         raise UsageError(f"net.backbone: {net.backbone} gives no features: {_reason(error)}") from None
     if file:
-        check_weights(file, probe, net.backbone)
+        check_weights(file, {timm_name(name): x for name, x in probe.state_dict().items()}, net.backbone)
     elif net.weights == "imagenet":
         known = timm.models.get_pretrained_cfg(net.backbone)
         require_reach(net.backbone, known.hf_hub_id if known else None)
@@ -71,6 +71,11 @@ def create_features(net: NetConfig) -> Extractor:
     size = round(_TRIED[0] * strides[0]), round(_TRIED[1] * strides[0])
     features = _find_way(net, file, [wanted | way for way in _ways(probe, reductions)], size)
     return Extractor(features, [wanted["out_indices"].index(level) for level in levels], strides)
+
+
+def timm_name(name: str) -> str:
+    """Give the name that a tensor of an extractor has in the model itself, but for dots that became underscores."""
+    return name.removeprefix("model.").removeprefix("body.")
 
 
 def is_hierarchical(reductions: Sequence[int]) -> bool:

@@ -58,6 +58,22 @@ class SizeRule:
         """Return the smallest valid size that is not below a given one."""
         return pixels + (self.remainder - pixels) % self.multiple
 
+    def nearest(self, pixels: int) -> int:
+        """Return the valid size nearest to a given one, the larger of two."""
+        larger = self.fit(pixels)
+        smaller = larger - self.multiple
+        return larger if larger - pixels <= pixels - smaller or smaller <= 0 else smaller
+
+    def describe(self) -> str:
+        """Say in words which sizes are valid."""
+        if self.multiple == 1:
+            return "any size"
+        return (
+            f"{self.remainder} more than multiples of {self.multiple}"
+            if self.remainder
+            else (f"multiples of {self.multiple}")
+        )
+
 
 def _weights(cells: int, have: Lattice, size: int, want: Lattice, like: Tensor) -> Tensor:
     """Weights (size, cells) of linear interpolation along one axis."""

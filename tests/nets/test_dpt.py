@@ -59,7 +59,8 @@ def test_dropout_switches_whole_channels_off_in_training_only():
     net = make(dropout=0.5)
     maps = [x.detach() for x in net.encode(torch.rand(2, 3, 32, 32))]
     dead = (net.decode(*maps) == 0).all(-1).all(-1)
-    assert dead.any() and not dead.all()
+    assert dead.any()
+    assert not dead.all()
     net.eval()
     assert torch.equal(net.decode(*maps), net.decode(*maps))
 
