@@ -129,7 +129,7 @@ class Backbone(nn.Module):
         """
         try:
             with torch.device("meta"):  # the model itself, without values and without drawing any
-                whole = timm.create_model(self.name)
+                whole: Any = timm.create_model(self.name)
             layers = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
             known = {name.replace(".", "_"): layer for name, layer in layers.items()}
             own = {p: known[timm_name(name).replace(".", "_")] for name, p in self.features.named_parameters()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 
 from rc2l_bench.config import NetConfig
@@ -48,7 +50,8 @@ def examine(name: str) -> list[tuple[str, str]]:
 
 def _net(name: str, output_stride: int = STRIDES[-1], weights: str = "none") -> NetConfig:
     """Only what a backbone looks at."""
-    return NetConfig.model_construct(backbone=name, weights=weights, output_stride=output_stride)
+    settings: dict[str, Any] = {"backbone": name, "weights": weights, "output_stride": output_stride}
+    return NetConfig.model_construct(**settings)
 
 
 def _output_strides(name: str) -> list[int]:
