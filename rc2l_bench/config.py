@@ -22,6 +22,7 @@ from rc2l_bench.protocol import (
     StrongConfig,
     WeakConfig,
     Whole,
+    stated,
 )
 from rc2l_bench.recipes import write_out
 from rc2l_bench.runtime import QUIET, Runtime
@@ -64,6 +65,7 @@ __all__ = [
     "WeakConfig",
     "Whole",
     "load",
+    "stated",
 ]  # fmt: skip
 """All kinds of settings come from here, whatever module they are written in."""
 

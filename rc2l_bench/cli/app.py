@@ -200,11 +200,27 @@ def methods() -> None:
 
 @app.command()
 @guarded
-def doctor() -> None:
+def doctor(
+    backbone: Annotated[
+        str, typer.Option(help="Tell instead what a backbone of timm can do: strides, crops, weights.")
+    ] = "",
+) -> None:
     """Check what a benchmark needs: packages, DVC, git, memory, disk, mirror, weights."""
+    if backbone:
+        _describe_backbone(backbone)
+        return
     table = Table("what", "found", "")
     for what, found, ok in _examine():
         table.add_row(what, escape(found), "[green]ok[/]" if ok else "[yellow]look[/]")
+    console.print(table)
+
+
+def _describe_backbone(name: str) -> None:
+    from rc2l_bench.nets.examination import examine
+
+    table = Table(show_header=False)
+    for what, found in examine(name):
+        table.add_row(what, escape(found))
     console.print(table)
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.config import QUIET, Corruption, Params, Protocol, load
+from rc2l_bench.config import QUIET, Corruption, Params, Protocol, load, stated
 from rc2l_bench.data import splits
 from rc2l_bench.data.addresses import without_secrets
 from rc2l_bench.data.datasets.pool_config import StreamConfig
@@ -141,7 +141,7 @@ class RunInputs:
                 "replayable": self.stream is None,
             },
             "dataset": self.val.index.dataset.model_dump(mode="json"),
-            "protocol": self.declared.model_dump(mode="json"),
+            "protocol": stated(self.declared),
             "protocol_changes": self.changes,
             "tuning": {"numbers": self.numbers, **self.tuning},
             "weights": digest_file(weights) if weights else self.protocol.net.weights,

@@ -50,6 +50,16 @@ def test_weights_of_a_file_are_loaded(weights):
     assert len(mine) > 10
 
 
+def test_weights_of_a_plain_transformer_are_loaded_with_its_last_norm(tmp_path):
+    torch.manual_seed(7)
+    stored = {name: value + 1 for name, value in timm.create_model("test_vit").state_dict().items()}
+    save_file(stored, tmp_path / "vit.safetensors")
+    backbone = Backbone(config(backbone="test_vit", output_stride=32, weights="vit.safetensors"))
+    mine = backbone.features.state_dict()
+    assert {"model.norm.weight", "model.pos_embed", "model.blocks.5.mlp.fc2.weight"} <= mine.keys()
+    assert all(torch.equal(value, stored[name.removeprefix("model.")]) for name, value in mine.items())
+
+
 def test_imagenet_weights_are_found_by_variable(weights, monkeypatch):
     monkeypatch.setenv(places.WEIGHTS_VARIABLE, str(weights.parent))
     assert find_weights(config(weights=IMAGENET)) == weights
