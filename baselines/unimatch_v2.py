@@ -90,8 +90,8 @@ class UniMatchV2(TaughtMethod):
         strong = [paste(view, box) for view, box in zip(batch.strong, batch.box, strict=True)]
         maps = self.student.encode(torch.cat([batch.image, *strong]))
         shared = share_channels([x[labelled:] for x in maps], self.config.dropped)
-        maps = [torch.cat([x[:labelled], y]) for x, y in zip(maps, shared, strict=True)]
-        logits = self.student.classify(self.student.decode(*maps), batch.image.shape[-2:])
+        mixed = [torch.cat([x[:labelled], y]) for x, y in zip(maps, shared, strict=True)]
+        logits = self.student.classify(self.student.decode(*mixed), batch.image.shape[-2:])
         streams: tuple[Tensor, ...] = torch.split(logits, [labelled, unlabelled, unlabelled])
         return streams
 
