@@ -190,7 +190,7 @@ class Counted(io.BytesIO):
     """A member of a zip that is noted as far as it was read."""
 
     @contextmanager
-    def stream(self, name, most):
+    def stream(self, *_):
         yield self
 
 
