@@ -64,8 +64,8 @@ class UniMatch(Method):
         strong = [paste(view, box) for view, box in zip(batch.strong, batch.box, strict=True)]
         maps = self.student.encode(torch.cat([batch.image, batch.weak, *strong]))
         weak = slice(labelled, labelled + unlabelled)
-        low, high = (torch.cat([x, F.dropout2d(x[weak], self.config.dropout)]) for x in maps)
-        logits = self.student.classify(self.student.decode(low, high), batch.image.shape[-2:])
+        perturbed = [torch.cat([x, F.dropout2d(x[weak], self.config.dropout)]) for x in maps]
+        logits = self.student.classify(self.student.decode(*perturbed), batch.image.shape[-2:])
         streams: tuple[Tensor, ...] = torch.split(logits, [labelled] + [unlabelled] * 4)
         return streams
 
