@@ -276,6 +276,18 @@ def test_unimatch_v2_drops_channels_of_strong_views_only() -> None:
     assert same == [True, False, False]
 
 
+def test_on_a_plain_transformer_unimatch_v2_shares_the_same_channels_in_all_levels() -> None:
+    method = make("baselines/unimatch_v2", {"dropped": 1.0}, net__backbone="test_vit", net__output_stride=32)
+    assert isinstance(method, UniMatchV2)
+    batch = make_batch(method)
+    lost = [(x == 0).all(-1).all(-1) for x in share_channels(method.student.encode(batch.strong.flatten(0, 1)), 1.0)]
+    assert len(lost) == 4
+    assert all(torch.equal(each, lost[0]) for each in lost)
+    assert torch.equal(lost[0][:4], ~lost[0][4:])
+    torch.stack(list(method(batch, 0.5).values())).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in method.student.parameters())
+
+
 # --- u2pl ---
 
 LARGE = change(

@@ -50,6 +50,15 @@ def test_both_networks_take_the_crop(name, build):
     assert features[-1].shape[-1] == math.ceil(recipe.crop[1] / recipe.net.output_stride)
 
 
+@pytest.mark.parametrize("build", [PixelNet, RegionNet])
+def test_both_networks_take_the_patches_of_dinov2(build):
+    recipe = PARAMS.recipes["voc_unimatch_v2"]
+    with torch.device("meta"):
+        net = build(recipe.net.model_copy(update={"weights": "none"}), 21)
+        features = net.backbone(torch.zeros(2, 3, *recipe.crop))
+    assert [tuple(x.shape) for x in features] == [(2, 768, 518 // 14, 518 // 14)] * 4
+
+
 def test_windows_step_by_two_thirds_rounded_up(recipe):
     form = recipe.eval.protocol
     if isinstance(form, Sliding):
