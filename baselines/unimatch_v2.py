@@ -14,23 +14,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from rc2l_bench.config import NonNegative, Protocol, Share, Views
+from rc2l_bench.config import NonNegative, Protocol, Share, TwoViews
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.pixel_losses import SUPERVISED, cross_entropy, pseudo_label
 from rc2l_bench.methods.contract import LateConfig, MethodConfig, TaughtConfig, TaughtMethod, Teacher
 from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.types import Batch
-
-
-class TwoViews(Views):
-    """UniMatch V2 has two strong views."""
-
-    strong: Literal[2]
 
 
 class UniMatchV2Config(LateConfig, TaughtConfig):

@@ -88,7 +88,7 @@ def _check_owners(table: sqlite3.Connection, part: str) -> None:
         raise ValueError(f"a region is of image {lost[0]}, which is not there")
 
 
-class Regions:
+class RegionTable:
     """A table that `write_regions` made; see `open_regions`."""
 
     def __init__(self, path: Path, table: sqlite3.Connection) -> None:
@@ -114,14 +114,14 @@ class Regions:
 
 
 @contextmanager
-def open_regions(path: Path) -> Iterator[Regions]:
+def open_regions(path: Path) -> Iterator[RegionTable]:
     """Open a table that `write_regions` made.
 
     Raises:
         DamagedFileError: it is missing, or no such table.
     """
     with _database(path, f"{path.absolute().as_uri()}?mode=ro&immutable=1") as table:
-        yield Regions(path, table)
+        yield RegionTable(path, table)
 
 
 @contextmanager

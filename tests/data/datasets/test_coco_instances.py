@@ -157,6 +157,13 @@ def test_a_damaged_json_is_named(tmp_path, raw, spoil):
     assert f"{ANNOTATIONS}: {member('train')}: damaged (no valid JSON" in text
 
 
+def test_a_json_that_claims_to_be_far_larger_is_not_read(tmp_path, raw, monkeypatch):
+    monkeypatch.setattr(coco_regions, "MOST_JSON", 1000)
+    text = spoilt(tmp_path, raw)
+    assert f"{ANNOTATIONS}: {member('train')} claims" in text
+    assert "expected at most 1,000" in text
+
+
 def test_an_outline_that_cannot_be_is_named_at_the_door(tmp_path, raw):
     how = changed("val", lambda content: content["annotations"][0].update(segmentation=[[1, 2, 3]]))
     assert f"{ANNOTATIONS}: {member('val')}: regions of {name_of(139)}: a polygon" in spoilt(tmp_path, raw, **how)
