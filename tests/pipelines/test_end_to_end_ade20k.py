@@ -1,4 +1,4 @@
-"""Every stage of dvc.yaml over a small archive of ADE20K's layout, with a published list."""
+"""The stages of dvc.yaml for a cell, over a small archive of ADE20K's layout, with a published list."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def done(tmp_path_factory, launch):
     (root / "splits/ade20k.yaml").write_text(DEFINITION)
     small = {"crop": [33, 33], "strong": {"sigma": [0.1, 1.0]}, "eval": {"evaluations": 2}}
     env = archives_data.write_checkout(root, dataset, root / "mirror", "few", METHOD, **small)
-    return root, archives_data.run_stages(launch, root, env, "ade20k", "few", METHOD)
+    return root, archives_data.run_cell(launch, root, env, "ade20k", "few", METHOD)
 
 
 def test_the_published_list_is_labelled_and_all_other_training_images_are_not(done):

@@ -1,4 +1,4 @@
-"""Every stage of dvc.yaml over small archives of COCO's layout, with a published list."""
+"""The stages of dvc.yaml for a cell, over small archives of COCO's layout, with a published list."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def done(tmp_path_factory, launch):
     (root / "splits/coco_instances.yaml").write_text(DEFINITION)
     small = {"crop": [33, 33], "strong": {"sigma": [0.1, 1.0]}, "eval": {"evaluations": 1}}
     env = archives_data.write_checkout(root, dataset, root / "mirror", "few", METHOD, **small)
-    return root, archives_data.run_stages(launch, root, env, "coco_instances", "few", METHOD)
+    return root, archives_data.run_cell(launch, root, env, "coco_instances", "few", METHOD)
 
 
 def test_the_published_list_is_labelled(done):
