@@ -29,7 +29,7 @@ from rc2l_bench.runtime import QUIET, Runtime
 from rc2l_bench.schema import Model, load, read_yaml
 from rc2l_bench.tuning import TuningConfig
 from rc2l_bench.variants import MARK, file_name_of, method_of
-from rc2l_bench.views import MixConfig, OneView, Views
+from rc2l_bench.views import MixConfig, OneView, TwoViews, Views
 
 __all__ = [
     "QUIET",
@@ -61,6 +61,7 @@ __all__ = [
     "Sliding",
     "SplitConfig",
     "StrongConfig",
+    "TwoViews",
     "Views",
     "WeakConfig",
     "Whole",

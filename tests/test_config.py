@@ -23,7 +23,7 @@ def refused_protocol(folder: Path, **changes) -> str:
 
 def test_params_of_the_checkout_are_read():
     params = load(Params, tiny_data.ROOT / "params.yaml")
-    assert {"shapes", "camvid", "voc", "cityscapes", "default"} == set(params.protocol)
+    assert {"shapes", "camvid", "voc", "cityscapes", "ade20k", "coco_instances", "default"} == set(params.protocol)
 
 
 def test_the_tiny_params_are_read(tmp_path):

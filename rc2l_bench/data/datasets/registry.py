@@ -11,7 +11,10 @@ from rc2l_bench.data.datasets.base import Dataset
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.study import name_package
 
-BUILT_IN = {"shapes": "Shapes", "camvid": "CamVid", "voc": "Voc", "cityscapes": "Cityscapes"}
+BUILT_IN = {
+    "shapes": "Shapes", "camvid": "CamVid", "voc": "Voc", "cityscapes": "Cityscapes", "ade20k": "Ade20k",
+    "coco_instances": "CocoInstances",
+}  # fmt: skip
 """Module of rc2l_bench.data.datasets -> its class."""
 FOLDER = Path("datasets")
 """Where the checkout keeps the user's own data sets."""
