@@ -124,10 +124,11 @@ def test_the_three_lines_of_the_card_run(folder, monkeypatch):
     assert place["classes"].shape == (40, 48)
 
 
+HALF = tiny_data.protocol(image_scale=0.5)
 SCALED = tiny_data.protocol(image_scale=0.5, eval={"scales": [0.75, 1.0], "flip": True})
 
 
-@pytest.mark.parametrize("protocol", [tiny_data.protocol(), tiny_data.protocol(image_scale=0.5), SCALED])
+@pytest.mark.parametrize("protocol", [tiny_data.protocol(), HALF, SCALED])
 def test_before_it_is_traced_a_network_sees_what_the_evaluation_sees(protocol):
     images = torch.from_numpy(pictures(2, 43, 50))
     network = nn.Conv2d(3, 3, 3, padding=1)
@@ -139,8 +140,8 @@ def test_before_it_is_traced_a_network_sees_what_the_evaluation_sees(protocol):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("write", "opened"), [(write_onnx, open_onnx), (write_torch, open_torch)])
-def test_scales_and_mirror_images_are_inside(write, opened):
-    network, least = ExportedNetwork(nn.Conv2d(3, 3, 3, padding=1), SCALED), least_size(SCALED)
+def test_the_scale_of_the_images_is_inside(write, opened):
+    network, least = ExportedNetwork(nn.Conv2d(3, 3, 3, padding=1), HALF), least_size(HALF)
     assert compare(network, opened(write(trace(network, least))), [(least, 71), (64, 65)]) <= 1e-5
 
 
