@@ -117,6 +117,7 @@ class Workload:
     def watch(self, record: Record) -> None:
         """Forget the steps of the warm-up, once they are over."""
         if record.step == self.protocol.steps - self.steps:
+            self.trainer.settle()
             record.step_seconds.clear()
             record.part_seconds.update(dict.fromkeys(record.part_seconds, 0.0))
 
