@@ -154,7 +154,7 @@ def test_a_backbone_without_checkpoints_is_refused(fabric, monkeypatch):
 
 @pytest.fixture
 def counting(monkeypatch) -> Iterator[list]:
-    """Graphs that torch.compile makes; they are carried out as they are, because code for them takes minutes to make."""
+    """Graphs that torch.compile makes; they are carried out as they are, for code takes minutes to make."""
     graphs: list = []
 
     def carry_out(graph: torch.fx.GraphModule, _: list) -> torch.fx.GraphModule:
