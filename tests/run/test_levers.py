@@ -169,6 +169,7 @@ def counting(monkeypatch) -> Iterator[list]:
     torch._dynamo.reset()
 
 
+@pytest.mark.filterwarnings("ignore")  # of the compiler about itself
 @pytest.mark.parametrize("name", ["baselines/supervised", "baselines/supervised_region"])
 def test_compiled_parts_have_no_graph_breaks_and_learn_the_same(fabric, counting, name):
     plain, compiled = make(name), make(name)
