@@ -151,7 +151,8 @@ class Teacher(nn.Module):
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
         # The same, as the host knows it: the device need not be asked at every step.
         self._known: int | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_known", None))
+        forget: Any = self.register_load_state_dict_post_hook
+        forget(lambda module, _: setattr(module, "_known", None))
 
     def train(self, mode: bool = True) -> Teacher:
         """Stay in eval mode, whatever the method is told: dropout off, running statistics as averaged."""

@@ -70,8 +70,9 @@ def pull_levers(method: Method, levers: Levers) -> None:
 def _checkpoint(backbone: Backbone) -> None:
     # timm's list of stages has the switch; where a model gives its own intermediate maps, the model has it.
     for net in (backbone.features, getattr(backbone.features, "model", None)):
-        if hasattr(net, "set_grad_checkpointing"):
-            net.set_grad_checkpointing(True)
+        switch: Any = getattr(net, "set_grad_checkpointing", None)
+        if switch is not None:
+            switch(True)
             return
     raise UsageError(
         "runtime.levers.checkpoint_activations: timm has no checkpoints for this backbone: write false, or choose "
