@@ -34,8 +34,10 @@ __all__ = [
     "NO_LEVERS",
     "BatchConfig",
     "CenterCrop",
+    "Corruption",
     "Count",
     "EvalConfig",
+    "FurtherScores",
     "Grid",
     "Levers",
     "MethodId",
@@ -113,6 +115,17 @@ class SplitConfig(Model):
     """`uniform`: the first images of the permutation; `balanced`: every class appears whenever possible."""
 
 
+Corruption = Literal["noise", "blur", "brightness", "contrast", "jpeg"]
+"""Ways to spoil an image, see `rc2l_bench.run.corruptions`."""
+
+
+class FurtherScores(Model):
+    """What is scored of a finished training beside its mIoU; no part of a protocol, for it moves no other number."""
+
+    corruptions: Annotated[list[Corruption], AfterValidator(different)]
+    """The validation part is scored once more under each of them; trials of `rc2l-bench tune` are not."""
+
+
 class ShardConfig(Model):
     """How samples are packed into WebDataset tars."""
 
@@ -134,6 +147,7 @@ class Params(Model):
     """By dataset; a dataset without an entry of its own uses `default`."""
     shard: ShardConfig
     runtime: Runtime
+    eval: FurtherScores
     protocol: dict[str, Protocol]
     """By dataset; a dataset without one of its own uses `default`."""
     recipes: dict[str, Protocol]

@@ -135,7 +135,7 @@ def params(**changes: Any) -> dict[str, Any]:
         "grids": {}, "grid": cell, "ablation": {"single": cell},
         "split": {"seed": 0, "draws": "by_seed", "policy": "balanced", "held_out": 0.25}, "tuning": {"default": TUNING},
         "shard": {"samples_per_shard": 64, "mirror_gb": 1},
-        "runtime": RUNTIME, "protocol": {"default": PROTOCOL}, "recipes": {},
+        "runtime": RUNTIME, "eval": {"corruptions": []}, "protocol": {"default": PROTOCOL}, "recipes": {},
     }  # fmt: skip
     return merged(base, changes)
 
