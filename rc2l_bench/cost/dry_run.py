@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rc2l_bench.config import Protocol
 from rc2l_bench.cost.symbolic import forget_values, make_batch
 from rc2l_bench.cost.worst_case import worst_case
-from rc2l_bench.methods.contract import Method, MethodConfig, build
+from rc2l_bench.methods.contract import Method, build, load_config
 from rc2l_bench.run.evaluate import predict_logits
 
 CPU = torch.device("cpu")
@@ -41,16 +41,13 @@ class FullRun:
         return self.step * self.steps + self.image * self.images
 
 
-def dry_run(
-    name: str, config: MethodConfig, protocol: Protocol, num_classes: int, size: tuple[int, int], images: int
-) -> FullRun:
+def dry_run(name: str, protocol: Protocol, num_classes: int, size: tuple[int, int], images: int) -> FullRun:
     """Take a step and evaluate an image under a protocol, at its own size.
 
     Nothing is allocated and no number is computed: shapes alone. Choices that depend on values take their worst case.
 
     Args:
-        name: id of the method.
-        config: its numbers.
+        name: id of the method, with the numbers of its yaml.
         protocol: of the run; pretrained weights need not be there.
         num_classes: K.
         size: height and width of an image of the validation part.
@@ -64,7 +61,7 @@ def dry_run(
     # Made without values from the start, which saves seconds for a deep network; autocast knows no such device, so that
     # what is computed with is on the CPU, as far as anybody can tell.
     with torch.device("meta"):
-        method = build(name, config, protocol, num_classes).train()
+        method = build(name, load_config(name), protocol, num_classes).train()
     with FakeTensorMode(), worst_case():
         forget_values(method)
         step = _count(lambda: _learn(method, protocol, num_classes))

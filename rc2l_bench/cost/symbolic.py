@@ -69,8 +69,8 @@ class Tracker(MemTracker):  # type: ignore[no-untyped-call]
         # A batch that is learnt from in parts passes the outermost module several times.
         outermost = len(self._mod_tracker.parents - {self._mod_tracker.get_known_fqn(module)}) == 1
         if outermost and not self._mod_tracker.is_bw:
-            self.reset_mod_stats()  # type: ignore[no-untyped-call]
-        super()._pre_fw_hook(module, inputs)  # type: ignore[no-untyped-call]
+            self.reset_mod_stats()
+        super()._pre_fw_hook(module, inputs)
 
     def exempt_frozen(self, module: object) -> None:
         """Register frozen parameters as hooked: the tracker would hook all, and torch refuses where no gradient is."""

@@ -97,10 +97,12 @@ def assign_all(costs: Sequence[Tensor], presents: Sequence[Tensor]) -> list[Tens
     marked = [
         cost.masked_fill(~present[:, None, None], torch.inf) for cost, present in zip(costs, presents, strict=True)
     ]
-    fetched = torch.cat([cost.flatten() for cost in marked]).cpu().split([cost.numel() for cost in marked])
+    fetched = torch.split(torch.cat([cost.flatten() for cost in marked]).cpu(), [cost.numel() for cost in marked])
     found = [_solve(cost.view(like.shape).numpy()) for cost, like in zip(fetched, marked, strict=True)]
     sent = send(torch.from_numpy(np.concatenate([query.ravel() for query in found])), costs[0].device)
-    return [part.view(query.shape) for part, query in zip(sent.split([q.size for q in found]), found, strict=True)]
+    return [
+        part.view(query.shape) for part, query in zip(torch.split(sent, [q.size for q in found]), found, strict=True)
+    ]
 
 
 def _solve(cost: NDArray[Any]) -> NDArray[np.int64]:

@@ -12,7 +12,6 @@ from rc2l_bench.config import Params, load
 from rc2l_bench.cost import dry_run as dry_run_module
 from rc2l_bench.cost.dry_run import FullRun, dry_run
 from rc2l_bench.data.datasets.registry import load_dataset
-from rc2l_bench.methods.contract import load_config
 
 PARAMS = load(Params, ROOT / "params.yaml")
 SMALL = PARAMS.recipes["voc_r50_321"].batch.model_copy(update={"labelled": 2, "unlabelled": 2})
@@ -22,7 +21,7 @@ WHOLE = {"batch": SMALL, "eval": PARAMS.recipes["voc_r50_321"].eval}
 def carry_out(recipe: str, method: str, **changes) -> FullRun:
     data = load_dataset(recipe.split("_")[0])
     protocol = PARAMS.recipes[recipe].model_copy(update=changes)
-    return dry_run(method, load_config(method), protocol, len(data.classes), data.canvas, data.counts["val"])
+    return dry_run(method, protocol, len(data.classes), data.canvas, data.counts["val"])
 
 
 @pytest.mark.slow
