@@ -8,17 +8,14 @@ import time
 import warnings
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
-from method_data import CLASSES, SIZE, make, make_batch, make_protocol, make_scenes, move, optimiser_of
+from method_data import CLASSES, make, make_batch, make_protocol, make_scenes, move, optimiser_of
 from tiny_data import RUNTIME
-from torch import Tensor, nn
+from torch import Tensor
 
-from rc2l_bench import processes
 from rc2l_bench.config import Protocol, Runtime
 from rc2l_bench.cost.symbolic import estimate_step
 from rc2l_bench.cost.symbolic import make_batch as make_large_batch
@@ -138,21 +135,3 @@ def images_per_second(protocol: Protocol, device: torch.device, rounds: int) -> 
     wait()
     torch.use_deterministic_algorithms(False)
     return rounds * sum(map(len, images.values())) / (time.perf_counter() - begin)
-
-
-def in_two_processes(rank: int, folder: Path, device: torch.device) -> None:
-    """Batch norm over half of a batch, in one of two processes on one device, by gloo."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    norm = normed(device)
-    processes.synchronise(norm)
-    out = norm(features(device)[2 * rank : 2 * rank + 2])
-    torch.save([out.detach().cpu(), norm.running_var.cpu()], folder / f"{rank}.pt")
-    dist.destroy_process_group()
-
-
-def normed(device: torch.device) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(5).to(device).train()
-
-
-def features(device: torch.device) -> Tensor:
-    return torch.randn(4, 5, SIZE, SIZE, generator=torch.Generator().manual_seed(3)).to(device)

@@ -67,8 +67,9 @@ class Tracker(MemTracker):  # type: ignore[no-untyped-call]
 
     def _pre_fw_hook(self, module: nn.Module, inputs: Any) -> None:  # noqa: ANN401 - private to torch
         # A batch that is learnt from in parts passes the outermost module several times.
-        outermost = len(self._mod_tracker.parents - {self._mod_tracker.get_known_fqn(module)}) == 1
-        if outermost and not self._mod_tracker.is_bw:
+        modules: Any = self._mod_tracker
+        outermost = len(modules.parents - {modules.get_known_fqn(module)}) == 1
+        if outermost and not modules.is_bw:
             self.reset_mod_stats()
         super()._pre_fw_hook(module, inputs)
 

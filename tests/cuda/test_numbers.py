@@ -20,14 +20,12 @@ from device_data import (
     CPU,
     compare_precisions,
     count,
-    features,
-    in_two_processes,
     learn,
     moved_share,
-    normed,
     state_bytes,
 )
 from method_data import METHODS
+from norm_data import features, in_two_processes, normed
 
 each_method = pytest.mark.parametrize("name", METHODS)
 PRECISIONS = ("bf16-mixed", "16-mixed")

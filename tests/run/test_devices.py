@@ -9,16 +9,14 @@ from device_data import (
     CPU,
     compare_precisions,
     count,
-    features,
     images_per_second,
-    in_two_processes,
     learn,
     moved_share,
-    normed,
     peak_against_estimate,
     state_bytes,
 )
 from method_data import CLASSES, make, make_protocol
+from norm_data import features, in_two_processes, normed
 
 
 @pytest.fixture(scope="module")
