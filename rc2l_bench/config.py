@@ -25,14 +25,14 @@ from rc2l_bench.protocol import (
     stated,
 )
 from rc2l_bench.recipes import write_out
-from rc2l_bench.runtime import QUIET, Runtime
+from rc2l_bench.runtime import NO_LEVERS, Levers, Runtime
 from rc2l_bench.schema import Model, load, read_yaml
 from rc2l_bench.tuning import TuningConfig
 from rc2l_bench.variants import MARK, file_name_of, method_of
 from rc2l_bench.views import MixConfig, OneView, TwoViews, Views
 
 __all__ = [
-    "QUIET",
+    "NO_LEVERS",
     "BatchConfig",
     "CenterCrop",
     "Corruption",
@@ -40,6 +40,7 @@ __all__ = [
     "EvalConfig",
     "FurtherScores",
     "Grid",
+    "Levers",
     "MethodId",
     "MixConfig",
     "Model",

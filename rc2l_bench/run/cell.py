@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.config import QUIET, Corruption, Params, Protocol, load, stated
+from rc2l_bench.config import Corruption, Params, Protocol, load, stated
 from rc2l_bench.data import splits
 from rc2l_bench.data.addresses import without_secrets
 from rc2l_bench.data.datasets.pool_config import StreamConfig
@@ -146,7 +146,7 @@ class RunInputs:
             "tuning": {"numbers": self.numbers, **self.tuning},
             "weights": digest_file(weights) if weights else self.protocol.net.weights,
             "method_config": self.config,
-            "runtime": self.params.runtime.model_dump(mode="json", exclude=QUIET),
+            "runtime": self.params.runtime.identity(),
             "source": digest_sources(base_of(self.method)),
             "versions": versions(),
             # Only where there are some: what is switched off names no other run.

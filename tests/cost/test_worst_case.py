@@ -39,7 +39,7 @@ def test_a_mask_selects_all_in_the_backward_pass_too():
 
 
 def test_nothing_stays_replaced():
-    before = matching.assign, regions.number_regions, matching.match_regions
+    before = matching.assign_all, regions.number_regions, matching.match_regions
     with worst_case():
-        assert matching.assign is not before[0]
-    assert (matching.assign, regions.number_regions, matching.match_regions) == before
+        assert matching.assign_all is not before[0]
+    assert (matching.assign_all, regions.number_regions, matching.match_regions) == before

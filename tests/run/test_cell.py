@@ -76,11 +76,14 @@ def test_every_number_of_the_protocol_moves_it(inputs, monkeypatch, path):
 
 @pytest.mark.parametrize("path", list(leaves(tiny_data.RUNTIME)), ids=".".join)
 def test_the_runtime_moves_it_where_it_moves_numbers(inputs, path):
-    data = inputs.params.runtime.model_dump(mode="json")
-    value = data[path[0]]
-    other = {"device": "cuda", "precision": "bf16-mixed"}.get(path[0], not value if isinstance(value, bool) else value)
+    runtime = inputs.params.runtime
+    *inside, leaf = path
+    owner = runtime.levers if inside else runtime
+    value = owner.model_dump(mode="json")[leaf]
+    other = {"device": "cuda", "precision": "bf16-mixed"}.get(leaf, not value if isinstance(value, bool) else value)
     other = value + 1 if isinstance(other, int | float) and not isinstance(other, bool) else other
-    runtime = inputs.params.runtime.model_copy(update={path[0]: other})
+    changed_owner = owner.model_copy(update={leaf: other})
+    runtime = runtime.model_copy(update={inside[0]: changed_owner}) if inside else changed_owner
     moved = name(replace(inputs, params=inputs.params.model_copy(update={"runtime": runtime}))) != name(inputs)
     assert moved == (path[0] not in QUIET_RUNTIME)
 
