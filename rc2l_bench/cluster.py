@@ -1,4 +1,4 @@
-"""What a run gets of a cluster: the typed form of cluster.yaml. No engine's fingerprint: nothing here makes a number."""
+"""What a run gets of a cluster: the typed form of cluster.yaml. Nothing here makes a number."""
 
 from __future__ import annotations
 
