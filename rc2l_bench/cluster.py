@@ -24,6 +24,8 @@ class ClusterConfig(Model):
 
     partition: Queue
     account: Queue
+    nodes: Annotated[int, Field(ge=1, le=1024)]
+    """Of a run; `gpus`, `cpus` and `memory_gb` are those of each."""
     gpus: Annotated[int, Field(ge=0, le=1024)]
     cpus: Count
     memory_gb: Annotated[float, Field(gt=0, le=1_000_000)]
@@ -34,7 +36,7 @@ class ClusterConfig(Model):
     at_once: Annotated[int, Field(ge=0, le=1_000_000)]
     """Runs at a time; 0 = no limit of ours."""
     processes: Processes
-    """Of a run."""
+    """Of a run, on all of its nodes."""
     setup: list[Text]
     """Lines of shell before each run."""
     options: list[Option]
@@ -49,7 +51,8 @@ def load_cluster(runtime: Runtime, path: Path = FILE) -> ClusterConfig:
         path: the file.
 
     Raises:
-        UsageError: it is missing, wrong, or asks for another number of processes than params.yaml.
+        UsageError: it is missing, wrong, or asks for another number of processes than params.yaml or for one that
+            its nodes cannot share.
     """
     cluster = load(ClusterConfig, path)
     if cluster.processes != runtime.devices:
@@ -57,4 +60,6 @@ def load_cluster(runtime: Runtime, path: Path = FILE) -> ClusterConfig:
             f"{path}: processes is {cluster.processes}, and runtime.devices of params.yaml is {runtime.devices}: make "
             "them equal, since a run of several processes is told from a run of one"
         )
+    if cluster.processes % cluster.nodes:
+        raise UsageError(f"{path}: {cluster.processes} processes do not spread evenly over {cluster.nodes} nodes")
     return cluster
