@@ -22,7 +22,7 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 NODES = ("n1", "n2")
 CPUS = 2
 """Of each node, whatever the machine has."""
-PATIENCE = 60.0
+PATIENCE = 240.0
 CONF = """
 ClusterName=pair
 SlurmctldHost=localhost
@@ -49,7 +49,6 @@ SlurmdParameters=config_overrides
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 ReturnToService=2
-MaxArraySize=2
 KillWait=20
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 {nodes}
@@ -57,7 +56,7 @@ PartitionName=low Nodes=ALL Default=YES PriorityTier=1
 PartitionName=high Nodes=ALL PriorityTier=10
 """
 """Jobs in `high` take the nodes from those in `low`. The credentials are short-lived, because a job that was put back
-into the queue waits for as long. An array has two tasks at most, so that grids need several."""
+into the queue waits for as long."""
 
 
 def find_fault() -> str:
@@ -142,8 +141,8 @@ def _stop(file: Path) -> None:
 
 def _cancel(env: dict[str, str]) -> None:
     """Ends all jobs, or their processes would outlive the daemons."""
-    subprocess.run(["scancel", "--me"], env=os.environ | env, check=False)
-    subprocess.run(["scancel", "--me", "--signal=KILL"], env=os.environ | env, check=False)
+    for how in (["--state=PENDING"], ["--signal=KILL", "--full"], []):
+        subprocess.run(["scancel", "--me", *how], env=os.environ | env, check=False, capture_output=True)
     with contextlib.suppress(AssertionError):
         until(lambda: idle(env) == len(NODES), lambda: "", 30)
 

@@ -215,7 +215,7 @@ def carry_out(monkeypatch, answer) -> tuple[int, TaskState | None]:
 
 def test_a_task_runs_the_command_of_its_cell(node, monkeypatch):
     seen = []
-    code, state = carry_out(monkeypatch, lambda _: seen.extend(command) or 0)
+    code, state = carry_out(monkeypatch, lambda command: seen.extend(command) or 0)
     assert (code, state.state, state.host) == (0, "done", "n7")
     assert seen[:7] == [sys.executable, "-m", "pipelines.train", "tiny", "1_4", "baselines/supervised", "0"]
 
