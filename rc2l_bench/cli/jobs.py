@@ -22,6 +22,7 @@ REFRESH = 10.0
 """Seconds between two looks at the queue; a controller answers everybody."""
 STYLES = {"waits": "yellow", "runs": "green", "done": "dim", "stopped": "red", "failed": "red"}
 OPEN = ("waits", "runs")
+BAD = ("stopped", "failed")
 NOTHING = "nothing was submitted from this checkout: rc2l-bench run --grid --on slurm does so"
 
 
@@ -93,18 +94,22 @@ def jobs(
     shown = [task for task in found if every or task.standing != "done"]
     if shown:
         console.print(draw_table(shown, find_running(every_host=True)))
+    for task in shown:
+        if task.standing in BAD:  # not in the table, whose columns would break it and the name of the log
+            console.print(f"{task.place} {task.title}: {task.why} ({task.log})", markup=False, soft_wrap=True)
     counts = Counter[str](task.standing for task in found)
     console.print(", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
-    if wait and (counts["failed"] or counts["stopped"]):
+    if wait and (any(counts[name] for name in BAD)):
         raise typer.Exit(1)
 
 
 def draw_table(tasks: list[Task], running: list[RunningRun]) -> Table:
     """Draw tasks as rows; those that run with the steps that they have done."""
     steps = {run.title: f"{run.step}/{run.steps}" for run in running}
-    table = Table("job", "cell", "state", "node", "step", "again", "why", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("job", "cell", "state", "node", "step", "again", "why"):
+        table.add_column(column, no_wrap=column not in ("cell", "why"), overflow="fold")
     for task in tasks:
-        bad = task.standing in ("failed", "stopped")
         table.add_row(
             str(task.place),
             escape(task.title),
@@ -112,6 +117,6 @@ def draw_table(tasks: list[Task], running: list[RunningRun]) -> Table:
             escape(task.where),
             steps.get(task.title, "") if task.standing == "runs" else "",
             str(task.restarts or ""),
-            escape(f"{task.why} ({task.log})" if bad else task.why),
+            "" if task.standing in BAD else escape(task.why),
         )
     return table

@@ -15,7 +15,7 @@ from rc2l_bench.run.cell import open_cell
 from rc2l_bench.run.pipeline import Stage, carry_out_data, cell_stages
 from rc2l_bench.run.slurm import Place, Queued, ask_end, count_places, read_queue, submit
 from rc2l_bench.run.store import STORE, Run
-from rc2l_bench.run.submissions import JOBS, ArrayTask, Submission, find_submissions, new_submission
+from rc2l_bench.run.submissions import JOBS, ArrayTask, Submission, TaskState, find_submissions, new_submission
 from rc2l_bench.variants import method_of
 
 SCRIPT = "job.sh"
@@ -179,22 +179,29 @@ def list_tasks(jobs: Path = JOBS) -> list[Task]:
 
 def _look(submission: Submission, place: Place, queue: Mapping[Place, Queued]) -> Task:
     title, state = submission.task(place.task).title, submission.state(place.task)
-    where, restarts = (state.host, state.restarts) if state else ("", 0)
-    standing, why = _judge(submission, place, queue.get(place))
+    where, restarts = (state.host, state.restarts + (state.state == "stopped")) if state else ("", 0)
+    standing, why = _judge(submission, place, state, queue.get(place))
     return Task(title, place, standing, where, restarts, why, submission.log(place.task))
 
 
-def _judge(submission: Submission, place: Place, queued: Queued | None) -> tuple[Standing, str]:
-    """The standing of a task, and why."""
-    state = submission.state(place.task)
-    if state is not None and state.state == "done":  # the queue may show it some seconds longer
+def _judge(
+    submission: Submission, place: Place, state: TaskState | None, queued: Queued | None
+) -> tuple[Standing, str]:
+    """The standing of a task, and why: what it says of its own end counts first, then the queue."""
+    own = state.state if state else "running"
+    if own == "done":
         return "done", ""
-    if queued is not None:
+    if queued is not None and queued.state != "COMPLETING":
         return ("waits", queued.where) if queued.state == "PENDING" else ("runs", "")
-    if state is not None and state.state == "stopped":
-        return "stopped", "was not put back into the queue: submit again, it continues"
+    if own == "stopped":
+        again = "goes back into the queue"
+        return (
+            ("waits", again) if queued else ("stopped", "was not put back into the queue: submit again, it continues")
+        )
     words = submission.last_words(place.task)
-    if state is not None and state.state == "failed":
+    if state is not None and own == "failed":
         return "failed", words or f"exit code {state.code}"
+    if queued is not None:
+        return "runs", ""
     ended = ask_end(place)
     return "failed", ENDINGS.get(ended) or words or f"ended without a word{f' ({ended})' if ended else ''}"

@@ -129,11 +129,15 @@ def test_what_waits_and_what_runs(fake):
     assert (list_tasks()[0].where, list_tasks()[0].restarts) == ("n1", 2)
 
 
-def test_what_was_stopped_waits_again(fake):
+@pytest.mark.parametrize(("line", "why"), [
+    ("41 0 PENDING (BeginTime)", "BeginTime"), ("41 0 COMPLETING n1", "goes back into the queue"),
+])  # fmt: skip
+def test_what_was_stopped_waits_again(fake, line, why):
     submit_cells(ITEMS[:1], CLUSTER)
-    note(0, "stopped", 75)
-    fake.answer("squeue", "41 0 PENDING (BeginTime)\n")
-    assert told() == [("waits", "BeginTime")]
+    note(0, "stopped", 75, restarts=1)
+    fake.answer("squeue", f"{line}\n")
+    assert told() == [("waits", why)]
+    assert list_tasks()[0].restarts == 2
 
 
 def test_what_was_stopped_and_is_in_no_queue_has_to_be_submitted(fake):
@@ -147,6 +151,13 @@ def test_what_is_done_is_done_though_slurm_still_shows_it(fake):
     note(0, "done")
     fake.answer("squeue", "41 0 COMPLETING n1\n")
     assert told() == [("done", "")]
+
+
+def test_what_has_failed_has_failed_though_slurm_still_shows_it(fake):
+    submit_cells(ITEMS[:1], CLUSTER)
+    note(0, "failed", 2)
+    fake.answer("squeue", "41 0 COMPLETING n1\n")
+    assert told() == [("failed", "exit code 2")]
 
 
 def test_a_failure_is_told_by_the_line_of_its_log(fake):
