@@ -14,7 +14,8 @@ from rich.table import Table
 from rc2l_bench.console import console, guarded
 
 if TYPE_CHECKING:
-    from rc2l_bench.run.array_jobs import Task
+    from rc2l_bench.cluster import ClusterConfig
+    from rc2l_bench.run.array_jobs import Sent, Task
     from rc2l_bench.run.running import RunningRun
     from rc2l_bench.runtime import Runtime
 
@@ -51,26 +52,41 @@ def submit(items: list[dict[str, str]], runtime: Runtime) -> bool:
         UsageError: there is no Slurm here, or cluster.yaml is wrong.
         BenchError: Slurm refuses.
     """
-    from rc2l_bench.cluster import load_cluster
     from rc2l_bench.run.array_jobs import submit_cells
+
+    sent = submit_cells(items, find_cluster(runtime))
+    if sent.code:
+        raise typer.Exit(sent.code if sent.code > 0 else 128 - sent.code)
+    if sent.tasks or sent.known:
+        show_sent(sent, "this command again their results")
+        return False
+    return True
+
+
+def find_cluster(runtime: Runtime) -> ClusterConfig:
+    """Look what is wrong with cluster.yaml and Slurm before anything is made, which may take an hour.
+
+    Raises:
+        UsageError: there is no Slurm here, or cluster.yaml is wrong.
+        BenchError: Slurm does not answer.
+    """
+    from rc2l_bench.cluster import load_cluster
     from rc2l_bench.run.slurm import check_partition, require_slurm
 
-    # What is wrong is said before the data are made, which may take an hour.
     cluster = load_cluster(runtime)
     require_slurm()
     check_partition(cluster)
-    sent = submit_cells(items, cluster)
-    if sent.code:
-        raise typer.Exit(sent.code if sent.code > 0 else 128 - sent.code)
-    if sent.stored == len(items):
-        return True
+    return cluster
+
+
+def show_sent(sent: Sent, later: str) -> None:
+    """Say what was submitted, and what to type when it has ended."""
     jobs = f" as {', '.join(map(str, sent.jobs))}" if sent.jobs else ""
     console.print(
         f"{sent.tasks} runs submitted{jobs}, {sent.known} wait or run already, {sent.stored} are finished; "
-        "`rc2l-bench jobs` shows them, and this command again their results",
+        f"`rc2l-bench jobs` shows them, and {later}",
         markup=False, soft_wrap=True,
     )  # fmt: skip
-    return False
 
 
 @guarded
