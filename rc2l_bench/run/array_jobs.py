@@ -228,10 +228,7 @@ def _judge(
     if queued is not None and queued.state != "COMPLETING":
         return ("waits", queued.where) if queued.state == "PENDING" else ("runs", "")
     if own == "stopped":
-        again = "goes back into the queue"
-        return (
-            ("waits", again) if queued else ("stopped", "was not put back into the queue: submit again, it continues")
-        )
+        return ("waits", "goes back into the queue") if queued else ("stopped", _tell_stopped(ask_end(place)))
     words = submission.last_words(place.task)
     if state is not None and own == "failed":
         return "failed", words or f"exit code {state.code}"
@@ -239,3 +236,8 @@ def _judge(
         return "runs", ""
     ended = ask_end(place)
     return "failed", ENDINGS.get(ended) or words or f"ended without a word{f' ({ended})' if ended else ''}"
+
+
+def _tell_stopped(ended: str) -> str:
+    """Why a task that would go on is no longer in the queue."""
+    return f"{ENDINGS.get(ended, 'was not put back into the queue')}: submit again, it continues"

@@ -147,6 +147,8 @@ def test_what_was_stopped_and_is_in_no_queue_has_to_be_submitted(fake):
     submit_cells(ITEMS[:1], CLUSTER)
     note(0, "stopped", 75)
     assert told() == [("stopped", "was not put back into the queue: submit again, it continues")]
+    fake.answer("scontrol-show-job", "JobId=43 JobState=CANCELLED Reason=None\n")
+    assert told() == [("stopped", "was cancelled: submit again, it continues")]
 
 
 def test_what_is_done_is_done_though_slurm_still_shows_it(fake):
