@@ -6,9 +6,11 @@ Not collected by `make test`: it needs slurm-wlm and munge.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ import tiny_data
 from repository_data import call
 from slurm_pair import NODES, find_fault, open_pair, until
 
+from rc2l_bench.run.process_pool import PRELOADED
 from rc2l_bench.schema import read_yaml
 
 GRID = {"dataset": ["blobs"], "split": ["1_2"], "method": ["baselines/cps"], "seed": [0, 1]}
@@ -59,9 +62,21 @@ def pair(tmp_path_factory) -> Iterator[None]:
     if fault := find_fault():
         pytest.skip(f"test-cluster: skipped: {fault}")
     with open_pair(tmp_path_factory.mktemp("pair")) as env, pytest.MonkeyPatch.context() as patch:
-        for name, value in (env | {"COLUMNS": "200"}).items():
+        more = {"COLUMNS": "200"} | keep_bytecode(tmp_path_factory.mktemp("bytecode"))
+        for name, value in (env | more).items():
             patch.setenv(name, value)
         yield
+
+
+def keep_bytecode(folder: Path) -> dict[str, str]:
+    """Compiles libraries once where Python keeps no bytecode: else each of many processes would, for ten seconds."""
+    if not sys.dont_write_bytecode:
+        return {}
+    env = {"PYTHONPYCACHEPREFIX": str(folder)}
+    modules = [*PRELOADED, "torch.distributed.run", "rc2l_bench.run.runner", "rc2l_bench.cli.app"]
+    subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], check=True,
+                   env=os.environ | env | {"PYTHONDONTWRITEBYTECODE": ""})  # fmt: skip
+    return env
 
 
 def write_cluster(root: Path, **changes: Any) -> None:
