@@ -22,6 +22,8 @@ QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "run.store", "run.tracker_process", "run.trackers",
 )}  # fmt: skip
 """Modules that read, write or show and make no numbers: their edits make no run stale."""
+FACTS = ("fingerprint", "carried", "scored", "network", "hardware", "commit", "averaged_classes")
+"""Keys of run.json that are no part of its fingerprint: what it ran on, and what was read off the result."""
 
 
 def module_file(module: str) -> Path | None:
@@ -155,3 +157,15 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
     """
     # NaN is refused because JSON has none: it would be written as a word that other readers reject.
     return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def fingerprint_again(record: Mapping[str, Any]) -> str:
+    """Name a finished run by the parts that its run.json holds; another name than is written there means an edit.
+
+    Args:
+        record: content of run.json, without hashes of files.
+
+    Returns:
+        64 hex digits.
+    """
+    return fingerprint({name: value for name, value in record.items() if name not in FACTS})

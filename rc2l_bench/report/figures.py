@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -179,6 +180,9 @@ def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
         if (final := section.groups[Key(m, split)].final) and (cost := section.costs.get(m))
     ]
     points = [p for p in points if math.isfinite(p[1].memory_mb) and math.isfinite(p[1].step_ms)]
+    # One kind of hardware, the one of most points: those of another would lie elsewhere for that reason alone.
+    machines = Counter(cost.machine for _, cost, _ in points)
+    points = [p for p in points if p[1].machine == machines.most_common(1)[0][0]]
     if len(points) < 2:
         return None
     figure = Figure(figsize=(6.4, 3.1), layout="constrained")
