@@ -80,7 +80,7 @@ def _read_results(_: Path) -> None:
     runs, remarks = results.find(Path("runs"))
     assert runs or remarks, "a run has gone without a word"
     for run in runs:
-        for read in (run_files.read_areas, run_files.read_history):
+        for read in (run_files.read_areas, run_files.read_curve):
             with _remark():
                 read(run)
         for panel in run_files.panels_of(run):

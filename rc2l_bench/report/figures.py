@@ -20,7 +20,7 @@ from rc2l_bench.report.ablation_figure import draw_variants
 from rc2l_bench.report.comparison import Key, Section
 from rc2l_bench.report.formatting import percent, short_names
 from rc2l_bench.report.results import FinishedRun, Remark
-from rc2l_bench.report.run_files import read_history
+from rc2l_bench.report.run_files import read_curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 """Okabe and Ito's colours without the yellow, which is too light for a line; told apart by the colour-blind."""
@@ -291,16 +291,14 @@ def _curve(runs: Sequence[FinishedRun], remarks: list[Remark]) -> pd.DataFrame |
 
     A history that cannot be read becomes a remark, and the other seeds are drawn without it.
     """
-    tables = []
+    curves = [np.empty((0, 2))]
     for run in runs:
         try:
-            history = read_history(run)
-            # Rows without an evaluation have an empty place there.
-            tables.append(history[["step", "miou"]].apply(pd.to_numeric, errors="coerce").dropna())
-        except (ValueError, KeyError) as error:
+            curves.append(read_curve(run))
+        except ValueError as error:
             remarks.append(Remark(str(run.cell), f"no learning curve: {error}"))
     # By step: a seed that was evaluated at other steps adds points, and none is interpolated.
-    joined = pd.concat(tables) if tables else pd.DataFrame()
+    joined = pd.DataFrame(np.concatenate(curves), columns=["step", "miou"])
     return joined.groupby("step")["miou"].agg(["mean", "min", "max"]) if len(joined) else None
 
 

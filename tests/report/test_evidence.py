@@ -100,7 +100,7 @@ def test_only_what_is_asked_for_is_exported(tmp_path):
     ("choice", "text"),
     [
         ({"method": ["cbs"]}, "--method cbs: no finished run under .* has it"),
-        ({"split": ["1_4"]}, "--split 1_4: no finished run under .* has it; did you mean '1_16'"),
+        ({"split": ["1_4"]}, "--split 1_4: no finished run under .* has it; valid: 1_16"),
         ({"seed": [1], "method": ["cps"]}, "no finished run there is all of what was asked for"),
     ],
 )
