@@ -32,7 +32,7 @@ Form = Callable[..., str]
 def table(section: Section, split: str = "") -> str:
     """One split: mIoU with its interval, the difference to the reference, memory, time."""
     column = _column(section, split)
-    reference = short_names([*section.methods])[section.reference] if section.reference in section.methods else ""
+    reference = escape_markdown(short_names([*section.methods, section.reference])[section.reference])
     heads = ["method", "mIoU", f"against {reference}", f"memory, MiB ({section.memory_kind})", "step, ms", "training"]
     rows = [[_name(section, m), *_numbers(section, m, column.split)] for m in section.methods]
     return _lines(heads, rows)

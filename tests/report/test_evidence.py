@@ -12,6 +12,7 @@ from report_data import confusions, reseal, write_run
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.report.evidence import check_folder
 from rc2l_bench.report.evidence_export import Choice, export_runs
+from rc2l_bench.seals import seal
 from rc2l_bench.sources import fingerprint_again
 
 CPS, SUPERVISED = "baselines/cps", "baselines/supervised"
@@ -137,10 +138,7 @@ def test_a_damaged_run_is_not_exported_nor_are_its_neighbours(tmp_path, made):
 
 @pytest.mark.parametrize("name", ["../../stolen.csv", "/etc/hostname"])
 def test_a_run_that_lists_files_elsewhere_is_refused(tmp_path, made, name):
-    (made / "run.json").write_text((made / "run.json").read_text())
     record = json.loads((made / "run.json").read_text())
-    from rc2l_bench.seals import seal
-
     parts = {key: value for key, value in record.items() if key != "sha256"}
     (made / "run.json").write_bytes(seal({**parts, "files": {**record["files"], name: "0" * 64}}))
     assert faults(tmp_path / "runs") == [f"run.json: lists a file outside of its folder: {name}"]
