@@ -9,7 +9,7 @@ the markers are not.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +26,7 @@ EVIDENCE = Path("reports/evidence")
 """Folder of the sets of evidence that are committed, each like `runs/`."""
 _END = "<!-- /evidence -->"
 _MARK = re.compile(rf"<!-- evidence (?P<words>[^<>]*?) -->(?P<body>.*?){re.escape(_END)}", re.DOTALL)
+_CODE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 _PART = re.compile(r"<!-- */?evidence")
 
 
@@ -36,11 +37,15 @@ class Quote(NamedTuple):
         where: document and line.
         words: of the marker: set, form, options.
         body: what stands between the markers.
+        start: of the body in the text of the document.
+        end: of it.
     """
 
     where: str
     words: str
     body: str
+    start: int
+    end: int
 
 
 @dataclass
@@ -99,20 +104,27 @@ class Library:
         return build(folder, self.params.model_copy(update={"grid": grid}), reference)
 
 
-def find_quotes(text: str, document: str) -> Iterator[Quote]:
-    """Find what a document quotes.
+def find_quotes(text: str, document: str) -> list[Quote]:
+    """Find what a document quotes; markers in blocks of code are examples.
 
     Raises:
         BenchError: a marker has no end, or is inside of another.
     """
-    starts = {match.start(): match for match in _MARK.finditer(text)}
-    covered = {part for match in starts.values() for part in (match.start(), match.end() - len(_END))}
+    examples = [match.span() for match in _CODE.finditer(text)]
+    found = [match for match in _MARK.finditer(text) if not _lies_in(match.start(), examples)]
+    halves = {half for match in found for half in (match.start(), match.end() - len(_END))}
     for part in _PART.finditer(text):
-        if part.start() not in covered:
+        if part.start() not in halves and not _lies_in(part.start(), examples):
             where = f"{document}:{_line(text, part.start())}"
             raise BenchError(f"{where}: a marker of evidence without its other half: expected … {_END}")
-    for start, match in starts.items():
-        yield Quote(f"{document}:{_line(text, start)}", match["words"], match["body"])
+    return [
+        Quote(f"{document}:{_line(text, m.start())}", m["words"], m["body"], m.start("body"), m.end("body"))
+        for m in found
+    ]
+
+
+def _lies_in(position: int, spans: Sequence[tuple[int, int]]) -> bool:
+    return any(start <= position < end for start, end in spans)
 
 
 def _line(text: str, position: int) -> int:
@@ -156,15 +168,14 @@ def refresh(text: str, document: str, library: Library) -> tuple[str, list[str]]
     Raises:
         BenchError: a marker is broken, or asks for what there is not.
     """
-    quotes = list(find_quotes(text, document))
-    made = [render_quote(quote, library) for quote in quotes]
-    wrong = [
-        f"{quote.where}: says {_short(quote.body)}, the evidence gives {_short(new)}"
-        for quote, new in zip(quotes, made, strict=True)
-        if quote.body != new
-    ]
-    waiting = iter(made)
-    return _MARK.sub(lambda match: f"<!-- evidence {match['words']} -->{next(waiting)}{_END}", text), wrong
+    wrong, pieces, last = [], [], 0
+    for quote in find_quotes(text, document):
+        new = render_quote(quote, library)
+        pieces += [text[last : quote.start], new]
+        last = quote.end
+        if quote.body != new:
+            wrong.append(f"{quote.where}: says {_short(quote.body)}, the evidence gives {_short(new)}")
+    return "".join([*pieces, text[last:]]), wrong
 
 
 def _short(text: str) -> str:

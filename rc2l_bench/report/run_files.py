@@ -83,12 +83,12 @@ def read_curve(run: FinishedRun) -> Floats:
 
 
 def panels_of(run: FinishedRun) -> list[PanelFiles]:
-    """Find the complete panels of a run, in order of their names."""
+    """Find the complete panels of a run, in order of their names; evidence may lack some of those that it lists."""
     found = []
     for image in sorted(name for name in run.files if name.startswith("panels/") and name.endswith(".image.png")):
         stem = image.removesuffix(".image.png")
         truth, prediction = (f"{stem}.{kind}.png" for kind in ("truth", "prediction"))
-        if truth in run.files and prediction in run.files:
+        if all(name in run.files and (run.folder / name).is_file() for name in (image, truth, prediction)):
             name = stem.removeprefix("panels/")
             found.append(PanelFiles(name.partition("-")[2] or name, run, image, truth, prediction))
     return found

@@ -44,6 +44,13 @@ def test_a_report_of_several_folders_is_that_of_one(parts, kind):
     assert len(several.runs) == 6
 
 
+def test_a_report_of_evidence_without_pictures_has_none_and_no_complaint(parts):
+    list(export_runs(parts / "runs", parts / "bare", Choice(), 0))
+    text = compose(build(parts / "bare"), "html", TEMPLATES)
+    assert "Pictures at" not in text
+    assert "no pictures" not in text
+
+
 def test_equal_fingerprints_with_different_numbers_are_an_error_that_names_both(parts):
     folder = parts / "b/shapes/1_16/baselines/cps/seed1"
     metrics = json.loads((folder / "metrics.json").read_text())

@@ -112,6 +112,16 @@ def test_a_marker_that_asks_for_what_there_is_not_is_told_with_its_line(library,
         refresh(f"\n\n<!-- evidence {words} -->x<!-- /evidence -->", "page.md", library)
 
 
+def test_markers_in_blocks_of_code_are_examples(library):
+    text = (
+        "```\n<!-- evidence nothing runs -->?<!-- /evidence -->\n```\n<!-- evidence shapes runs -->?<!-- /evidence -->"
+    )
+    found, wrong = refresh(text, "page.md", library)
+    assert found.endswith("<!-- evidence shapes runs -->18<!-- /evidence -->")
+    assert found.startswith(text.rpartition("```")[0])
+    assert [line.split(":")[1] for line in wrong] == ["4"]
+
+
 @pytest.mark.parametrize(
     "text",
     [
