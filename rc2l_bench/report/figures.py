@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rc2l_bench.report.ablation_figure import draw_variants
+from rc2l_bench.report.class_table import class_table
 from rc2l_bench.report.comparison import Key, Section
 from rc2l_bench.report.formatting import percent, short_names
 from rc2l_bench.report.results import FinishedRun, Remark
@@ -206,24 +207,6 @@ def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
         figure,
         f"mIoU at {split} against peak memory ({section.memory_kind}) and the median time of a training step.",
     )
-
-
-def class_table(section: Section) -> dict[Key, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Average the IoU of every class over seeds, for every group with a result.
-
-    Returns:
-        By group, (K,) in [0, 1]; nan where no seed has the class.
-    """
-    table = {}
-    for key, group in section.groups.items():
-        rows = [[run.iou().get(name, math.nan) for name in section.classes] for run in group.runs]
-        if rows and section.classes:
-            values = np.array(rows)
-            # By hand, because `nanmean` warns about a class that no seed has.
-            known = np.isfinite(values)
-            total = np.where(known, values, 0).sum(0)
-            table[key] = np.divide(total, known.sum(0), out=np.full(total.shape, np.nan), where=known.any(0))
-    return table
 
 
 def _classes(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
