@@ -15,8 +15,8 @@ import numpy as np
 
 from rc2l_bench.metrics import class_iou, mean_iou
 from rc2l_bench.readers import DamagedFileError
-from rc2l_bench.report.results import Cell, FinishedRun, find_folders, number, read_run, tell
-from rc2l_bench.report.run_files import read_areas
+from rc2l_bench.report.results import Cell, FinishedRun, Remark, find_folders, number, read_run, tell
+from rc2l_bench.report.run_files import read_areas, read_curve
 from rc2l_bench.seals import RECORD, read_listed
 from rc2l_bench.sources import fingerprint_again
 
@@ -55,11 +55,16 @@ def check_run(cell: Cell, folder: Path) -> list[str]:
     Returns:
         A line for everything that is wrong, each with the folder's name.
     """
+    remarks: list[Remark] = []
     try:
-        run = read_run(cell, folder, [])
+        run = read_run(cell, folder, remarks)
     except (OSError, DamagedFileError) as error:
         return [f"{folder}/{tell(error, folder)}"]
-    return [f"{folder}/{fault}" for check in (_check_files, _check_name, _check_scores) for fault in check(run)]
+    checks = (_check_files, _check_name, _check_scores, _check_curve)
+    # A file that has changed cannot be read: one line is enough for both.
+    faults = list(dict.fromkeys(f"{folder}/{fault}" for check in checks for fault in check(run)))
+    # What a report would remark on has a line of its own mostly; a file of nonsense with the right hash has not.
+    return faults or [f"{folder}: {remark.text}" for remark in remarks]
 
 
 def _check_files(run: FinishedRun) -> Iterator[str]:
@@ -134,3 +139,17 @@ def _check_best(run: FinishedRun) -> Iterator[str]:
         yield f"metrics.json: miou_best is {run.miou_best:.6f}, the best evaluation has {scores.max():.6f}"
     elif not _agree(float(scores[-1]), run.miou):
         yield f"metrics.json: miou is {run.miou:.6f}, the last evaluation has {scores[-1]:.6f}"
+
+
+def _check_curve(run: FinishedRun) -> Iterator[str]:
+    """Compare the learning curve with the evaluations that metrics.json lists."""
+    rows: Any = run.metrics.get("evaluations")
+    pairs = [(number(row, "step"), number(row, "miou")) for row in rows] if isinstance(rows, list) else []
+    listed = np.array([pair for pair in pairs if all(map(math.isfinite, pair))]).reshape(-1, 2)
+    try:
+        curve = read_curve(run)
+    except ValueError as error:
+        yield str(error)
+        return
+    if curve.shape != listed.shape or not np.allclose(curve, listed, rtol=0, atol=TOLERANCE):
+        yield "history.csv: has other evaluations than metrics.json"

@@ -183,6 +183,20 @@ def test_a_best_evaluation_that_is_none_is_found(tmp_path, made):
     assert fault.startswith("metrics.json: miou_best is 0.990000, the best evaluation has ")
 
 
+def test_a_curve_that_is_another_is_found(tmp_path, made):
+    text = (made / "history.csv").read_text()
+    (made / "history.csv").write_text(text.replace("250,", "251,"))
+    reseal(made)
+    assert faults(tmp_path / "runs") == ["history.csv: has other evaluations than metrics.json"]
+
+
+def test_nonsense_with_the_right_hash_is_found(tmp_path, made):
+    (made / "cost.json").write_text("")
+    reseal(made)
+    (fault,) = check_folder(tmp_path / "runs")[1]
+    assert "supervised/seed0: no time and memory: cost.json: not valid JSON" in fault
+
+
 def test_counts_of_a_test_part_that_are_missing_are_found(tmp_path, made):
     counts = confusions(0.5)
     np.savez_compressed(made / "confusion.npz", val=counts, val_ids=np.array([str(i) for i in range(40)]))
