@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import archives_data
+import coco_data
 import folder_data
 import numpy as np
 import report_data
@@ -22,7 +23,9 @@ from safetensors.torch import save_file
 from rc2l_bench import tuning
 from rc2l_bench.config import Params, load
 from rc2l_bench.data import archives, catalog, index, split_lists, splits
+from rc2l_bench.data.datasets import coco_regions
 from rc2l_bench.data.datasets.base import Source
+from rc2l_bench.data.datasets.coco_masks import paint
 from rc2l_bench.data.datasets.folder import Folder
 from rc2l_bench.data.datasets.folder_config import FolderConfig
 from rc2l_bench.data.datasets.folder_manifest import MANIFEST
@@ -206,7 +209,20 @@ def write_archives() -> dict[str, Kind]:
     kinds["members of a zip"] = Kind(
         Path("members.zip"), lambda path: _read_members(ZipMembers(path, "get it")), "members.zip"
     )
-    return kinds
+    Path("instances.json").write_text(json.dumps(coco_data.document("val")))
+    return kinds | {"annotations of COCO": Kind(Path("instances.json"), _read_annotations, "instances.json")}
+
+
+def _read_annotations(path: Path) -> None:
+    """From the JSON to masks; what has become of its regions may be unfit to be painted."""
+    archives_data.pack_zip(Path("annotations.zip"), {path.name: path.read_bytes()})
+    Path("regions.db").unlink(missing_ok=True)
+    with ZipMembers(Path("annotations.zip"), "get it") as members:
+        labels, names = coco_data.LABELS, coco_data.NAMES
+        coco_regions.write_regions(members, {"val": path.name}, labels, names, (640, 640), Path("regions.db"))
+    with coco_regions.open_regions(Path("regions.db")) as table:
+        for number, size in table.sizes("val").items():
+            paint(size, table.of_image("val", number), path.name)
 
 
 def _extract(path: Path) -> None:

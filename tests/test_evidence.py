@@ -17,7 +17,7 @@ MOST_BYTES = 400_000
 
 
 def sets() -> list[Path]:
-    return [path for path in (ROOT / EVIDENCE).glob("*") if path.is_dir()]
+    return [ROOT / EVIDENCE / name for name in Library(ROOT / EVIDENCE, params()).sets]
 
 
 def test_all_evidence_is_whole():

@@ -20,6 +20,7 @@ from rc2l_bench.report.comparison import Section
 from rc2l_bench.report.quote_forms import FORMS, INLINE
 from rc2l_bench.report.report import Report, build
 from rc2l_bench.report.results import find
+from rc2l_bench.seals import RECORD
 from rc2l_bench.variants import variant_of
 
 EVIDENCE = Path("reports/evidence")
@@ -63,8 +64,8 @@ class Library:
 
     @property
     def sets(self) -> list[str]:
-        """Names of the sets."""
-        return sorted(path.name for path in self.root.glob("*") if path.is_dir())
+        """Names of the sets: of the folders that have a run somewhere; others hold evidence of another kind."""
+        return sorted(path.name for path in self.root.glob("*") if next(path.rglob(RECORD), None))
 
     def section(self, name: str, study: str, reference: str | None) -> Section:
         """Compute the tables of a set, or of the variants of a study in it.
