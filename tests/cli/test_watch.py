@@ -13,7 +13,8 @@ import pytest
 import tiny_data
 from commands_data import call
 
-from rc2l_bench.run.running import NOTE, PERIOD, QUIET, RunningRun, describe_process, find_running, write_note
+from rc2l_bench.run.owners import describe_process
+from rc2l_bench.run.running import NOTE, PERIOD, QUIET, RunningRun, find_running, write_note
 
 FIELDS: dict[str, Any] = {
     "title": "tiny 1_4 baselines/cps seed 0", "step": 30, "steps": 120, "loss": 1.2345, "miou": 0.456,
