@@ -44,27 +44,26 @@ def settings(port: int) -> dict[str, str]:
     }  # fmt: skip
 
 
-def forget_connections() -> None:
-    """Lets the next client look at its environment anew: fsspec keeps clients."""
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """Address of an empty bucket; the environment of this process leads there."""
-    pytest.importorskip("s3fs")
+@pytest.fixture(scope="session")
+def s3_port() -> Iterator[int]:
+    """The port of a server with an empty bucket."""
+    s3fs = pytest.importorskip("s3fs")
     pytest.importorskip("moto")
-    import s3fs
-
-    with pytest.MonkeyPatch.context() as patch, serving() as port:
+    with serving() as port, pytest.MonkeyPatch.context() as patch:
         for name, value in settings(port).items():
             patch.setenv(name, value)
-        forget_connections()
+        s3fs.S3FileSystem.clear_instance_cache()
         s3fs.S3FileSystem().mkdir("bucket")
-        yield "s3://bucket/runs"
-        forget_connections()
+        patch.undo()
+        yield port
+
+
+@pytest.fixture
+def s3(s3_port: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """Address of an empty place for this test; the environment leads there."""
+    for name, value in settings(s3_port).items():
+        monkeypatch.setenv(name, value)
+    return f"s3://bucket/{request.node.originalname}"
 
 
 class Relay(socketserver.ThreadingTCPServer):

@@ -21,8 +21,9 @@ from rc2l_bench.data.archives import extract
 from rc2l_bench.errors import BenchError, PreemptedError
 from rc2l_bench.files import say, temporary_name
 from rc2l_bench.readers import DamagedFileError, read_json
-from rc2l_bench.run.far_store import FarStore, open_store
+from rc2l_bench.run.far_store import FarStore
 from rc2l_bench.run.leases import holding
+from rc2l_bench.run.object_store import open_store
 from rc2l_bench.run.owners import Owner, this_process
 from rc2l_bench.run.store import KEPT, Run, is_whole
 from rc2l_bench.schema import Model
@@ -42,8 +43,8 @@ class Manifest(Model):
     fingerprint: str
     tar: str
     """Name of the file with all files of the result."""
-    size: int
-    sha256: str
+    tar_size: int
+    tar_sha256: str
     files: dict[str, str]
     """sha256 by name, as in run.json."""
     by: Owner
@@ -105,7 +106,7 @@ class FarRun:
 
             def fill(folder: Path) -> None:
                 names = {RECORD, *found.files}
-                extract(part, folder, lambda name: name if name in names else None, found.size)
+                extract(part, folder, lambda name: name if name in names else None, found.tar_size)
                 record, listed = read_record(folder, hint)
                 if listed != found.files or record.get("fingerprint") != self.run.name:
                     raise DamagedFileError(f"{self.where}: {RECORD} is that of another result: {hint}")
@@ -120,7 +121,7 @@ class FarRun:
             self.store.fetch(f"{self.run.name}/{found.tar}", part)
         except FileNotFoundError:
             raise DamagedFileError(f"{self.where}/{found.tar}: is missing: {hint}") from None
-        if digest(part) != found.sha256:
+        if digest(part) != found.tar_sha256:
             raise DamagedFileError(f"{self.where}/{found.tar}: has changed since it was written: {hint}")
 
     def fetch_checkpoint(self) -> None:
@@ -213,7 +214,8 @@ class FarRun:
                 tar.add(self.run.result / name, name, filter=_plain)
         sha256 = digest(part)
         manifest = Manifest(
-            fingerprint=self.run.name, tar=f"result-{sha256[:16]}.tar", size=part.stat().st_size, sha256=sha256,
+            fingerprint=self.run.name, tar=f"result-{sha256[:16]}.tar", tar_size=part.stat().st_size,
+            tar_sha256=sha256,
             files=listed, by=this_process(),
         )  # fmt: skip
         return manifest, part

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import s3_data
 import tiny_data
-from s3_data import s3  # noqa: F401 - a fixture
 
 from pipelines.train import main
 from rc2l_bench.errors import BenchError, BusyError, PreemptedError
 from rc2l_bench.readers import DamagedFileError
 from rc2l_bench.run import far_runs, runner
 from rc2l_bench.run.far_runs import MANIFEST, FarRun, sharing
-from rc2l_bench.run.far_store import VARIABLE, FarStore, FolderStore, FsspecStore
+from rc2l_bench.run.far_store import FarStore, FolderStore
 from rc2l_bench.run.leases import holding
+from rc2l_bench.run.object_store import VARIABLE, FsspecStore
 from rc2l_bench.run.store import Run
 from rc2l_bench.seals import FILES, RECORD, list_files, seal
 
@@ -34,6 +36,15 @@ from rc2l_bench.run.store import Run
 run = Run(Path(sys.argv[1]), sys.argv[2])
 with run.lock(), sharing(run, 0) as put:
     put()
+"""
+STALL = """
+import os, shutil
+def stall(content, file, size):
+    file.write(content.read(1000))
+    file.flush()
+    print("half", flush=True)
+    os.read(0, 1)
+shutil.copyfileobj = stall
 """
 
 
@@ -77,6 +88,14 @@ def take_part(run: Run, minutes: float = 0, **result: float) -> Run:
     return run
 
 
+def preempt(run: Run, minutes: float, steps: Sequence[int]) -> None:
+    """What a stage does that is asked to stop after some checkpoints."""
+    with contextlib.suppress(PreemptedError), run.lock(), sharing(run, minutes):
+        for step in steps:
+            run.saved(checkpoint(run, step))
+        raise PreemptedError("stopped")
+
+
 def machine(tmp_path: Path, name: str) -> Run:
     return Run(tmp_path / name, NAME)
 
@@ -90,7 +109,7 @@ def store(request, folder, monkeypatch) -> FarStore:
     """A store of either kind, which the environment names."""
     if request.param == "folder":
         return folder
-    address = f"{request.getfixturevalue('s3')}/{request.node.name.partition('[')[0]}"
+    address = request.getfixturevalue("s3")
     monkeypatch.setenv(VARIABLE, address)
     return FsspecStore(address)
 
@@ -107,20 +126,16 @@ def test_a_finished_run_is_there_for_other_machines(store, tmp_path):
 
 def test_an_unfinished_run_goes_on_from_the_newest_whole_checkpoint(store, tmp_path):
     one, two = machine(tmp_path, "one"), machine(tmp_path, "two")
-    with pytest.raises(PreemptedError), one.lock(), sharing(one, 1e-9):
-        for step in (10, 20, 30):
-            one.saved(checkpoint(one, step))
-        store.write(f"{NAME}/step-00000040.ckpt", b"cut off in the middle of its way to a store without atomic writes")
-        raise PreemptedError("stopped")
+    preempt(one, 1e-9, (10, 20, 30))
+    store.write(f"{NAME}/step-00000040.ckpt", b"cut off in the middle of its way to a store without atomic writes")
     with two.lock(), sharing(two, 0):
         assert [path.name for path in two.checkpoints()] == ["step-00000030.ckpt"]
     assert sorted(store.list(NAME)) == ["step-00000020.ckpt", "step-00000030.ckpt", "step-00000040.ckpt"]
 
 
-def test_a_killed_upload_leaves_nothing_that_counts_and_another_machine_goes_on(s3, tmp_path, monkeypatch):  # noqa: F811
+def test_a_killed_upload_leaves_nothing_that_counts_and_another_machine_goes_on(s3, tmp_path, monkeypatch):
     """SIGKILL in the middle of a PUT."""
-    address = f"{s3}/killed"
-    monkeypatch.setenv(VARIABLE, address)
+    monkeypatch.setenv(VARIABLE, s3)
     one = finish(machine(tmp_path, "one"), model=os.urandom(3 << 20))
     with s3_data.relaying(1 << 20) as (relay, env):
         command = [sys.executable, "-c", UPLOAD, str(one.folder.parent), NAME]
@@ -129,7 +144,7 @@ def test_a_killed_upload_leaves_nothing_that_counts_and_another_machine_goes_on(
             assert process.poll() is None
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
-    store = FsspecStore(address)
+    store = FsspecStore(s3)
     assert MANIFEST not in store.list(NAME)
     two = take_part(machine(tmp_path, "two"), miou=0.125)
     take_part(one)
@@ -139,12 +154,7 @@ def test_a_killed_upload_leaves_nothing_that_counts_and_another_machine_goes_on(
 
 def test_a_process_killed_while_it_copies_into_a_folder_leaves_nothing_that_counts(folder, tmp_path):
     one = finish(machine(tmp_path, "one"), model=os.urandom(1 << 20))
-    # The copy stalls, because what it reads is a pipe.
-    script = UPLOAD.replace("with run.lock", "import os, shutil\n"
-                            "def stall(content, file, size):\n"
-                            "    file.write(content.read(1000)); file.flush(); print('half', flush=True); os.read(0, 1)\n"
-                            "shutil.copyfileobj = stall\nwith run.lock")  # fmt: skip
-    command = [sys.executable, "-c", script, str(one.folder.parent), NAME]
+    command = [sys.executable, "-c", STALL + UPLOAD, str(one.folder.parent), NAME]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "half\n"
@@ -205,10 +215,7 @@ def test_checkpoints_go_when_there_is_a_result(folder, tmp_path):
 @pytest.mark.parametrize(("minutes", "there"), [(0, []), (60, [20])])
 def test_checkpoints_are_put_as_often_as_asked_for_and_before_the_machine_goes(folder, tmp_path, minutes, there):
     one = machine(tmp_path, "one")
-    with pytest.raises(PreemptedError), one.lock(), sharing(one, minutes):
-        for step in (10, 20):
-            one.saved(checkpoint(one, step))
-        raise PreemptedError("stopped")
+    preempt(one, minutes, (10, 20))
     assert list(folder.list(NAME)) == [f"step-{step:08d}.ckpt" for step in there]
 
 
@@ -275,7 +282,7 @@ def test_no_changed_byte_is_handed_out(folder, tmp_path, place):
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{}", seal({"a": 1}), seal({"fingerprint": "b" * 64, "tar": "x", "size": 1, "sha256": "", "files": {}})],
+    [b"", b"{}", seal({"a": 1}), seal({"fingerprint": "b" * 64, "tar": "x"})],
 )
 def test_a_strange_list_of_a_result_is_one_line(folder, tmp_path, content):
     folder.write(f"{NAME}/{MANIFEST}", content)
@@ -307,7 +314,7 @@ def test_a_store_out_of_reach_is_one_line(tmp_path, monkeypatch):
         raise ConnectionError("no route\nto the store")
 
     monkeypatch.setattr("fsspec.implementations.memory.MemoryFileSystem.ls", fail)
-    with pytest.raises(BenchError, match="RC2L_BENCH_STORE: memory://.*: ConnectionError: no route to the store"):
+    with pytest.raises(BenchError, match=r"RC2L_BENCH_STORE: memory://.*: ConnectionError: no route to the store"):
         take_part(machine(tmp_path, "one"))
 
 
@@ -342,9 +349,10 @@ def test_a_training_goes_on_on_another_machine_to_the_bit(checkouts, folder, mon
         put(self, path)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
-        patch.setattr(FarRun, "offer", put_and_go)
-        train(first, patch)
+    monkeypatch.setattr(FarRun, "offer", put_and_go)
+    with pytest.raises(SystemExit) as caught:
+        train(first, monkeypatch)
+    monkeypatch.setattr(FarRun, "offer", put)
     assert caught.value.code == PreemptedError.CONTINUE
     [there] = [path.name for path in folder.root.glob("*/*")]
     assert there.startswith("step-")

@@ -9,19 +9,17 @@ import time
 from pathlib import Path
 
 import pytest
-import s3_data
-from s3_data import s3  # noqa: F401 - a fixture
 
-from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.files import temporary_name
 from rc2l_bench.run import far_store
-from rc2l_bench.run.far_store import VARIABLE, FarStore, FolderStore, FsspecStore, open_store
+from rc2l_bench.run.far_store import FarStore, FolderStore
+from rc2l_bench.run.object_store import FsspecStore
 
 
-@pytest.fixture(scope="module", params=["folder", "s3"])
-def store(request, tmp_path_factory) -> FarStore:
+@pytest.fixture(params=["folder", "s3"])
+def store(request, tmp_path) -> FarStore:
     if request.param == "folder":
-        return FolderStore(tmp_path_factory.mktemp("store"))
+        return FolderStore(tmp_path / "store")
     return FsspecStore(request.getfixturevalue("s3"))
 
 
@@ -105,55 +103,6 @@ def test_half_files_of_other_machines_go_when_they_are_old(tmp_path, monkeypatch
     folder.put(tmp_path / "f/a", "f/c")
     assert (old.exists(), young.exists()) == (False, True)
     assert sorted(folder.list("f")) == ["a", "c"]
-
-
-def test_without_the_variable_there_is_no_store(monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
-    assert open_store() is None
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("nowhere/at/all", r"nowhere/at/all: no such folder: make it once, or mount what holds it"),
-        ("https://example.org/x?key=abc", r"https://example\.org/x: cannot be written to"),
-        ("nonsense://x", r"nonsense://…: "),
-        ("s3://me:word@bucket/x", r"s3://bucket/x/?: holds a user or a password"),
-    ],
-)
-def test_what_cannot_be_a_store_is_told_in_one_line(monkeypatch, text, said):
-    monkeypatch.setenv(VARIABLE, text)
-    with pytest.raises(UsageError, match=said) as caught:
-        open_store()
-    assert "\n" not in str(caught.value)
-    assert "word" not in str(caught.value).replace("password", "")
-
-
-def test_a_bucket_that_is_not_there_is_told(s3):  # noqa: F811
-    with pytest.raises(BenchError, match=r"RC2L_BENCH_STORE: s3://none: FileNotFoundError: .*bucket does not exist"):
-        FsspecStore("s3://none").write("f/a", b"x")
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (PermissionError(f"Access Denied for {s3_data.SECRET}"), "Access Denied for …: check the credentials"),
-        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
-        (TimeoutError("too slow\nby far"), "TimeoutError: too slow by far"),
-    ],
-)
-def test_what_a_file_system_says_is_one_line_without_secrets(monkeypatch, error, said):
-    fsspec = pytest.importorskip("fsspec")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_data.SECRET)
-
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "pipe_file", fail)
-    with pytest.raises(BenchError, match=said) as caught:
-        FsspecStore("memory://store").write("f/a", b"x")
-    assert s3_data.SECRET not in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_folder_that_may_not_be_written_to_is_named(tmp_path):
