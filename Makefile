@@ -5,6 +5,11 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e
 READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
+CORES := $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)))")
+# Of the tests, the folders that take longest come first; the last one is what lies in tests/ itself.
+LONGEST := tests/pipelines/ tests/run/ tests/data/ tests/methods/ tests/report/
+FOLDERS := $(filter-out tests/,$(sort $(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py))))
+ROOMS := $(LONGEST) $(filter-out $(LONGEST) tests/data/%,$(FOLDERS)) tests/test_*.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
@@ -33,11 +38,16 @@ bench: $(READY) .dvc/config.local
 	$(BIN)/dvc repro
 	@echo "report: reports/index.html"
 
-test: $(TOOLS)
-	$(BIN)/python -m pytest
+# Rooms side by side, each in a process of its own and the longest first: many tests look at the processes, signals and
+# the terminal of the one that they run in, so the tests of one room stay together.
+test test-fast: $(TOOLS)
+	$(MAKE) --no-print-directory --keep-going --output-sync=target --jobs=$(CORES) $(ROOMS:%=%.$@)
 
-test-fast: $(TOOLS)
-	$(BIN)/python -m pytest -m "not slow"
+%.test:
+	$(BIN)/python -m pytest $*
+
+%.test-fast:
+	$(BIN)/python -m pytest -m "not slow" $* || test $$? = 5  # none of them is fast
 
 # What `make test` tries with a fixed seed, with others and twenty times as often: 60,000 cases.
 fuzz: $(TOOLS)

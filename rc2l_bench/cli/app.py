@@ -13,20 +13,24 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from rc2l_bench import __version__
-from rc2l_bench.cli import cost, data, predict, report, runs, shards, split, tune, watch
+from rc2l_bench.cli import cost, data, jobs, predict, report, runs, shards, split, tune, watch
+from rc2l_bench.cli.jobs import Engine, On, submit
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
 from rc2l_bench.run.process_pool import count_jobs
 from rc2l_bench.sources import parse_source
 from rc2l_bench.variants import find_methods, method_yaml, resolve_method, variants_of
+
+if TYPE_CHECKING:
+    from rc2l_bench.runtime import Runtime
 
 app = typer.Typer(
     name="rc2l-bench",
@@ -41,6 +45,7 @@ app.add_typer(runs.app, name="runs", help="The store: list, verify, prune, carry
 app.command()(report.report)
 app.command()(cost.cost)
 app.command()(tune.tune)
+app.command()(jobs.jobs)
 app.command()(watch.watch)
 app.command()(predict.predict)
 
@@ -62,6 +67,7 @@ def run(
     grid: Annotated[bool, typer.Option("--grid", help="All cells of the grid in params.yaml.")] = False,
     named_grid: Annotated[str, typer.Option(help="All cells of one of the grids under `grids` in params.yaml.")] = "",
     jobs: Jobs = 1,
+    on: On = Engine.local,
 ) -> None:
     """Train and evaluate cells: every combination of what is given. Repeat an option for several values."""
     from rc2l_bench.config import Params, load
@@ -77,7 +83,7 @@ def run(
     cells = _cells(dataset, split, method, seed)
     for name in dataset:
         console.print(f"{name}: {params.describe_protocol(name)}", markup=False, soft_wrap=True)
-    _carry_out(cells, jobs, params.runtime.threads)
+    _start(cells, jobs, params.runtime, on)
 
 
 @app.command()
@@ -87,6 +93,7 @@ def ablate(
         list[str], typer.Argument(help="Studies of params.yaml, for instance cumulative, alpha, queries.")
     ],
     jobs: Jobs = 1,
+    on: On = Engine.local,
 ) -> None:
     """Train and evaluate studies: what a method scores with parts taken away, or with other numbers."""
     from rc2l_bench.config import Params, load
@@ -98,7 +105,15 @@ def ablate(
     grids = [params.ablation[name] for name in study]
     cells = [cell for grid in grids for cell in _cells(grid.dataset, grid.split, grid.method, grid.seed)]
     once = list({tuple(cell.values()): cell for cell in cells}.values())  # studies share rows
-    _carry_out(once, jobs, params.runtime.threads)
+    _start(once, jobs, params.runtime, on)
+
+
+def _start(items: list[dict[str, str]], jobs: int, runtime: Runtime, on: Engine) -> None:
+    """Give cells to what carries them out; a cluster is not waited for."""
+    if on is Engine.local:
+        _carry_out(items, jobs, runtime.threads)
+    elif submit(items, runtime):
+        _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])
 
 
 def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:

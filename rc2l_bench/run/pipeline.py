@@ -89,7 +89,7 @@ class Stage:
         if self.outs and not self.always:
             say(f"{self.name}: {', '.join(map(str, self.outs))} …")
         inputs = self.inputs()
-        code = _run(self.command)
+        code = run_program(self.command)
         if code == 0:
             self.record(inputs)
         return code
@@ -106,12 +106,8 @@ def carry_out_cells(items: list[dict[str, str]], jobs: int) -> list[int]:
         The exit code of every training; that of a stage of the data alone, where one fails.
     """
     chains = [cell_stages(item) for item in items]
-    done: set[Path] = set()
-    for stage in (stage for chain in chains for stage in chain[:-1]):
-        # Cells share stages; one that always runs must run once, not once for every cell.
-        if stage.stamp not in done and (code := stage.carry_out()):
-            return [code]
-        done.add(stage.stamp)
+    if code := carry_out_data(chains):
+        return [code]
     stale = [(chain[-1], chain[-1].inputs()) for chain in chains if not chain[-1].fresh()]
     codes = [0] * len(stale)
     for index, codes[index] in run_modules([training.module for training, _ in stale], jobs):
@@ -121,8 +117,29 @@ def carry_out_cells(items: list[dict[str, str]], jobs: int) -> list[int]:
     return codes
 
 
-def _run(command: Sequence[str]) -> int:
+def carry_out_data(chains: Sequence[Sequence[Stage]]) -> int:
+    """Bring the stages of the data up to date, one after the other.
+
+    Args:
+        chains: the stages of every cell, the training at the end.
+
+    Returns:
+        The exit code of the first stage that fails; 0 if all went well.
+    """
+    done: set[Path] = set()
+    for stage in (stage for chain in chains for stage in chain[:-1]):
+        # Cells share stages; one that always runs must run once, not once for every cell.
+        if stage.stamp not in done and (code := stage.carry_out()):
+            return code
+        done.add(stage.stamp)
+    return 0
+
+
+def run_program(command: Sequence[str]) -> int:
     """Runs a program that gets the signals of this process and does not outlive it.
+
+    Returns:
+        Its exit code; a negative one is the signal that killed it.
 
     Raises:
         PreemptedError: this process was asked to stop, and the program did not finish.

@@ -17,7 +17,7 @@ from typing import Any
 
 from rc2l_bench.console import SMALLER, errors, one_line_errors
 from rc2l_bench.errors import PreemptedError
-from rc2l_bench.run.signals import SAME_REQUEST, Relay, end_with_parent, held_back, let_through, relaying
+from rc2l_bench.run.signals import GO_ON, SAME_REQUEST, Relay, end_with_parent, held_back, let_through, relaying
 
 START = "forkserver" if sys.platform == "linux" else "spawn"
 """How processes start: elsewhere the libraries that torch loads are not safe to fork, so every process imports anew."""
@@ -44,10 +44,11 @@ def run_modules(calls: Sequence[Sequence[str]], jobs: int) -> Iterator[tuple[int
         Index and exit code of every call, as they end; a negative code is the signal that killed it.
 
     Raises:
-        PreemptedError: this process was asked to stop. It has asked the others, and waited for them.
+        PreemptedError: this process was asked to stop. It has asked the others, waited for them and yielded their codes.
     """
     waiting = list(enumerate(calls))
     plain = min(jobs, len(calls)) > 1
+    told = False
     running: dict[object, tuple[int, BaseProcess]] = {}
     with relaying() as relay:
         try:
@@ -61,12 +62,14 @@ def run_modules(calls: Sequence[Sequence[str]], jobs: int) -> Iterator[tuple[int
                     code = _join(process, relay)
                     if code == -signal.SIGKILL and not relay.asked:
                         errors.print(f"{' '.join(calls[index])}: {KILLED}", markup=False)
+                    told = told or code != 0
                     yield index, code
         finally:
             # After Ctrl-C no further module begins; those that run have got the signal too and end by themselves.
             _wait_for([process for _, process in running.values()], relay)
-        if waiting:
-            raise PreemptedError("")  # the processes have said so
+        if relay.asked:
+            # Even where every call has ended well: whoever asked wants nothing more to begin.
+            raise PreemptedError("" if told else f"stopped; {GO_ON}")
 
 
 def _wait_for(processes: Sequence[BaseProcess], relay: Relay) -> None:

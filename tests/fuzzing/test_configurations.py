@@ -15,6 +15,7 @@ from fuzz_strategies import CASES, bounded_memory, changed, documents, one_line_
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from rc2l_bench.cluster import ClusterConfig
 from rc2l_bench.config import Grid, Params, Protocol, Runtime, SplitConfig, Views, load
 from rc2l_bench.data.augment import Augmenter
 from rc2l_bench.data.datasets.folder_config import FolderConfig
@@ -32,7 +33,7 @@ from rc2l_bench.variants import find_methods, read_config
 
 pytestmark = pytest.mark.slow
 MODELS = {model.__name__: model for model in
-          (Protocol, Runtime, Grid, SplitConfig, Views, FolderConfig, Published, Tuned)}  # fmt: skip
+          (Protocol, Runtime, Grid, SplitConfig, Views, FolderConfig, Published, Tuned, ClusterConfig)}  # fmt: skip
 PLAIN = {"Protocol": tiny_data.PROTOCOL, "Runtime": tiny_data.RUNTIME, "Views": tiny_data.VIEWS}
 METHODS = find_methods(tiny_data.ROOT)
 SMALL: dict[str, Any] = {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rc2l_bench.errors import PreemptedError
 from rc2l_bench.run import process_pool
 from rc2l_bench.run.process_pool import run_modules
 
@@ -120,6 +121,19 @@ def test_only_side_by_side_the_terminal_is_asked_for_whole_lines(here, calls, jo
     list(run_modules([["work", "a", "go"], ["work", "b", "go"]][:calls], jobs))
     assert facts(here, "a")["term"] == term
     assert os.environ["TERM"] == "xterm"
+
+
+def test_a_request_to_stop_is_kept_though_all_calls_end_well(here):
+    """The next stage must not begin only because the last call of this one was nearly through."""
+    (here / "asking.py").write_text(
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.signal(signal.SIGUSR1, signal.SIG_IGN)\n"
+        "os.kill(int(sys.argv[1]), signal.SIGTERM); time.sleep(0.5)"
+    )
+    codes = run_modules([["asking", str(os.getpid())]], 1)
+    assert next(codes) == (0, 0)
+    with pytest.raises(PreemptedError, match="^stopped; the same command continues"):
+        next(codes)
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.2, 0.8, 2])
