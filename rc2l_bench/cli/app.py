@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,8 @@ from rc2l_bench import __version__
 from rc2l_bench.cli import cost, data, jobs, predict, report, runs, shards, split, tune, watch
 from rc2l_bench.cli.jobs import Engine, On, submit
 from rc2l_bench.console import console, guarded, one_line_errors
-from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.errors import BenchError, UsageError, suggest
+from rc2l_bench.run.object_store import VARIABLE, open_store
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
 from rc2l_bench.run.process_pool import count_jobs
 from rc2l_bench.sources import parse_source
@@ -109,27 +111,32 @@ def ablate(
 
 
 def _start(items: list[dict[str, str]], jobs: int, runtime: Runtime, on: Engine) -> None:
-    """Give cells to what carries them out; a cluster is not waited for."""
+    """Give cells to what carries them out; Slurm is not waited for."""
     if on is Engine.local:
-        _carry_out(items, jobs, runtime.threads)
+        _carry_out(items, lambda: carry_out_cells(items, count_jobs(jobs, runtime.threads)))
+    elif on is Engine.ray:
+        from rc2l_bench.cluster import load_cluster
+        from rc2l_bench.run.ray_jobs import carry_out_on_ray
+
+        cluster = load_cluster(runtime)
+        _carry_out(items, lambda: carry_out_on_ray(items, cluster))
     elif submit(items, runtime):
         _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])
 
 
-def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:
+def _carry_out(items: list[dict[str, str]], engine: Callable[[], list[int]]) -> None:
     """Bring cells up to date and show their results.
 
     Args:
         items: the cells.
-        jobs: trainings at a time; 0 = as many as there are cores for.
-        threads: of each training.
+        engine: carries them out, and returns exit codes.
 
     Raises:
         typer.Exit: with the exit code of the first stage that failed; as in shells, 128 + the number of a signal that
             ended it, and 130 after Ctrl-C.
     """
     try:
-        codes = carry_out_cells(items, count_jobs(jobs, threads))
+        codes = engine()
     except KeyboardInterrupt:  # the stages that were running have said so
         raise typer.Exit(130) from None
     # Results are shown only if all are there: a table that lacks rows is easily taken for the whole.
@@ -249,7 +256,19 @@ def _examine() -> list[tuple[str, str, bool]]:
             "://" in mirror or not mirror or Path(mirror).is_dir(),
         ),
         ("RC2L_BENCH_WEIGHTS", weights or "not set", not weights or Path(weights).is_dir()),
+        (VARIABLE, *_examine_store()),
     ]
+
+
+def _examine_store() -> tuple[str, bool]:
+    """Look into the store that machines share, and whether it answers."""
+    try:
+        store = open_store()
+        if store is not None:
+            store.list("doctor")
+    except (BenchError, OSError) as error:
+        return str(error), False
+    return store.name if store else "not set: runs stay on this machine", True
 
 
 @app.command()

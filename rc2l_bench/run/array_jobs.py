@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from rc2l_bench.cluster import ClusterConfig
 from rc2l_bench.files import write_atomically
 from rc2l_bench.run.cell import open_cell
+from rc2l_bench.run.far_runs import fetch_finished
 from rc2l_bench.run.pipeline import Stage, carry_out_data, cell_stages
 from rc2l_bench.run.slurm import Place, Queued, ask_end, count_places, read_queue, submit
 from rc2l_bench.run.store import STORE, Run
@@ -91,7 +92,7 @@ def submit_cells(items: Sequence[Mapping[str, str]], cluster: ClusterConfig, job
             stored += 1
             continue
         task = _make_task(training.module, cluster)
-        if _hand_out(training, task.expected["fingerprint"]):
+        if hand_out(training, task.expected["fingerprint"]):
             stored += 1
         else:
             wanted.append(task)
@@ -121,10 +122,10 @@ def provenance_of(module: Sequence[str]) -> dict[str, Any]:
     return open_cell(dataset, split, method_of(method), int(seed), Path(shards), Path(plan)).provenance()
 
 
-def _hand_out(training: Stage, fingerprint: str) -> bool:
-    """Copy a finished run to where it is wanted; tell whether there is one."""
+def hand_out(training: Stage, fingerprint: str) -> bool:
+    """Copy a finished run to where it is wanted; tell whether there is one, here or on another machine."""
     run = Run(STORE, fingerprint)
-    if not run.complete:
+    if not fetch_finished(run):
         return False
     inputs = training.inputs()
     with run.lock():

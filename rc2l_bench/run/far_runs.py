@@ -8,7 +8,6 @@ at all, and of two machines that finish the same run the first one counts. Check
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import tarfile
 import time
@@ -28,6 +27,7 @@ from rc2l_bench.run.owners import Owner, this_process
 from rc2l_bench.run.store import KEPT, Run, is_whole
 from rc2l_bench.schema import Model
 from rc2l_bench.seals import RECORD, check_files, read_record, seal, unseal
+from rc2l_bench.sources import digest_file
 
 MANIFEST = "result.json"
 NUMBERS = ("metrics.json", "history.csv", "confusion.npz", "model.safetensors")
@@ -121,7 +121,7 @@ class FarRun:
             self.store.fetch(f"{self.run.name}/{found.tar}", part)
         except FileNotFoundError:
             raise DamagedFileError(f"{self.where}/{found.tar}: is missing: {hint}") from None
-        if digest(part) != found.tar_sha256:
+        if digest_file(part) != found.tar_sha256:
             raise DamagedFileError(f"{self.where}/{found.tar}: has changed since it was written: {hint}")
 
     def fetch_checkpoint(self) -> None:
@@ -212,7 +212,7 @@ class FarRun:
         with tarfile.open(part, "x", format=tarfile.PAX_FORMAT) as tar:
             for name in sorted([RECORD, *listed]):
                 tar.add(self.run.result / name, name, filter=_plain)
-        sha256 = digest(part)
+        sha256 = digest_file(part)
         manifest = Manifest(
             fingerprint=self.run.name, tar=f"result-{sha256[:16]}.tar", tar_size=part.stat().st_size,
             tar_sha256=sha256,
@@ -225,12 +225,6 @@ class FarRun:
         begin = time.monotonic()
         while not self.run.complete and self.find() is not None and time.monotonic() - begin < PATIENCE:
             time.sleep(POLL)
-
-
-def digest(path: Path) -> str:
-    """Hash a file: sha256, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -248,24 +242,33 @@ def _miou(run: Run) -> str:
     return f"{miou:.4f}" if isinstance(miou, float) else "–"
 
 
+def fetch_finished(run: Run) -> bool:
+    """Whether a run is finished here, or on another machine; its result is here then."""
+    store = None if run.complete else open_store()
+    return run.complete or (store is not None and FarRun(store, run, 0).fetch_result())
+
+
 @contextmanager
-def sharing(run: Run, minutes: float, owner: bool = True) -> Iterator[Callable[[], None]]:
+def sharing(
+    run: Run, minutes: float, owner: bool = True, store: FarStore | None = None
+) -> Iterator[Callable[[], None]]:
     """Work on a run that machines share: fetch what is there, and put there what the body makes.
 
     Args:
         run: locked by this process.
         minutes: between checkpoints that are put there; 0 = none.
         owner: of the processes of one training, one fetches and puts; the others wait for what it fetches.
+        store: where; None = in the one of `RC2L_BENCH_STORE`, if that is set.
 
     Yields:
-        What puts the result there; to be called once there is one. Nothing, where `RC2L_BENCH_STORE` is not set.
+        What puts the result there; to be called once there is one. It does nothing where there is no store.
 
     Raises:
         UsageError: the variable names no place that can be a store.
         BusyError: a process of another machine is on the run.
         BenchError: the store is out of reach, or what lies there is damaged.
     """
-    store = open_store()
+    store = store or open_store()
     if store is None:
         yield lambda: None
         return

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from rc2l_bench.data.addresses import is_remote, split_base, with_environment, without_secrets
-from rc2l_bench.data.ranges import open_system
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.readers import MOST_TEXT
 from rc2l_bench.run.far_store import Entry, FarStore, FolderStore
@@ -36,6 +35,8 @@ class FsspecStore(FarStore):
         Raises:
             UsageError: nobody knows the scheme, its package is not installed, or the address holds a password.
         """
+        from rc2l_bench.data.ranges import open_system  # only where the network is wanted: it takes a while to import
+
         base, _ = split_base([f"{address.rstrip('/')}/"])
         self.name = without_secrets(base).rstrip("/")
         self._system, path = open_system(with_environment(base))
