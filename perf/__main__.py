@@ -1,4 +1,4 @@
-"""Everything that `make perf` measures, one table. `scaling` takes longer, `grids` simulates: they have own commands."""
+"""Everything that `make perf` measures, one table; `scaling` (long) and `grids` (simulated) have their own commands."""
 
 from __future__ import annotations
 

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.data.archives import extract
 from rc2l_bench.errors import BenchError, PreemptedError
 from rc2l_bench.files import say, temporary_name
 from rc2l_bench.readers import DamagedFileError, read_json
+from rc2l_bench.run.bundles import pack, unpack
 from rc2l_bench.run.far_store import FarStore
 from rc2l_bench.run.leases import holding
 from rc2l_bench.run.object_store import open_store
@@ -43,7 +42,6 @@ class Manifest(Model):
     fingerprint: str
     tar: str
     """Name of the file with all files of the result."""
-    tar_size: int
     tar_sha256: str
     files: dict[str, str]
     """sha256 by name, as in run.json."""
@@ -105,8 +103,7 @@ class FarRun:
             self._fetch(found, part, hint)
 
             def fill(folder: Path) -> None:
-                names = {RECORD, *found.files}
-                extract(part, folder, lambda name: name if name in names else None, found.tar_size)
+                unpack(part, folder, [RECORD, *found.files])
                 record, listed = read_record(folder, hint)
                 if listed != found.files or record.get("fingerprint") != self.run.name:
                     raise DamagedFileError(f"{self.where}: {RECORD} is that of another result: {hint}")
@@ -206,16 +203,13 @@ class FarRun:
         return first
 
     def _pack(self) -> tuple[Manifest, Path]:
-        """Make the tar, and what is said of it. One file for a result: stores count files and requests, not bytes."""
+        """Make the tar, and what is said of it."""
         part = temporary_name(self.run.folder / "result.tar")
         listed = read_record(self.run.result)[1]
-        with tarfile.open(part, "x", format=tarfile.PAX_FORMAT) as tar:
-            for name in sorted([RECORD, *listed]):
-                tar.add(self.run.result / name, name, filter=_plain)
+        pack(self.run.result, [RECORD, *listed], part)
         sha256 = digest_file(part)
         manifest = Manifest(
-            fingerprint=self.run.name, tar=f"result-{sha256[:16]}.tar", tar_size=part.stat().st_size,
-            tar_sha256=sha256,
+            fingerprint=self.run.name, tar=f"result-{sha256[:16]}.tar", tar_sha256=sha256,
             files=listed, by=this_process(),
         )  # fmt: skip
         return manifest, part
@@ -225,14 +219,6 @@ class FarRun:
         begin = time.monotonic()
         while not self.run.complete and self.find() is not None and time.monotonic() - begin < PATIENCE:
             time.sleep(POLL)
-
-
-def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Leave out times and owners, so that equal results make equal tars."""
-    member.mtime = member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.mode = 0o644
-    return member
 
 
 def _miou(run: Run) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,7 +20,7 @@ class Owner(Model):
     host: str
     """Name of the machine, for messages."""
     place: str
-    """Where `pid` is a number of its own: a host, or a container on one."""
+    """Where `pid` is a number of its own: a host since it was started, or a container on it."""
     pid: int
     born: float
     """When the process began, seconds since 1970; with `pid` it names a process for good."""
@@ -29,7 +31,7 @@ class Owner(Model):
 
     def is_gone(self) -> bool:
         """Whether it surely has ended; a process of another machine may have without anybody knowing."""
-        if self.place == place():
+        if self.place == _place():
             return not lives(self.pid, self.born)
         job, attempt = job_of_this_process()
         return job != "" and job == self.job and self.attempt < attempt
@@ -42,7 +44,14 @@ class Owner(Model):
 def this_process() -> Owner:
     """The process that asks."""
     job, attempt = job_of_this_process()
-    return Owner(**describe_process(), place=place(), job=job, attempt=attempt)
+    return Owner(**describe_process(), place=_place(), job=job, attempt=attempt)
+
+
+@functools.cache
+def _place() -> str:
+    # Names of hosts are not always different, `localhost` for instance.
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{place()} {boot.read_text().strip() if boot.is_file() else ''}"
 
 
 def describe_process() -> dict[str, Any]:
