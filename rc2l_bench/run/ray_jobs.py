@@ -7,6 +7,7 @@ folder with the same checkout; where machines share no file system, `RC2L_BENCH_
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import subprocess
@@ -82,8 +83,7 @@ def _collect(training: Stage, name: str) -> int:
 
 def _carry_out(items: Sequence[Mapping[str, str]], cluster: ClusterConfig) -> list[int]:
     """Carry out cells as tasks; exit codes in their order."""
-    import ray
-
+    ray: Any = importlib.import_module("ray")
     _connect(ray)
     try:
         _tell_if_too_large(ray, cluster)

@@ -20,7 +20,7 @@ from pipelines.train import main
 from rc2l_bench.errors import BenchError, BusyError, PreemptedError
 from rc2l_bench.readers import DamagedFileError
 from rc2l_bench.run import far_runs, runner
-from rc2l_bench.run.far_runs import MANIFEST, FarRun, sharing
+from rc2l_bench.run.far_runs import MANIFEST, FarRun, fetch_finished, sharing
 from rc2l_bench.run.far_store import FarStore, FolderStore
 from rc2l_bench.run.leases import holding
 from rc2l_bench.run.object_store import VARIABLE, FsspecStore
@@ -181,6 +181,16 @@ def test_results_that_differ_in_their_cost_alone_are_one_without_a_word(folder, 
     take_part(one)
     take_part(two)
     assert capsys.readouterr().err == ""
+    assert files_of(two) == files_of(one)
+
+
+def test_what_is_finished_elsewhere_is_fetched_without_a_lease_and_what_is_not_is_left_alone(folder, tmp_path):
+    two = machine(tmp_path, "two")
+    assert not fetch_finished(two)
+    assert folder.list(NAME) == {}
+    one = take_part(machine(tmp_path, "one"))
+    with holding(folder, NAME, "somebody"):
+        assert fetch_finished(two)
     assert files_of(two) == files_of(one)
 
 
