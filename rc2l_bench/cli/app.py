@@ -12,7 +12,6 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -111,32 +110,27 @@ def ablate(
 
 
 def _start(items: list[dict[str, str]], jobs: int, runtime: Runtime, on: Engine) -> None:
-    """Give cells to what carries them out; Slurm is not waited for."""
+    """Give cells to what carries them out; a cluster is not waited for."""
     if on is Engine.local:
-        _carry_out(items, lambda: carry_out_cells(items, count_jobs(jobs, runtime.threads)))
-    elif on is Engine.ray:
-        from rc2l_bench.cluster import load_cluster
-        from rc2l_bench.run.ray_jobs import carry_out_on_ray
-
-        cluster = load_cluster(runtime)
-        _carry_out(items, lambda: carry_out_on_ray(items, cluster))
+        _carry_out(items, jobs, runtime.threads)
     elif submit(items, runtime):
         _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])
 
 
-def _carry_out(items: list[dict[str, str]], engine: Callable[[], list[int]]) -> None:
+def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:
     """Bring cells up to date and show their results.
 
     Args:
         items: the cells.
-        engine: carries them out, and returns exit codes.
+        jobs: trainings at a time; 0 = as many as there are cores for.
+        threads: of each training.
 
     Raises:
         typer.Exit: with the exit code of the first stage that failed; as in shells, 128 + the number of a signal that
             ended it, and 130 after Ctrl-C.
     """
     try:
-        codes = engine()
+        codes = carry_out_cells(items, count_jobs(jobs, threads))
     except KeyboardInterrupt:  # the stages that were running have said so
         raise typer.Exit(130) from None
     # Results are shown only if all are there: a table that lacks rows is easily taken for the whole.

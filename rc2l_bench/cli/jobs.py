@@ -30,10 +30,9 @@ class Engine(StrEnum):
 
     local = "local"
     slurm = "slurm"
-    ray = "ray"
 
 
-On = Annotated[Engine, typer.Option(help="What carries them out: this machine, or Slurm or Ray as cluster.yaml says.")]
+On = Annotated[Engine, typer.Option(help="What carries them out: this machine, or Slurm as cluster.yaml says.")]
 
 
 def submit(items: list[dict[str, str]], runtime: Runtime) -> bool:

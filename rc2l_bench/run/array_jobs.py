@@ -92,7 +92,7 @@ def submit_cells(items: Sequence[Mapping[str, str]], cluster: ClusterConfig, job
             stored += 1
             continue
         task = _make_task(training.module, cluster)
-        if hand_out(training, task.expected["fingerprint"]):
+        if _hand_out(training, task.expected["fingerprint"]):
             stored += 1
         else:
             wanted.append(task)
@@ -122,7 +122,7 @@ def provenance_of(module: Sequence[str]) -> dict[str, Any]:
     return open_cell(dataset, split, method_of(method), int(seed), Path(shards), Path(plan)).provenance()
 
 
-def hand_out(training: Stage, fingerprint: str) -> bool:
+def _hand_out(training: Stage, fingerprint: str) -> bool:
     """Copy a finished run to where it is wanted; tell whether there is one, here or on another machine."""
     run = Run(STORE, fingerprint)
     if not fetch_finished(run):
