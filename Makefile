@@ -13,7 +13,7 @@ ROOMS := $(LONGEST) $(filter-out $(LONGEST) tests/data/%,$(FOLDERS)) tests/test_
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: bench test test-fast fuzz check perf scaling setup clean
+.PHONY: bench test test-fast test-cluster fuzz check perf scaling setup clean
 
 setup: $(TOOLS)
 
@@ -48,6 +48,10 @@ test test-fast: $(TOOLS)
 
 %.test-fast:
 	$(BIN)/python -m pytest -m "not slow" $* || test $$? = 5  # none of them is fast
+
+# On a Slurm of two nodes that is brought up here and taken down again; skipped where Debian's slurm-wlm and munge are not.
+test-cluster: $(TOOLS)
+	$(BIN)/python -m pytest -rs tests/cluster/check_grid.py
 
 # What `make test` tries with a fixed seed, with others and twenty times as often: 60,000 cases.
 fuzz: $(TOOLS)

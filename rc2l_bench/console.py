@@ -78,8 +78,12 @@ def _spell(error: UnicodeError) -> tuple[str, int]:
 
 
 def is_first_process() -> bool:
-    """Whether this is the first of the processes of a training; known before `open_fabric`, which starts the others."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    """Whether this is the first of the processes of a training; known before `open_fabric`, which starts the others.
+
+    Torchrun says it, or Fabric; a copy that srun has started beside others comes last, see `choose_launcher`.
+    """
+    ranks = (os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return next((rank for rank in ranks if rank is not None), "0") == "0"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "run.store", "run.tracker_process", "run.trackers",
 )}  # fmt: skip
 """Modules that read, write or show and make no numbers: their edits make no run stale."""
+
+KEPT = 1024
+"""Modules whose trees are kept, by their text: those of a method are asked for once for every cell of a grid."""
 
 
 def module_file(module: str) -> Path | None:
@@ -64,13 +68,20 @@ def imported(file: Path) -> Iterator[str]:
     Yields:
         Dotted names; for `from a import b` both `a` and `a.b`, because `b` may be a module or not.
     """
+    with reading(file):
+        yield from _imported(read_text(file))
+
+
+@lru_cache(maxsize=KEPT)
+def _imported(text: str) -> tuple[str, ...]:
+    names = []
     # The whole tree, not its top: a module that is imported lazily inside a function makes numbers all the same.
-    for node in ast.walk(parse_source(file)):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def sources(*modules: str) -> dict[str, Path]:
@@ -119,7 +130,13 @@ def executed(file: Path) -> str:
     A statement that is only a string does nothing, so docstrings and the strings under constants are left out. A
     docstring that a program reads (`__doc__`) would be missed; no module that makes numbers reads one.
     """
-    tree = parse_source(file)
+    with reading(file):
+        return _executed(read_text(file))
+
+
+@lru_cache(maxsize=KEPT)
+def _executed(text: str) -> str:
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             block = getattr(node, name, None)

@@ -22,7 +22,7 @@ from rc2l_bench.run.array_jobs import provenance_of
 from rc2l_bench.run.pipeline import run_program
 from rc2l_bench.run.process_pool import KILLED
 from rc2l_bench.run.signals import held_back, listening
-from rc2l_bench.run.slurm import Place, requeue
+from rc2l_bench.run.slurm import Place, ask_end, requeue
 from rc2l_bench.run.submissions import ArrayTask, Submission, TaskState
 
 
@@ -52,8 +52,8 @@ def main(folder: Path) -> None:
         except PreemptedError as stopped:
             with held_back():  # Slurm ends what is put back into the queue
                 note("stopped", stopped.exit_code)
-                _put_back(place)
-            raise
+                say(_put_back(place))
+            raise PreemptedError("", stopped.exit_code) from None  # the training has said the rest
         except BenchError as error:
             note("failed", error.exit_code)
             raise
@@ -121,11 +121,14 @@ def _node() -> str:
     return os.environ.get("SLURMD_NODENAME", socket.gethostname())
 
 
-def _put_back(place: Place) -> None:
+def _put_back(place: Place) -> str:
+    """Put a task into the queue again, and tell whether it is there: Slurm does so itself when it preempts."""
     try:
         requeue(place)
     except BenchError as error:
-        say(f"not put back into the queue from here: {error}")  # Slurm has done so itself, or the user may not
+        if ask_end(place) != "PENDING":
+            return f"not in the queue again: {error}"
+    return f"in the queue again as {place}"
 
 
 if __name__ == "__main__":

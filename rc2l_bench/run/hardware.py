@@ -94,8 +94,32 @@ def choose_launcher() -> ClusterEnvironment:
     """Choose who starts the processes of a training: torchrun where it did, else this process.
 
     Left to itself, Fabric takes any Slurm variable for a launch by srun and waits for processes that nobody starts.
+
+    Raises:
+        UsageError: srun has started the same training several times.
     """
-    return TorchElasticEnvironment() if TorchElasticEnvironment.detect() else LightningEnvironment()
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    if (copies := int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))) > 1:
+        raise UsageError(
+            f"srun has started {copies} copies of this training: start one, srun --ntasks=1, and it starts as many "
+            "processes as runtime.devices says"
+        )
+    return LightningEnvironment()
+
+
+def spread(devices: int) -> tuple[int, int]:
+    """Tell how the processes of a training lie on machines.
+
+    Args:
+        devices: processes that params.yaml asks for.
+
+    Returns:
+        Processes on this machine, and machines: as torchrun says, where it has started them; else all are here.
+    """
+    if TorchElasticEnvironment.detect():
+        return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+    return devices, 1
 
 
 def count_workers(runtime: Runtime, device: torch.device) -> int:
@@ -103,14 +127,15 @@ def count_workers(runtime: Runtime, device: torch.device) -> int:
 
     Args:
         runtime: what params.yaml asks for; `auto` shares the cores that this process may use among the processes of
-            the training, takes off the threads that compute (one where a GPU does), and stops at `USEFUL_WORKERS`.
+            the training on this machine, takes off the threads that compute (one where a GPU does), and stops at
+            `USEFUL_WORKERS`.
         device: that is computed on.
     """
     if runtime.workers != "auto":
         return runtime.workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     computing = runtime.threads if device.type == "cpu" else 1
-    return min(max(0, cores // runtime.devices - computing), USEFUL_WORKERS)
+    return min(max(0, cores // spread(runtime.devices)[0] - computing), USEFUL_WORKERS)
 
 
 def open_fabric(runtime: Runtime) -> Fabric:
@@ -126,8 +151,9 @@ def open_fabric(runtime: Runtime) -> Fabric:
     device = runtime.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and torch.cuda.device_count() < runtime.devices:
-        raise UsageError(f"runtime: {runtime.devices} CUDA devices wanted, {torch.cuda.device_count()} are here")
+    here, machines = spread(runtime.devices)
+    if device == "cuda" and torch.cuda.device_count() < here:
+        raise UsageError(f"runtime: {here} CUDA devices wanted, {torch.cuda.device_count()} are here")
     if device == "cpu" and runtime.precision == "16-mixed":
         raise UsageError("runtime.precision: 16-mixed needs CUDA; on the CPU use 32-true or bf16-mixed")
     keep_memory()  # before any tensor is allocated
@@ -146,8 +172,8 @@ def open_fabric(runtime: Runtime) -> Fabric:
     strategy = ddp if runtime.devices > 1 else "auto"
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(
-        accelerator=device, devices=runtime.devices, precision=runtime.precision, strategy=strategy,
-        plugins=[choose_launcher()],
+        accelerator=device, devices=here, num_nodes=machines, precision=runtime.precision,
+        strategy=strategy, plugins=[choose_launcher()],
     )  # fmt: skip
     fabric.launch()
     if fabric.world_size != runtime.devices:

@@ -13,11 +13,13 @@ from lightning_fabric.plugins.environments import LightningEnvironment, TorchEla
 from tiny_data import RUNTIME
 
 from rc2l_bench.config import Runtime
+from rc2l_bench.console import is_first_process
 from rc2l_bench.errors import UsageError
-from rc2l_bench.run.hardware import choose_launcher, commit, count_workers, hardware, open_fabric, peak_memory
+from rc2l_bench.run.hardware import choose_launcher, commit, count_workers, hardware, open_fabric, peak_memory, spread
 
 RUN = ("rc2l-bench", "run", "--dataset", "blobs", "--split", "1_2", "--method", "cps")
-TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "GROUP_RANK": "0"}
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "1", "RANK": "0", "WORLD_SIZE": "6", "LOCAL_RANK": "0", "GROUP_RANK": "0",
+            "LOCAL_WORLD_SIZE": "2", "GROUP_WORLD_SIZE": "3"}  # fmt: skip
 SLURM = {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0", "SLURM_LOCALID": "0",
          "SLURM_JOB_ID": "7", "SLURM_NNODES": "1"}  # fmt: skip
 
@@ -42,6 +44,41 @@ def test_torchrun_has_started_them(monkeypatch):
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     assert isinstance(choose_launcher(), TorchElasticEnvironment)
+
+
+def test_copies_that_srun_starts_are_refused(monkeypatch):
+    """Each would train the whole, or wait for the others without end."""
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(UsageError, match="srun has started 2 copies of this training: start one"):
+        choose_launcher()
+
+
+def test_what_torchrun_has_started_under_srun_is_no_copy(monkeypatch):
+    for name, value in (TORCHRUN | {"SLURM_STEP_NUM_TASKS": "3"}).items():
+        monkeypatch.setenv(name, value)
+    assert isinstance(choose_launcher(), TorchElasticEnvironment)
+    assert spread(6) == (2, 3)
+
+
+def test_without_torchrun_all_processes_are_here(monkeypatch):
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    assert spread(4) == (4, 1)
+
+
+@pytest.mark.parametrize(("variables", "first"), [
+    ({}, True), ({"RANK": "1"}, False), ({"LOCAL_RANK": "1"}, False), ({"SLURM_PROCID": "1"}, False),
+    ({"SLURM_PROCID": "0"}, True), ({"SLURM_PROCID": "0", "LOCAL_RANK": "1"}, False),
+    ({"SLURM_PROCID": "1", "RANK": "0"}, True), ({"RANK": "2", "LOCAL_RANK": "0"}, False),
+])  # fmt: skip
+def test_one_process_of_a_training_is_the_first(monkeypatch, variables, first):
+    for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_process() is first
 
 
 def test_half_precision_needs_cuda():
