@@ -14,7 +14,8 @@ from rich.table import Table
 from rc2l_bench.console import console, guarded
 
 if TYPE_CHECKING:
-    from rc2l_bench.run.array_jobs import Task
+    from rc2l_bench.cluster import ClusterConfig
+    from rc2l_bench.run.array_jobs import Sent, Task
     from rc2l_bench.run.running import RunningRun
     from rc2l_bench.runtime import Runtime
 
@@ -22,6 +23,7 @@ REFRESH = 10.0
 """Seconds between two looks at the queue; a controller answers everybody."""
 STYLES = {"waits": "yellow", "runs": "green", "done": "dim", "stopped": "red", "failed": "red"}
 OPEN = ("waits", "runs")
+BAD = ("stopped", "failed")
 NOTHING = "nothing was submitted from this checkout: rc2l-bench run --grid --on slurm does so"
 
 
@@ -50,26 +52,41 @@ def submit(items: list[dict[str, str]], runtime: Runtime) -> bool:
         UsageError: there is no Slurm here, or cluster.yaml is wrong.
         BenchError: Slurm refuses.
     """
-    from rc2l_bench.cluster import load_cluster
     from rc2l_bench.run.array_jobs import submit_cells
+
+    sent = submit_cells(items, find_cluster(runtime))
+    if sent.code:
+        raise typer.Exit(sent.code if sent.code > 0 else 128 - sent.code)
+    if sent.tasks or sent.known:
+        show_sent(sent, "this command again their results")
+        return False
+    return True
+
+
+def find_cluster(runtime: Runtime) -> ClusterConfig:
+    """Look what is wrong with cluster.yaml and Slurm before anything is made, which may take an hour.
+
+    Raises:
+        UsageError: there is no Slurm here, or cluster.yaml is wrong.
+        BenchError: Slurm does not answer.
+    """
+    from rc2l_bench.cluster import load_cluster
     from rc2l_bench.run.slurm import check_partition, require_slurm
 
-    # What is wrong is said before the data are made, which may take an hour.
     cluster = load_cluster(runtime)
     require_slurm()
     check_partition(cluster)
-    sent = submit_cells(items, cluster)
-    if sent.code:
-        raise typer.Exit(sent.code if sent.code > 0 else 128 - sent.code)
-    if sent.stored == len(items):
-        return True
+    return cluster
+
+
+def show_sent(sent: Sent, later: str) -> None:
+    """Say what was submitted, and what to type when it has ended."""
     jobs = f" as {', '.join(map(str, sent.jobs))}" if sent.jobs else ""
     console.print(
         f"{sent.tasks} runs submitted{jobs}, {sent.known} wait or run already, {sent.stored} are finished; "
-        "`rc2l-bench jobs` shows them, and this command again their results",
+        f"`rc2l-bench jobs` shows them, and {later}",
         markup=False, soft_wrap=True,
     )  # fmt: skip
-    return False
 
 
 @guarded
@@ -93,18 +110,22 @@ def jobs(
     shown = [task for task in found if every or task.standing != "done"]
     if shown:
         console.print(draw_table(shown, find_running(every_host=True)))
+    for task in shown:
+        if task.standing in BAD:  # not in the table, whose columns would break it and the name of the log
+            console.print(f"{task.place} {task.title}: {task.why} ({task.log})", markup=False, soft_wrap=True)
     counts = Counter[str](task.standing for task in found)
     console.print(", ".join(f"{counts[name]} {name}" for name in STYLES if counts[name]))
-    if wait and (counts["failed"] or counts["stopped"]):
+    if wait and (any(counts[name] for name in BAD)):
         raise typer.Exit(1)
 
 
 def draw_table(tasks: list[Task], running: list[RunningRun]) -> Table:
     """Draw tasks as rows; those that run with the steps that they have done."""
     steps = {run.title: f"{run.step}/{run.steps}" for run in running}
-    table = Table("job", "cell", "state", "node", "step", "again", "why", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("job", "cell", "state", "node", "step", "again", "why"):
+        table.add_column(column, no_wrap=column not in ("cell", "why"), overflow="fold")
     for task in tasks:
-        bad = task.standing in ("failed", "stopped")
         table.add_row(
             str(task.place),
             escape(task.title),
@@ -112,6 +133,6 @@ def draw_table(tasks: list[Task], running: list[RunningRun]) -> Table:
             escape(task.where),
             steps.get(task.title, "") if task.standing == "runs" else "",
             str(task.restarts or ""),
-            escape(f"{task.why} ({task.log})" if bad else task.why),
+            "" if task.standing in BAD else escape(task.why),
         )
     return table

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rc2l_bench.cli.jobs import Engine, On, find_cluster, show_sent
 from rc2l_bench.console import console, guarded
+from rc2l_bench.errors import UsageError
 
 if TYPE_CHECKING:
+    from rc2l_bench.cluster import ClusterConfig
     from rc2l_bench.config import Params
     from rc2l_bench.run.tuning import MethodStudy
+    from rc2l_bench.tuning import TuningConfig
 
 Dataset = Annotated[str, typer.Option(help="Data set whose numbers are tuned.")]
 Methods = Annotated[list[str], typer.Option("--method", help="Method; repeatable. Left out: those of the grids.")]
@@ -20,7 +24,12 @@ Jobs = Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many
 
 
 @guarded
-def tune(dataset: Dataset = "shapes", method: Methods = [], jobs: Jobs = 1) -> None:  # noqa: B006
+def tune(
+    dataset: Dataset = "shapes",
+    method: Methods = [],  # noqa: B006
+    jobs: Jobs = 1,
+    on: On = Engine.local,
+) -> None:
     """Give every method the same trials on images that no reported number sees, and keep the best numbers of each."""
     from rc2l_bench.config import Params, load
     from rc2l_bench.files import exclusive
@@ -31,8 +40,11 @@ def tune(dataset: Dataset = "shapes", method: Methods = [], jobs: Jobs = 1) -> N
     params = load(Params, Path("params.yaml"))
     methods = _methods(method, params)
     settings = params.tuning_of(dataset)
+    cluster = _find_cluster(params, settings) if on is Engine.slurm else None
     prepare_data(dataset, settings.split, methods[0])
     studies = open_studies(dataset, methods, params)
+    if cluster and _submit(dataset, studies, cluster):
+        return
     lines = TrialLines(studies)
     try:
         failed = list(carry_out_trials(dataset, studies, count_jobs(jobs, params.runtime.threads), lines.tell))
@@ -46,6 +58,24 @@ def tune(dataset: Dataset = "shapes", method: Methods = [], jobs: Jobs = 1) -> N
         write_tuned(dataset, settings, chosen, [row for study in studies for row in study.rows()])
     _show(dataset, studies)
     console.print(f"files: {tuned_file(dataset)}", markup=False)
+
+
+def _find_cluster(params: Params, settings: TuningConfig) -> ClusterConfig:
+    if settings.sampler == "tpe":
+        raise UsageError(
+            "params.yaml: tuning: tpe draws each trial by the scores of those before: leave out --on slurm"
+        )
+    return find_cluster(params.runtime)
+
+
+def _submit(dataset: str, studies: list[MethodStudy], cluster: ClusterConfig) -> bool:
+    """Submit the trials that are not finished; tell whether there are any. The others are collected as always."""
+    from rc2l_bench.run.array_jobs import submit_trials
+
+    sent = submit_trials(dataset, studies, cluster)
+    if sent.tasks or sent.known:
+        show_sent(sent, "this command again collects their scores")
+    return bool(sent.tasks or sent.known)
 
 
 def _methods(names: list[str], params: Params) -> list[str]:

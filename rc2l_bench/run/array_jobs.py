@@ -11,15 +11,19 @@ from typing import Any, Literal, NamedTuple
 
 from rc2l_bench.cluster import ClusterConfig
 from rc2l_bench.files import write_atomically
+from rc2l_bench.readers import read_json
 from rc2l_bench.run.cell import open_cell
 from rc2l_bench.run.far_runs import fetch_finished
 from rc2l_bench.run.pipeline import Stage, carry_out_data, cell_stages
 from rc2l_bench.run.slurm import Place, Queued, ask_end, count_places, read_queue, submit
 from rc2l_bench.run.store import STORE, Run
-from rc2l_bench.run.submissions import JOBS, ArrayTask, Submission, find_submissions, new_submission
+from rc2l_bench.run.submissions import JOBS, ArrayTask, Submission, TaskState, find_submissions, new_submission
+from rc2l_bench.run.trial_request import has_diverged, open_trial
+from rc2l_bench.run.tuning import MethodStudy, waiting_trials, write_request
 from rc2l_bench.variants import method_of
 
 SCRIPT = "job.sh"
+TRIAL = "rc2l_bench.run.trial"
 ENDINGS = {
     "TIMEOUT": "hit its time limit before it could write a checkpoint: give more hours or notice_seconds",
     "OUT_OF_MEMORY": "ran out of memory: give more memory_gb",
@@ -96,6 +100,33 @@ def submit_cells(items: Sequence[Mapping[str, str]], cluster: ClusterConfig, job
             stored += 1
         else:
             wanted.append(task)
+    return _submit_new(wanted, stored, cluster, jobs)
+
+
+def submit_trials(dataset: str, studies: Sequence[MethodStudy], cluster: ClusterConfig, jobs: Path = JOBS) -> Sent:
+    """Submit the trials of `rc2l-bench tune` that are neither in the store nor in the queue.
+
+    Args:
+        dataset: that is tuned; its data have to be there.
+        studies: of its methods; their numbers must not depend on one another's scores.
+        cluster: what each trial gets.
+        jobs: where submissions are kept.
+
+    Raises:
+        BenchError: Slurm refuses; nothing of that array is left behind.
+    """
+    requests = [write_request(dataset, *pair) for pair in waiting_trials(studies)]
+    tasks = [(_make_task([TRIAL, str(request)], cluster), request.with_suffix(".json")) for request in requests]
+    wanted = [task for task, answer in tasks if not _is_told(task.expected["fingerprint"], answer)]
+    return _submit_new(wanted, len(tasks) - len(wanted), cluster, jobs)
+
+
+def _is_told(fingerprint: str, answer: Path) -> bool:
+    return Run(STORE, fingerprint).complete or has_diverged(answer, fingerprint)
+
+
+def _submit_new(wanted: Sequence[ArrayTask], stored: int, cluster: ClusterConfig, jobs: Path) -> Sent:
+    """Submit what does not wait or run already."""
     queued = set(_queued(jobs)) if wanted else set()
     fresh = [task for task in wanted if task.expected["fingerprint"] not in queued]
     return Sent(
@@ -107,17 +138,20 @@ def _make_task(module: Sequence[str], cluster: ClusterConfig) -> ArrayTask:
     expected = provenance_of(module)
     cell = expected["cell"]
     title = f"{cell['dataset']} {cell['split']} {cell['method']} seed {cell['seed']}"
+    title += f" trial {int(Path(module[1]).stem) + 1}" if module[0] == TRIAL else ""
     return ArrayTask(
         title=title, module=list(module), expected=expected, nodes=cluster.nodes, processes=cluster.processes
     )
 
 
 def provenance_of(module: Sequence[str]) -> dict[str, Any]:
-    """Name the run that the stage `train` would carry out in this place, with these sources and packages.
+    """Name the run that a module would carry out in this place, with these sources and packages.
 
     Args:
-        module: `pipelines.train` and its arguments.
+        module: `pipelines.train` or `rc2l_bench.run.trial`, and its arguments.
     """
+    if module[0] == TRIAL:
+        return open_trial(read_json(Path(module[1]))).provenance()
     _, dataset, split, method, seed, shards, plan, _ = module
     return open_cell(dataset, split, method_of(method), int(seed), Path(shards), Path(plan)).provenance()
 
@@ -180,22 +214,31 @@ def list_tasks(jobs: Path = JOBS) -> list[Task]:
 
 def _look(submission: Submission, place: Place, queue: Mapping[Place, Queued]) -> Task:
     title, state = submission.task(place.task).title, submission.state(place.task)
-    where, restarts = (state.host, state.restarts) if state else ("", 0)
-    standing, why = _judge(submission, place, queue.get(place))
+    where, restarts = (state.host, state.restarts + (state.state == "stopped")) if state else ("", 0)
+    standing, why = _judge(submission, place, state, queue.get(place))
     return Task(title, place, standing, where, restarts, why, submission.log(place.task))
 
 
-def _judge(submission: Submission, place: Place, queued: Queued | None) -> tuple[Standing, str]:
-    """The standing of a task, and why."""
-    state = submission.state(place.task)
-    if state is not None and state.state == "done":  # the queue may show it some seconds longer
+def _judge(
+    submission: Submission, place: Place, state: TaskState | None, queued: Queued | None
+) -> tuple[Standing, str]:
+    """The standing of a task, and why: what it says of its own end counts first, then the queue."""
+    own = state.state if state else "running"
+    if own == "done":
         return "done", ""
-    if queued is not None:
+    if queued is not None and queued.state != "COMPLETING":
         return ("waits", queued.where) if queued.state == "PENDING" else ("runs", "")
-    if state is not None and state.state == "stopped":
-        return "stopped", "was not put back into the queue: submit again, it continues"
+    if own == "stopped":
+        return ("waits", "goes back into the queue") if queued else ("stopped", _tell_stopped(ask_end(place)))
     words = submission.last_words(place.task)
-    if state is not None and state.state == "failed":
+    if state is not None and own == "failed":
         return "failed", words or f"exit code {state.code}"
+    if queued is not None:
+        return "runs", ""
     ended = ask_end(place)
     return "failed", ENDINGS.get(ended) or words or f"ended without a word{f' ({ended})' if ended else ''}"
+
+
+def _tell_stopped(ended: str) -> str:
+    """Why a task that would go on is no longer in the queue."""
+    return f"{ENDINGS.get(ended, 'was not put back into the queue')}: submit again, it continues"

@@ -17,6 +17,8 @@ PATIENCE = 120.0
 """Seconds that a command may take; a controller with a hundred thousand jobs takes some."""
 DEFAULT_ARRAY_SIZE = 1001
 """Of Slurm, where it does not say: a task's number has to be below."""
+NEVER_BEGAN = r"ArrayTaskId=(?:4294967294|\S*[-,]\S*) "
+"""How Slurm shows, as one, the tasks of an array that ended before they began."""
 
 
 class Place(NamedTuple):
@@ -132,8 +134,12 @@ def read_queue() -> dict[Place, Queued]:
 
 def ask_end(place: Place) -> str:
     """What Slurm knows of a task that is no longer in the queue, `TIMEOUT`; empty some minutes after its end."""
+    return _ask_state(str(place)) or _ask_state(str(place.job), NEVER_BEGAN)
+
+
+def _ask_state(name: str, which: str = "") -> str:
     try:
-        found = re.search(r"\bJobState=(\S+)", ask("scontrol", "show", "job", "--oneliner", str(place)))
+        found = re.search(rf"{which}.*\bJobState=(\S+)", ask("scontrol", "show", "job", "--oneliner", name))
     except BenchError:
         return ""
     return found[1] if found else ""

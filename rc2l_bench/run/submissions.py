@@ -24,6 +24,8 @@ M = TypeVar("M", bound=Model)
 
 JOBS = Path(".rc2l/jobs")
 NUMBER = "job.json"
+NOW = "%Y%m%d-%H%M%S"
+"""How names begin, so that they are in the order of time."""
 TAIL = 1 << 14
 """Bytes of a log that are looked at for what went wrong."""
 TELLING = ("error:", "DUE TO", "Killed", "oom")
@@ -139,8 +141,8 @@ def _write(path: Path, content: Model) -> None:
 def new_submission(tasks: Sequence[ArrayTask], jobs: Path = JOBS) -> Iterator[Submission]:
     """Make the folder of an array job; it is removed again when the body, which submits it, fails."""
     jobs.mkdir(parents=True, exist_ok=True)
-    # Names are in the order of time; two commands may submit in the same second.
-    submission = Submission(Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=jobs)))
+    # Two commands may submit in the same second.
+    submission = Submission(Path(tempfile.mkdtemp(prefix=f"{time.strftime(NOW)}-", dir=jobs)))
     try:
         for number, task in enumerate(tasks):
             submission.write_task(number, task)
@@ -152,4 +154,6 @@ def new_submission(tasks: Sequence[ArrayTask], jobs: Path = JOBS) -> Iterator[Su
 
 def find_submissions(jobs: Path = JOBS) -> list[Submission]:
     """All submissions, the oldest first."""
-    return [Submission(path.parent) for path in sorted(jobs.glob(f"*/{NUMBER}"))]
+    found = (Submission(path.parent) for path in jobs.glob(f"*/{NUMBER}"))
+    # Of the same second, the one with the lower number.
+    return sorted(found, key=lambda one: (one.folder.name[: len(time.strftime(NOW))], one.number().job))

@@ -14,10 +14,11 @@ from rc2l_bench.console import guarded, is_first_process
 from rc2l_bench.errors import BusyError, DivergedError
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import read_json
-from rc2l_bench.run.cell import RunInputs, open_cell
+from rc2l_bench.run.cell import RunInputs
 from rc2l_bench.run.far_runs import sharing
 from rc2l_bench.run.signals import Preemption, end_with_parent, listening
 from rc2l_bench.run.store import STORE, Run
+from rc2l_bench.run.trial_request import has_diverged, open_trial
 from rc2l_bench.tuning import BUSY
 
 
@@ -41,27 +42,18 @@ def main(request: Path) -> None:
 
 
 def _answer(asked: dict[str, Any], preemption: Preemption) -> None:
-    cell = open_cell(
-        asked["dataset"], asked["split"], asked["method"], asked["seed"], Path(asked["shards"]), Path(asked["plan"]),
-        asked["numbers"],
-    )  # fmt: skip
+    cell = open_trial(asked)
     provenance = cell.provenance()
     run = Run(STORE, provenance["fingerprint"])
     minutes, first = cell.params.runtime.share_minutes, is_first_process()
     with run.lock(owner=first), sharing(run, minutes, owner=first) as put:
-        if _has_diverged(Path(asked["answer"]), run.name):
+        if has_diverged(Path(asked["answer"]), run.name):
             return
         answer = {"fingerprint": run.name, **_carry_out(cell, run, provenance, preemption)}
         if first:
             if not answer["diverged"]:
                 put()
             write_atomically(Path(asked["answer"]), json.dumps(answer, indent=1).encode())
-
-
-def _has_diverged(answer: Path, fingerprint: str) -> bool:
-    """Whether another process has seen the trial diverge, which leaves no result that could be looked up."""
-    found = read_json(answer) if answer.is_file() else {}
-    return found.get("fingerprint") == fingerprint and bool(found["diverged"])
 
 
 def _carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption: Preemption) -> dict[str, Any]:

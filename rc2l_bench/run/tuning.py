@@ -229,10 +229,10 @@ def carry_out_trials(
     Yields:
         The exit code of every process that failed; its trial has no score and is tried again by the next call.
     """
-    while waiting := _waiting(studies):
+    while waiting := waiting_trials(studies):
         # One method after the other, so that a table of all methods fills evenly.
         waiting.sort(key=lambda pair: pair[1].number)
-        calls = [["rc2l_bench.run.trial", str(_request(dataset, *pair))] for pair in waiting]
+        calls = [["rc2l_bench.run.trial", str(write_request(dataset, *pair))] for pair in waiting]
         failed, busy = False, 0
         for index, code in run_modules(calls, jobs):
             study, trial = waiting[index]
@@ -251,7 +251,8 @@ def carry_out_trials(
             time.sleep(POLL)
 
 
-def _waiting(studies: Sequence[MethodStudy]) -> list[tuple[MethodStudy, FrozenTrial]]:
+def waiting_trials(studies: Sequence[MethodStudy]) -> list[tuple[MethodStudy, FrozenTrial]]:
+    """Draw what is not drawn yet, and list the trials that have no score."""
     # Two processes that draw at once would draw the same trials twice.
     with exclusive(WORK / "plan"):
         for study in studies:
@@ -263,7 +264,7 @@ def _answer_file(dataset: str, study: MethodStudy, trial: FrozenTrial) -> Path:
     return WORK / dataset / study.method / study.inputs[:16] / f"{trial.number}.json"
 
 
-def _request(dataset: str, study: MethodStudy, trial: FrozenTrial) -> Path:
+def write_request(dataset: str, study: MethodStudy, trial: FrozenTrial) -> Path:
     """Write down what the process of a trial has to do."""
     name, split = f"{TUNING}{dataset}", study.config.split
     answer = _answer_file(dataset, study, trial)

@@ -6,9 +6,11 @@ Not collected by `make test`: it needs slurm-wlm and munge.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ import tiny_data
 from repository_data import call
 from slurm_pair import NODES, find_fault, open_pair, until
 
+from rc2l_bench.run.process_pool import PRELOADED
 from rc2l_bench.schema import read_yaml
 
 GRID = {"dataset": ["blobs"], "split": ["1_2"], "method": ["baselines/cps"], "seed": [0, 1]}
@@ -59,9 +62,21 @@ def pair(tmp_path_factory) -> Iterator[None]:
     if fault := find_fault():
         pytest.skip(f"test-cluster: skipped: {fault}")
     with open_pair(tmp_path_factory.mktemp("pair")) as env, pytest.MonkeyPatch.context() as patch:
-        for name, value in env.items():
+        more = {"COLUMNS": "200"} | keep_bytecode(tmp_path_factory.mktemp("bytecode"))
+        for name, value in (env | more).items():
             patch.setenv(name, value)
         yield
+
+
+def keep_bytecode(folder: Path) -> dict[str, str]:
+    """Compiles libraries once where Python keeps no bytecode: else each of many processes would, for ten seconds."""
+    if not sys.dont_write_bytecode:
+        return {}
+    env = {"PYTHONPYCACHEPREFIX": str(folder)}
+    modules = [*PRELOADED, "torch.distributed.run", "rc2l_bench.run.runner", "rc2l_bench.cli.app"]
+    subprocess.run([sys.executable, "-c", f"import {', '.join(modules)}"], check=True,
+                   env=os.environ | env | {"PYTHONDONTWRITEBYTECODE": ""})  # fmt: skip
+    return env
 
 
 def write_cluster(root: Path, **changes: Any) -> None:
@@ -126,8 +141,9 @@ def told(unbroken, tmp_path_factory) -> tuple[Path, Told]:
         said = sorted(int(step) for step in re.findall(r"stopped after step (\d+)", logs(root)))
         kept = sorted(filter(None, map(newest, root.glob(".rc2l/runs/*"))))
         table = call(root, "rc2l-bench", "jobs").stdout
-    call(root, "rc2l-bench", "jobs", "--wait")
+    until(lambda: [state["state"] for state in states(root)] == ["done"] * CELLS, lambda: logs(root))
     seconds = time.monotonic() - begin
+    call(root, "rc2l-bench", "jobs", "--wait")
     return root, Told(first, second, list(zip(said, kept, strict=True)), table, call(root, *ON).stdout, seconds)
 
 
@@ -161,7 +177,7 @@ def test_what_waits_is_not_submitted_twice(told):
 
 def test_jobs_says_what_waits_and_that_it_was_put_back(told):
     assert f"{CELLS} waits" in told[1].table
-    assert len(re.findall(r"blobs 1_2 \S+ seed \d +waits", told[1].table)) == CELLS
+    assert len(re.findall(r"blobs 1_2 \S+ seed \d +waits +n\d +1\b", told[1].table)) == CELLS
 
 
 def test_the_same_command_shows_the_results(told):
@@ -172,3 +188,31 @@ def test_the_same_command_shows_the_results(told):
 def test_a_report_is_made_of_them(told):
     call(told[0], "rc2l-bench", "report")
     assert (told[0] / "reports/index.html").is_file()
+
+
+def test_a_task_whose_sources_have_changed_computes_nothing(unbroken, tmp_path):
+    root = copy(unbroken, tmp_path)
+    write_cluster(root, options=["--begin=now+2"])
+    call(root, *ON)
+    with (root / "baselines/cps.py").open("a") as file:
+        file.write("MORE = 1\n")
+    until(lambda: [state["state"] for state in states(root)] == ["failed"] * CELLS, lambda: logs(root))
+    table = call(root, "rc2l-bench", "jobs").stdout
+    assert table.count("differs from where this was submitted: other source: a run from here") == CELLS
+    assert table.splitlines()[-1] == f"{CELLS} failed"
+    assert not list(root.glob("runs/*/*/*/*/*"))
+
+
+def test_a_run_of_two_processes_on_two_nodes_is_the_same_as_on_one(unbroken, tmp_path):
+    cell = ("rc2l-bench", "run", "--dataset", "blobs", "--split", "1_2", "--method", "cps")
+    here, there = copy(unbroken, tmp_path / "here"), copy(unbroken, tmp_path / "there")
+    for root in (here, there):
+        few = {"runtime": {"devices": 2}, "protocol": {"default": {"steps": 4}}}
+        tiny_data.write_yaml(root / "params.yaml", tiny_data.merged(read_yaml(root / "params.yaml"), few))
+    write_cluster(there, nodes=2, processes=2)
+    call(there, *cell, "--on", "slurm")
+    call(here, *cell)
+    until(lambda: [state["state"] for state in states(there)] == ["done"], lambda: logs(there))
+    call(there, *cell, "--on", "slurm")
+    assert len(hashes(here)) == len(FILES)
+    assert hashes(there) == hashes(here)

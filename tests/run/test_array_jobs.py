@@ -15,12 +15,14 @@ from commands_data import call, refused
 from slurm_data import FakeSlurm, put_on_path
 
 from rc2l_bench.cluster import ClusterConfig
+from rc2l_bench.config import Params, load
 from rc2l_bench.errors import BenchError, PreemptedError
 from rc2l_bench.run import array_jobs, array_task
-from rc2l_bench.run.array_jobs import list_tasks, submit_cells
+from rc2l_bench.run.array_jobs import list_tasks, submit_cells, submit_trials
 from rc2l_bench.run.slurm import Place
 from rc2l_bench.run.store import STORE
 from rc2l_bench.run.submissions import JOBS, TaskState, find_submissions
+from rc2l_bench.run.tuning import open_studies
 from rc2l_bench.schema import read_yaml
 
 PLAIN = read_yaml(tiny_data.ROOT / "cluster.yaml")
@@ -34,6 +36,7 @@ def made(tmp_path_factory) -> Path:
     """A checkout with data."""
     root = tmp_path_factory.mktemp("made")
     tiny_data.write_checkout(root, protocol={"default": {"steps": 2}})
+    tiny_data.write_data(root, "tuning-tiny", "1_2", seeds=[0])
     tiny_data.write_yaml(root / "cluster.yaml", PLAIN)
     return root
 
@@ -129,17 +132,23 @@ def test_what_waits_and_what_runs(fake):
     assert (list_tasks()[0].where, list_tasks()[0].restarts) == ("n1", 2)
 
 
-def test_what_was_stopped_waits_again(fake):
+@pytest.mark.parametrize(("line", "why"), [
+    ("41 0 PENDING (BeginTime)", "BeginTime"), ("41 0 COMPLETING n1", "goes back into the queue"),
+])  # fmt: skip
+def test_what_was_stopped_waits_again(fake, line, why):
     submit_cells(ITEMS[:1], CLUSTER)
-    note(0, "stopped", 75)
-    fake.answer("squeue", "41 0 PENDING (BeginTime)\n")
-    assert told() == [("waits", "BeginTime")]
+    note(0, "stopped", 75, restarts=1)
+    fake.answer("squeue", f"{line}\n")
+    assert told() == [("waits", why)]
+    assert list_tasks()[0].restarts == 2
 
 
 def test_what_was_stopped_and_is_in_no_queue_has_to_be_submitted(fake):
     submit_cells(ITEMS[:1], CLUSTER)
     note(0, "stopped", 75)
     assert told() == [("stopped", "was not put back into the queue: submit again, it continues")]
+    fake.answer("scontrol-show-job", "JobId=43 JobState=CANCELLED Reason=None\n")
+    assert told() == [("stopped", "was cancelled: submit again, it continues")]
 
 
 def test_what_is_done_is_done_though_slurm_still_shows_it(fake):
@@ -147,6 +156,13 @@ def test_what_is_done_is_done_though_slurm_still_shows_it(fake):
     note(0, "done")
     fake.answer("squeue", "41 0 COMPLETING n1\n")
     assert told() == [("done", "")]
+
+
+def test_what_has_failed_has_failed_though_slurm_still_shows_it(fake):
+    submit_cells(ITEMS[:1], CLUSTER)
+    note(0, "failed", 2)
+    fake.answer("squeue", "41 0 COMPLETING n1\n")
+    assert told() == [("failed", "exit code 2")]
 
 
 def test_a_failure_is_told_by_the_line_of_its_log(fake):
@@ -189,6 +205,30 @@ def test_of_a_cell_only_the_last_submission_counts(fake):
     assert [(task.title, str(task.place), task.standing) for task in list_tasks()] == [
         (TITLES[0], "41_0", "runs"), (TITLES[1], "55_0", "waits"),
     ]  # fmt: skip
+
+
+# Trials.
+
+
+def submit_tiny_trials() -> array_jobs.Sent:
+    studies = open_studies("tiny", ["baselines/supervised"], load(Params, Path("params.yaml")))
+    return submit_trials("tiny", studies, CLUSTER)
+
+
+def test_trials_become_one_array(fake):
+    assert submit_tiny_trials() == array_jobs.Sent(jobs=(41,), tasks=2)
+    titles = [find_submissions()[0].task(number).title for number in range(2)]
+    assert titles == [f"tuning-tiny 1_2 baselines/supervised seed 0 trial {number}" for number in (1, 2)]
+    fake.answer("squeue", "41 0 RUNNING n1\n")
+    assert submit_tiny_trials() == array_jobs.Sent(jobs=(41,), tasks=1, known=1)
+
+
+def test_a_trial_that_diverged_is_not_submitted_again(fake):
+    submit_tiny_trials()
+    task = find_submissions()[0].task(0)
+    answer = {"fingerprint": task.expected["fingerprint"], "diverged": True}
+    Path(task.module[1]).with_suffix(".json").write_text(json.dumps(answer))
+    assert submit_tiny_trials() == array_jobs.Sent(jobs=(41,), tasks=1, stored=1)
 
 
 # On a node.
@@ -308,6 +348,15 @@ def test_run_with_another_partition_is_wrong_use_before_anything_is_made(known, 
     tiny_data.write_yaml(Path("cluster.yaml"), PLAIN | {"partition": "gup"})
     monkeypatch.setattr(array_jobs, "carry_out_data", lambda _: pytest.fail("it ran"))
     assert refused(*RUN) == "error: cluster.yaml: partition: the cluster has no 'gup': did you mean 'gpu'?"
+
+
+def test_trials_that_look_at_one_another_are_not_for_a_cluster(known):
+    Path("params.yaml").unlink()
+    params = tiny_data.params(tuning={"default": {"sampler": "tpe"}})
+    tiny_data.write_yaml(Path("params.yaml"), params)
+    assert "tpe draws each trial by the scores of those before: leave out --on slurm" in refused(
+        "tune", "--dataset", "tiny", "--on", "slurm"
+    )
 
 
 def test_jobs_shows_what_is_open_and_counts_the_rest(known):

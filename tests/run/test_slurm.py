@@ -122,6 +122,15 @@ def test_how_a_task_ended(fake):
     assert fake.asked("scontrol-show-job") == ["show", "job", "--oneliner", "41_2"]
 
 
+@pytest.mark.parametrize("tasks", ["4294967294", "2-5", "2,4"])
+def test_a_task_that_was_cancelled_before_it_began_is_known_by_its_array(fake, tasks):
+    """Slurm says of it alone that it is not found; here the first answer has no state."""
+    fake.answer(
+        "scontrol-show-job", f"JobId=44 ArrayTaskId=1 Name=x\nJobId=41 ArrayTaskId={tasks} JobState=CANCELLED\n"
+    )
+    assert slurm._ask_state("41", slurm.NEVER_BEGAN) == "CANCELLED"
+
+
 def test_of_a_task_that_slurm_has_forgotten_nothing_is_known(fake):
     fake.refuse("scontrol-show-job", "slurm_load_jobs error: Invalid job id specified\n")
     assert ask_end(Place(41, 2)) == ""
