@@ -8,6 +8,7 @@ import typer
 
 from rc2l_bench.console import guarded, is_first_process
 from rc2l_bench.run.cell import open_cell
+from rc2l_bench.run.far_runs import sharing
 from rc2l_bench.run.signals import end_with_parent, listening
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.variants import method_of
@@ -33,7 +34,8 @@ def main(dataset: str, split: str, method: str, seed: int, shards: Path, plan: P
         # Once, before anything is trained: sources that are edited meanwhile must not name the run.
         provenance = cell.provenance()
         run = Run(STORE, provenance["fingerprint"])
-        with run.lock(owner=is_first_process()):
+        minutes, first = cell.params.runtime.share_minutes, is_first_process()
+        with run.lock(owner=first), sharing(run, minutes, owner=first) as put:
             # Asked under the lock, because another process may have finished the run while this one started. The runner
             # is imported when it is needed: torch takes seconds, and a finished run is handed out without it.
             if not run.complete:
@@ -41,7 +43,8 @@ def main(dataset: str, split: str, method: str, seed: int, shards: Path, plan: P
 
                 carry_out(cell, run, provenance, preemption)
             # The others of a training hold no lock, and would replace one folder at the same time.
-            if is_first_process():
+            if first:
+                put()
                 run.materialise(out)
 
 

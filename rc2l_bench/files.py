@@ -46,11 +46,11 @@ def say(text: str) -> None:
 
 def temporary_name(path: Path) -> Path:
     """Make up a name beside a path for what is not whole yet. It says which process writes it, so that others know."""
-    return path.with_name(f".{path.name}.{_place()}-{os.getpid()}-{next(_NUMBERS)}.tmp")
+    return path.with_name(f".{path.name}.{place()}-{os.getpid()}-{next(_NUMBERS)}.tmp")
 
 
 @functools.cache
-def _place() -> str:
+def place() -> str:
     """Where process numbers are those of this process: the host, and on Linux the container."""
     try:
         space = str(Path("/proc/self/ns/pid").readlink())
@@ -64,7 +64,7 @@ def sweep(folder: Path) -> None:
     for rest in folder.glob(".*.tmp"):
         match = _TEMPORARY.fullmatch(rest.name)
         # A number that was given to another process since looks alive; then the next sweep removes it.
-        if match is None or match["place"] != _place() or _is_alive(int(match["process"])):
+        if match is None or match["place"] != place() or _is_alive(int(match["process"])):
             continue
         if rest.is_dir() and not rest.is_symlink():
             shutil.rmtree(rest, ignore_errors=True)

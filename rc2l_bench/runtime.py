@@ -11,7 +11,7 @@ from rc2l_bench.schema import Model
 
 TrackerName = Literal["dvclive", "tensorboard", "mlflow", "wandb"]
 
-QUIET = {"workers", "cache_mb", "checkpoint_every", "checkpoint_minutes", "trackers"}
+QUIET = {"workers", "cache_mb", "checkpoint_every", "checkpoint_minutes", "share_minutes", "trackers"}
 """Settings of `Runtime` that change no number."""
 
 MOST_WORKERS = 64
@@ -65,6 +65,8 @@ class Runtime(Model):
     """Steps between checkpoints."""
     checkpoint_minutes: Annotated[float, Field(ge=0, le=10_000)]
     """Minutes after which a checkpoint is written in any case; 0 = by steps alone."""
+    share_minutes: Annotated[float, Field(ge=0, le=10_000)]
+    """Minutes between checkpoints that are put into the store of `RC2L_BENCH_STORE`, too; 0 = none is."""
     log_every: Steps
     """Steps that one row of history.csv averages over."""
     trackers: Annotated[list[TrackerName], AfterValidator(different)]

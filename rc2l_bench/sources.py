@@ -19,8 +19,9 @@ QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files", "data.pool_sets",
     "data.slots", "data.storage",
     "losses", "methods", "nets", "nets.weights",
-    "run", "run.allocations", "run.artifacts", "run.cell", "run.clock", "run.hardware", "run.progress", "run.running",
-    "run.signals", "run.store", "run.tracker_process", "run.trackers",
+    "run", "run.allocations", "run.artifacts", "run.bundles", "run.cell", "run.clock", "run.far_runs", "run.far_store",
+    "run.hardware", "run.leases", "run.object_store", "run.owners", "run.progress", "run.running", "run.signals",
+    "run.store", "run.tracker_process", "run.trackers",
 )}  # fmt: skip
 """Modules that read, write or show and make no numbers: their edits make no run stale."""
 FACTS = ("fingerprint", "carried", "scored", "network", "hardware", "commit", "averaged_classes")

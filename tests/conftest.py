@@ -18,6 +18,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import pytest
 import tiny_data
 from hypothesis import settings
+from s3_data import s3, s3_port  # noqa: F401 - fixtures
 
 settings.register_profile("bench", derandomize=True, database=None, deadline=None)
 settings.register_profile("fuzz", settings.get_profile("bench"), derandomize=False, max_examples=2000, print_blob=True)

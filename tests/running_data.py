@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.run.running import RunningRun, describe_process, write_note
+from rc2l_bench.run.owners import describe_process
+from rc2l_bench.run.running import RunningRun, write_note
 
 FIELDS: dict[str, Any] = {
     "title": "tiny 1_4 baselines/cps seed 0", "step": 30, "steps": 120, "loss": 1.2345, "miou": 0.456,

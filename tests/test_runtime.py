@@ -22,7 +22,7 @@ def refused(folder: Path, **changes) -> str:
         ("device", "gpu"), ("devices", 0), ("precision", "fp16"), ("threads", 0), ("workers", -1), ("workers", 1000),
         ("workers", "many"), ("workers", True),
         ("devices", 2**70), ("threads", 2**70), ("cache_mb", 2**70), ("checkpoint_every", 2**70), ("log_every", 2**70),
-        ("checkpoint_minutes", -1), ("checkpoint_minutes", 1e308),
+        ("checkpoint_minutes", -1), ("checkpoint_minutes", 1e308), ("share_minutes", -1),
         ("cache_mb", -1), ("checkpoint_every", 0), ("log_every", 0), ("deterministic", "yes"),
         ("trackers", ["mlflow", "mlflow"]),
     ],

@@ -52,7 +52,7 @@ PROTOCOL: dict[str, Any] = {
 }  # fmt: skip
 RUNTIME: dict[str, Any] = {
     "device": "cpu", "devices": 1, "precision": "32-true", "threads": 1, "deterministic": True, "workers": 0,
-    "cache_mb": 16, "checkpoint_every": 2, "checkpoint_minutes": 0,
+    "cache_mb": 16, "checkpoint_every": 2, "checkpoint_minutes": 0, "share_minutes": 0,
     "log_every": 5, "trackers": [], "levers": {"compile": False, "accumulate": 1, "checkpoint_activations": False},
 }  # fmt: skip
 TUNING: dict[str, Any] = {

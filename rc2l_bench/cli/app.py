@@ -23,7 +23,8 @@ from rc2l_bench.cli import cost, data, evidence, export, init, jobs, predict, re
 from rc2l_bench.cli.forecast import show_forecasts
 from rc2l_bench.cli.jobs import Engine, On, submit
 from rc2l_bench.console import console, guarded, one_line_errors
-from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.errors import BenchError, UsageError, suggest
+from rc2l_bench.run.object_store import VARIABLE, open_store
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
 from rc2l_bench.run.process_pool import count_jobs
 from rc2l_bench.variants import describe_method, find_methods, resolve_method, variants_of
@@ -267,7 +268,19 @@ def _examine() -> list[tuple[str, str, bool]]:
             "://" in mirror or not mirror or Path(mirror).is_dir(),
         ),
         ("RC2L_BENCH_WEIGHTS", weights or "not set", not weights or Path(weights).is_dir()),
+        (VARIABLE, *_examine_store()),
     ]
+
+
+def _examine_store() -> tuple[str, bool]:
+    """Look into the store that machines share, and whether it answers."""
+    try:
+        store = open_store()
+        if store is not None:
+            store.list("doctor")
+    except (BenchError, OSError) as error:
+        return str(error), False
+    return store.name if store else "not set: runs stay on this machine", True
 
 
 @app.command()

@@ -13,6 +13,7 @@ from rc2l_bench.cluster import ClusterConfig
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import read_json
 from rc2l_bench.run.cell import open_cell
+from rc2l_bench.run.far_runs import fetch_finished
 from rc2l_bench.run.pipeline import Stage, carry_out_data, cell_stages
 from rc2l_bench.run.slurm import Place, Queued, ask_end, count_places, read_queue, submit
 from rc2l_bench.run.store import STORE, Run
@@ -164,9 +165,9 @@ def provenance_of(module: Sequence[str]) -> dict[str, Any]:
 
 
 def _hand_out(training: Stage, fingerprint: str) -> bool:
-    """Copy a finished run to where it is wanted; tell whether there is one."""
+    """Copy a finished run to where it is wanted; tell whether there is one, here or on another machine."""
     run = Run(STORE, fingerprint)
-    if not run.complete:
+    if not fetch_finished(run):
         return False
     inputs = training.inputs()
     with run.lock():

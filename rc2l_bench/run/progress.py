@@ -10,8 +10,9 @@ from types import TracebackType
 from rich import progress
 
 from rc2l_bench.console import console
+from rc2l_bench.run.owners import describe_process
 from rc2l_bench.run.record import Record
-from rc2l_bench.run.running import PERIOD, RunningRun, describe_process, remove_note, write_note
+from rc2l_bench.run.running import PERIOD, RunningRun, remove_note, write_note
 
 
 class Pace:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 from pydantic import ValidationError
@@ -20,6 +19,7 @@ from pydantic import ValidationError
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import temporary_name
 from rc2l_bench.readers import read_bytes
+from rc2l_bench.run.owners import lives
 from rc2l_bench.run.store import STORE
 from rc2l_bench.schema import Model
 
@@ -60,30 +60,16 @@ class RunningRun(Model):
 
     def state(self, now: float) -> State:
         """Tell whether the training lives, as far as this machine can know."""
-        if self.host == socket.gethostname() and not _lives(self.pid, self.born):
+        if self.host == socket.gethostname() and not lives(self.pid, self.born):
             return "stopped"
         return "running" if now - self.noted < QUIET else "quiet"
 
     def memory(self) -> float:
         """Read the resident memory of the process, MiB; nan where it is gone or on another machine."""
-        if self.host == socket.gethostname() and _lives(self.pid, self.born):
+        if self.host == socket.gethostname() and lives(self.pid, self.born):
             with contextlib.suppress(psutil.Error):
                 return float(psutil.Process(self.pid).memory_info().rss / 2**20)
         return math.nan
-
-
-def _lives(pid: int, born: float) -> bool:
-    """Tell whether a process is there and is the same one: numbers of processes are used again."""
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - born) < 1
-    except psutil.Error:
-        return False
-
-
-def describe_process() -> dict[str, Any]:
-    """Say which process this is: `host`, `pid` and `born` of `RunningRun`."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "born": psutil.Process().create_time()}
 
 
 def write_note(folder: Path, run: RunningRun) -> None:

@@ -5,6 +5,7 @@ Torch is imported only to read and write checkpoints, so that a finished run is 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import shutil
@@ -18,6 +19,8 @@ from filelock import FileLock, Timeout
 from rc2l_bench.errors import BusyError
 from rc2l_bench.files import replace_folder, sweep, write_atomically
 from rc2l_bench.readers import DamagedFileError, reading
+from rc2l_bench.run.far_store import FolderStore
+from rc2l_bench.run.leases import describe_holder, holding
 from rc2l_bench.seals import RECORD, check_files, read_record
 
 if TYPE_CHECKING:
@@ -27,10 +30,28 @@ STORE = Path(".rc2l/runs")
 """Where runs are kept."""
 KEPT = 2
 """Checkpoints of a run that are kept: the newest, and one before it."""
+NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+"""What file systems say that have no locks."""
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether the bytes of a checkpoint have the hash that they begin with."""
+    with checkpoint.open("rb") as file:
+        wanted, found = file.read(32), hashlib.sha256()
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.digest() == wanted
 
 
 class Run:
-    """The folder of one run."""
+    """The folder of one run.
+
+    Attributes:
+        name: fingerprint.
+        folder: where all of it lies.
+        result: where the result lies once there is one.
+        saved: told of every checkpoint that has been written.
+    """
 
     def __init__(self, root: Path, name: str) -> None:
         """Opens a run; nothing is written yet.
@@ -42,6 +63,7 @@ class Run:
         self.name = name
         self.folder = root / name
         self.result = self.folder / "result"
+        self.saved: Callable[[Path], object] = lambda _: None
 
     @property
     def complete(self) -> bool:
@@ -68,20 +90,34 @@ class Run:
             yield
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "lock")
+        place = FolderStore(self.folder.parent)
+        # Two locks: the first one is given back at the very moment that its process ends, but some shared file systems
+        # keep it to one node, and some have none; the lease holds everywhere.
+        with self._locked(place), holding(place, self.name, str(self.folder)):
+            sweep(self.folder)
+            yield
+
+    @contextmanager
+    def _locked(self, place: FolderStore) -> Iterator[None]:
+        lock = FileLock(self.folder / "lock", fallback_to_soft=False)
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            who = describe_holder(place, self.name)
             raise BusyError(
-                f"another process is on this run ({self.folder}): wait for it, the result will be shared"
+                f"another process is on this run ({self.folder}{who and f', {who}'}): wait for it, "
+                "the result will be shared"
             ) from None
+        except OSError as error:
+            if error.errno not in NO_FLOCK:
+                raise
         try:
-            sweep(self.folder)
             yield
         finally:
             lock.release()
 
-    def _checkpoints(self) -> list[Path]:
+    def checkpoints(self) -> list[Path]:
+        """List the checkpoints, the newest first; whether they are whole shows when they are read."""
         return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
@@ -96,9 +132,11 @@ class Run:
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         content = buffer.getvalue()
-        write_atomically(self.folder / f"step-{step:08d}.ckpt", hashlib.sha256(content).digest() + content)
-        for old in self._checkpoints()[KEPT:]:
+        path = self.folder / f"step-{step:08d}.ckpt"
+        write_atomically(path, hashlib.sha256(content).digest() + content)
+        for old in self.checkpoints()[KEPT:]:
             old.unlink()
+        self.saved(path)
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
         """The newest whole checkpoint; damaged ones are passed over and removed.
@@ -111,7 +149,7 @@ class Run:
         """
         import torch
 
-        for path in self._checkpoints():
+        for path in self.checkpoints():
             content = path.read_bytes()
             if hashlib.sha256(content[32:]).digest() == content[:32]:
                 with reading(path, "not a checkpoint of this suite, remove it"):
@@ -127,7 +165,7 @@ class Run:
             fill: writes the files of the result into a folder.
         """
         replace_folder(self.result, fill, sign=RECORD)
-        for path in self._checkpoints():
+        for path in self.checkpoints():
             path.unlink()
 
     def verify(self) -> None:

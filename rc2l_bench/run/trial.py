@@ -15,6 +15,7 @@ from rc2l_bench.errors import BusyError, DivergedError
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import read_json
 from rc2l_bench.run.cell import RunInputs
+from rc2l_bench.run.far_runs import sharing
 from rc2l_bench.run.signals import Preemption, end_with_parent, listening
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.run.trial_request import has_diverged, open_trial
@@ -44,11 +45,14 @@ def _answer(asked: dict[str, Any], preemption: Preemption) -> None:
     cell = open_trial(asked)
     provenance = cell.provenance()
     run = Run(STORE, provenance["fingerprint"])
-    with run.lock(owner=is_first_process()):
+    minutes, first = cell.params.runtime.share_minutes, is_first_process()
+    with run.lock(owner=first), sharing(run, minutes, owner=first) as put:
         if has_diverged(Path(asked["answer"]), run.name):
             return
         answer = {"fingerprint": run.name, **_carry_out(cell, run, provenance, preemption)}
-        if is_first_process():
+        if first:
+            if not answer["diverged"]:
+                put()
             write_atomically(Path(asked["answer"]), json.dumps(answer, indent=1).encode())
 
 

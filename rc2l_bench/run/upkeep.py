@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
-from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.errors import BenchError, BusyError, UsageError
 from rc2l_bench.run.pipeline import open_present_cell
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.seals import FILES, RECORD, list_files, read_record, seal
@@ -109,16 +108,9 @@ def prune(runs: Iterable[StoredRun], store: Path = STORE) -> list[str]:
     """
     removed = []
     for run in runs:
-        lock = FileLock(store / run.name / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        try:
+        with contextlib.suppress(BusyError), Run(store, run.name).lock():
             shutil.rmtree(store / run.name)
-        finally:
-            lock.release()
-        removed.append(run.name)
+            removed.append(run.name)
     return removed
 
 

@@ -21,7 +21,7 @@ from rc2l_bench.run.cell import RunInputs, open_cell
 from rc2l_bench.sources import digest_file
 
 SHARDS, PLAN = Path("data/shards/tiny"), Path("data/splits/tiny/1_4/seed0.json")
-QUIET_RUNTIME = {"workers", "cache_mb", "checkpoint_every", "checkpoint_minutes", "trackers"}
+QUIET_RUNTIME = {"workers", "cache_mb", "checkpoint_every", "checkpoint_minutes", "share_minutes", "trackers"}
 
 
 def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

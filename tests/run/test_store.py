@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -161,7 +162,7 @@ def test_what_a_killed_process_left_is_swept_away(left):
     saved = left
     with saved.lock():
         names = sorted(path.name for path in saved.folder.iterdir())
-    assert names == ["lock", "step-00000020.ckpt", "step-00000030.ckpt"]
+    assert names == ["lease-000001.json", "lock", "step-00000020.ckpt", "step-00000030.ckpt"]
 
 
 @contextmanager
@@ -205,6 +206,25 @@ def test_a_killed_process_does_not_hold_its_lock(run):
         process.wait()
         with run.lock():
             assert process.returncode == -signal.SIGKILL
+
+
+def pass_every_flock(*_: object) -> None:
+    """What flock is to two nodes of a file system that keeps it local."""
+
+
+def have_no_flock(*_: object) -> None:
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+
+@pytest.mark.parametrize("flock", [pass_every_flock, have_no_flock])
+def test_a_run_is_locked_where_flock_is_local_to_a_node_or_missing(run, monkeypatch, flock):
+    monkeypatch.setattr("fcntl.flock", flock)
+    with run.lock():
+        with pytest.raises(BenchError, match=f"another process is on this run .*process {os.getpid()}"), run.lock():
+            pytest.fail("entered")
+        assert "lease-000001.json" in [path.name for path in run.folder.iterdir()]
+    with run.lock():
+        pass
 
 
 def test_the_lock_is_released_after_an_error(run):
