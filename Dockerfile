@@ -16,7 +16,7 @@ WORKDIR /home/bench/rc2l-bench
 ENV PYTHONDONTWRITEBYTECODE=1
 
 # What was installed is kept as long as these files are the same, whatever else is edited.
-COPY --chown=bench pyproject.toml constraints.txt Makefile README.md LICENSE ./
+COPY --chown=bench pyproject.toml hatch_build.py constraints.txt Makefile README.md LICENSE ./
 COPY --chown=bench rc2l_bench/__init__.py rc2l_bench/__init__.py
 RUN make setup
 

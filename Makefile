@@ -13,7 +13,7 @@ ROOMS := $(LONGEST) $(filter-out $(LONGEST) tests/data/%,$(FOLDERS)) tests/test_
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: bench test test-fast test-cluster fuzz check perf scaling setup clean
+.PHONY: bench test test-fast test-cluster fuzz check gpu perf scaling setup clean
 
 setup: $(TOOLS)
 
@@ -62,6 +62,10 @@ check: $(TOOLS)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What only a GPU can tell, in less than eight minutes; what was found goes to reports/evidence/hardware/<card>.json.
+gpu: $(TOOLS)
+	$(BIN)/python -m pytest tests/cuda -m cuda --timeout=240
 
 perf: $(TOOLS)
 	$(BIN)/python -m perf

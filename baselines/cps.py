@@ -21,6 +21,7 @@ from rc2l_bench.config import Protocol
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.pixel_losses import SUPERVISED, cross_entropy, pseudo_label
 from rc2l_bench.methods.contract import LateConfig, Method, MethodConfig, Scored
+from rc2l_bench.methods.pixel_means import PixelMeans
 from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.types import IGNORE, Batch
 
@@ -43,7 +44,7 @@ class CPSConfig(LateConfig):
         return self
 
 
-class CPS(Method):
+class CPS(PixelMeans, Method):
     """Two PixelNets with different initialisation."""
 
     Config: ClassVar[type[MethodConfig]] = CPSConfig
@@ -98,6 +99,15 @@ class CPS(Method):
             "cross": self.config.weight * cross[0],
             "cross_second": self.config.weight * cross[1],
         }
+
+    def pixels(self, batch: Batch) -> dict[str, Tensor]:
+        """Count the labelled pixels, and those that have a cross loss."""
+        labelled = (batch.label != IGNORE).sum()
+        if self.config.variant == "cutmix":
+            cross = paste(batch.valid, batch.box[0]).sum()
+        else:
+            cross = labelled + batch.valid.sum()
+        return {"supervised": labelled, "supervised_second": labelled, "cross": cross, "cross_second": cross}
 
     def predict(self, image: Tensor) -> Tensor:
         """Compute logits of the first network; with `ensemble`, of the mean probability of both.

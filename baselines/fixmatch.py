@@ -22,8 +22,9 @@ from rc2l_bench.config import OneView, Protocol, Share
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.pixel_losses import SUPERVISED, cross_entropy, pseudo_label
 from rc2l_bench.methods.contract import LateConfig, Method, MethodConfig
+from rc2l_bench.methods.pixel_means import PixelMeans
 from rc2l_bench.nets.pixel_net import PixelNet
-from rc2l_bench.types import Batch
+from rc2l_bench.types import IGNORE, Batch
 
 
 class FixMatchConfig(LateConfig):
@@ -34,7 +35,7 @@ class FixMatchConfig(LateConfig):
     """Least probability of a pseudo-label."""
 
 
-class FixMatch(Method):
+class FixMatch(PixelMeans, Method):
     """PixelNet, weak-to-strong consistency with hard labels."""
 
     Config: ClassVar[type[MethodConfig]] = FixMatchConfig
@@ -67,6 +68,10 @@ class FixMatch(Method):
             "supervised": self.supervised_loss(labelled, batch.label),
             "strong": self.config.weight * cross_entropy(strong, label, over=valid),
         }
+
+    def pixels(self, batch: Batch) -> dict[str, Tensor]:
+        """Count the labelled pixels, and those of mixed images that are valid."""
+        return {"supervised": (batch.label != IGNORE).sum(), "strong": paste(batch.valid, batch.box[0]).sum()}
 
     def deployed(self) -> nn.Module:
         """Return the trained network."""

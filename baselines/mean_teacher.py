@@ -21,8 +21,9 @@ from rc2l_bench.config import NonNegative, OneView, Protocol, Share
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.pixel_losses import SUPERVISED, squared_error
 from rc2l_bench.methods.contract import MethodConfig, TaughtConfig, TaughtMethod, Teacher
+from rc2l_bench.methods.pixel_means import PixelMeans
 from rc2l_bench.nets.pixel_net import PixelNet
-from rc2l_bench.types import Batch
+from rc2l_bench.types import IGNORE, Batch
 
 
 class MeanTeacherConfig(TaughtConfig):
@@ -47,7 +48,7 @@ def ramp_up(progress: float, ramp: float) -> float:
     return math.exp(-5 * (1 - progress / ramp) ** 2) if progress < ramp else 1.0
 
 
-class MeanTeacher(TaughtMethod):
+class MeanTeacher(PixelMeans, TaughtMethod):
     """PixelNet and its moving average, soft consistency."""
 
     Config: ClassVar[type[MethodConfig]] = MeanTeacherConfig
@@ -77,3 +78,7 @@ class MeanTeacher(TaughtMethod):
             "supervised": self.supervised_loss(labelled, batch.label),
             "consistency": weight * squared_error(strong, target, paste(batch.valid, box)),
         }
+
+    def pixels(self, batch: Batch) -> dict[str, Tensor]:
+        """Count the labelled pixels, and those of mixed images that are valid."""
+        return {"supervised": (batch.label != IGNORE).sum(), "consistency": paste(batch.valid, batch.box[0]).sum()}

@@ -22,10 +22,10 @@ from torch import Tensor
 from rc2l_bench.config import Model, NonNegative, Positive, Protocol, Share
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.mask_loss import SMOOTH
-from rc2l_bench.losses.matching import SetLossConfig, match_regions
+from rc2l_bench.losses.matching import SetLossConfig, assign_all, layer_costs
 from rc2l_bench.losses.pseudo_regions import class_regions, mix, query_regions, semantic_map
 from rc2l_bench.losses.regions import Regions, bounded, in_float32, mask_probability, of_query, pool
-from rc2l_bench.losses.set_loss import set_loss
+from rc2l_bench.losses.set_loss import matched_loss, set_loss, truth_costs
 from rc2l_bench.methods.contract import MethodConfig, TaughtConfig, TaughtMethod, Teacher
 from rc2l_bench.nets.lattice import pick
 from rc2l_bench.nets.region_net import Prediction, RegionNet
@@ -219,10 +219,13 @@ class RC2LInfoNCE(TaughtMethod):
             target = self.target(batch)
             strong = paste(batch.strong.flatten(0, 1), batch.box.flatten(0, 1))
         student = self.student.segment(torch.cat([batch.image, strong]))
-        supervised = set_loss(student.rows(slice(labelled)), batch.label, self.config.set_loss)
-        student = student.rows(slice(labelled, None))
-        match = match_regions(student, target.regions, self.config.set_loss, [-1])[:, 0]
-        terms = self.terms(student, target, match)
+        seen, student = student.rows(slice(labelled)), student.rows(slice(labelled, None))
+        truth, costs = truth_costs(seen, batch.label, self.config.set_loss)
+        mixed_costs = layer_costs(student, target.regions, self.config.set_loss, [-1])
+        # Both together, so that the host waits for the device once.
+        own, match = assign_all([costs, mixed_costs], [truth.present, target.regions.present])
+        supervised = matched_loss(seen, truth, own, self.config.set_loss)
+        terms = self.terms(student, target, match[:, 0])
         zero = supervised.new_zeros(())
         return {"supervised": supervised, **{name: w * terms[name]() if w else zero for name, w in weights.items()}}
 

@@ -11,24 +11,18 @@ sees them as one batch (released: two groups); the ratio of CutMix boxes is log-
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rc2l_bench.config import NonNegative, Protocol, Share, Views
+from rc2l_bench.config import NonNegative, Protocol, Share, TwoViews
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.pixel_losses import SUPERVISED, cross_entropy, pseudo_label
 from rc2l_bench.methods.contract import LateConfig, Method, MethodConfig
 from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.types import Batch
-
-
-class TwoViews(Views):
-    """UniMatch has two strong views."""
-
-    strong: Literal[2]
 
 
 class UniMatchConfig(LateConfig):
@@ -64,8 +58,8 @@ class UniMatch(Method):
         strong = [paste(view, box) for view, box in zip(batch.strong, batch.box, strict=True)]
         maps = self.student.encode(torch.cat([batch.image, batch.weak, *strong]))
         weak = slice(labelled, labelled + unlabelled)
-        low, high = (torch.cat([x, F.dropout2d(x[weak], self.config.dropout)]) for x in maps)
-        logits = self.student.classify(self.student.decode(low, high), batch.image.shape[-2:])
+        perturbed = [torch.cat([x, F.dropout2d(x[weak], self.config.dropout)]) for x in maps]
+        logits = self.student.classify(self.student.decode(*perturbed), batch.image.shape[-2:])
         streams: tuple[Tensor, ...] = torch.split(logits, [labelled] + [unlabelled] * 4)
         return streams
 

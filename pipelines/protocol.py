@@ -16,7 +16,7 @@ from rc2l_bench.console import guarded
 from rc2l_bench.files import write_atomically
 from rc2l_bench.schema import read_yaml
 
-SECTIONS = ("protocol", "recipes", "runtime")
+SECTIONS = ("protocol", "recipes", "runtime", "eval")
 
 
 @guarded

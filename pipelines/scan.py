@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from rc2l_bench.console import guarded
-from rc2l_bench.data.datasets.registry import inputs_of
+from rc2l_bench.data.datasets.registry import render_inputs
 from rc2l_bench.files import write_atomically
 
 
@@ -22,10 +22,7 @@ def main(dataset: str, out: str) -> None:
         dataset: its name.
         out: path of the list.
     """
-    states = {path.as_posix(): path.stat() for path in inputs_of(dataset)}
-    # Unlike names, their Python literals are always text: they may hold line breaks and bytes that are no UTF-8.
-    lines = [f"{state.st_size}\t{state.st_mtime_ns}\t{name!a}\n" for name, state in sorted(states.items())]
-    data = "".join(["# size, time of change in ns, name\n", *lines]).encode()
+    data = render_inputs(dataset)
     if not Path(out).is_file() or Path(out).read_bytes() != data:
         write_atomically(Path(out), data)
 

@@ -22,21 +22,25 @@ from rc2l_bench.protocol import (
     StrongConfig,
     WeakConfig,
     Whole,
+    stated,
 )
 from rc2l_bench.recipes import write_out
-from rc2l_bench.runtime import QUIET, Runtime
+from rc2l_bench.runtime import NO_LEVERS, Levers, Runtime
 from rc2l_bench.schema import Model, load, read_yaml
 from rc2l_bench.tuning import TuningConfig
 from rc2l_bench.variants import MARK, file_name_of, method_of
-from rc2l_bench.views import MixConfig, OneView, Views
+from rc2l_bench.views import MixConfig, OneView, TwoViews, Views
 
 __all__ = [
-    "QUIET",
+    "NO_LEVERS",
     "BatchConfig",
     "CenterCrop",
+    "Corruption",
     "Count",
     "EvalConfig",
+    "FurtherScores",
     "Grid",
+    "Levers",
     "MethodId",
     "MixConfig",
     "Model",
@@ -58,10 +62,12 @@ __all__ = [
     "Sliding",
     "SplitConfig",
     "StrongConfig",
+    "TwoViews",
     "Views",
     "WeakConfig",
     "Whole",
     "load",
+    "stated",
 ]  # fmt: skip
 """All kinds of settings come from here, whatever module they are written in."""
 
@@ -112,6 +118,17 @@ class SplitConfig(Model):
     """`uniform`: the first images of the permutation; `balanced`: every class appears whenever possible."""
 
 
+Corruption = Literal["noise", "blur", "brightness", "contrast", "jpeg"]
+"""Ways to spoil an image, see `rc2l_bench.run.corruptions`."""
+
+
+class FurtherScores(Model):
+    """What is scored of a finished training beside its mIoU; no part of a protocol, for it moves no other number."""
+
+    corruptions: Annotated[list[Corruption], AfterValidator(different)]
+    """The validation part is scored once more under each of them; trials of `rc2l-bench tune` are not."""
+
+
 class ShardConfig(Model):
     """How samples are packed into WebDataset tars."""
 
@@ -133,6 +150,7 @@ class Params(Model):
     """By dataset; a dataset without an entry of its own uses `default`."""
     shard: ShardConfig
     runtime: Runtime
+    eval: FurtherScores
     protocol: dict[str, Protocol]
     """By dataset; a dataset without one of its own uses `default`."""
     recipes: dict[str, Protocol]

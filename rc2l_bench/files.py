@@ -34,7 +34,8 @@ def require_checkout(root: Path = Path()) -> None:
     """
     if not (root / "dvc.yaml").is_file():
         raise UsageError(
-            f"{root.resolve()}: there is no dvc.yaml here: run this in the root of a checkout of rc2l-bench"
+            f"{root.resolve()}: there is no dvc.yaml here: run this in the root of a checkout of rc2l-bench, or of a "
+            "study, which rc2l-bench init makes"
         )
 
 

@@ -1,4 +1,4 @@
-"""Compute scores from confusion counts, without torch: mIoU as VOC and Cityscapes define it, pixel accuracy."""
+"""Compute scores from counts, without torch: mIoU as VOC and Cityscapes define it, pixel accuracy, calibration."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ Floats = NDArray[np.float64]
 
 Absent = Literal["skip", "predicted", "zero"]
 """What a class without truth counts for in a mean, see `class_iou`."""
+
+BINS = 15
+"""Bins of confidence, equally wide; Guo et al. (ICML 2017) take as many."""
 
 
 def areas_of(confusion: NDArray[np.integer]) -> Floats:
@@ -63,3 +66,34 @@ def pixel_accuracy(confusion: NDArray[np.integer]) -> float:
     """Compute the share of the counted pixels of (K, K) counts whose class is right; NaN when there are none."""
     total = int(confusion.sum())
     return float(np.trace(confusion) / total) if total else float("nan")
+
+
+def calibration_error(bins: Floats) -> Floats:
+    """Compute the expected calibration error: how far confidence is from accuracy, on the average over pixels.
+
+    ECE = Σ_m |B_m| / n · |acc(B_m) - conf(B_m)| (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+    equation 3). Counts add up over images, so the sum over images gives the error of all their pixels together.
+
+    Args:
+        bins: (..., 3, BINS): pixels, pixels that are right, and the sum of the confidences of every bin.
+
+    Returns:
+        (...) in [0, 1]; nan where there is no pixel.
+    """
+    total = bins[..., 0, :].sum(-1)
+    gaps = np.abs(bins[..., 1, :] - bins[..., 2, :]).sum(-1)
+    return np.asarray(np.divide(gaps, total, out=np.full(total.shape, np.nan), where=total > 0))
+
+
+def mean_over_pixels(sums: Floats, bins: Floats) -> Floats:
+    """Divide sums over the counted pixels by their number.
+
+    Args:
+        sums: (...), such as the negative log-likelihood.
+        bins: (..., 3, BINS) of the same images, see `calibration_error`.
+
+    Returns:
+        (...); nan where there is no pixel.
+    """
+    total = bins[..., 0, :].sum(-1)
+    return np.asarray(np.divide(sums, total, out=np.full(total.shape, np.nan), where=total > 0))

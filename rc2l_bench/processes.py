@@ -123,9 +123,9 @@ class SynchronisedNorm(nn.BatchNorm2d):
         variance = total(centred.square().sum((0, 2, 3))) / count
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         assert self.momentum is not None
-        self.num_batches_tracked += 1
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
         self.running_mean.lerp_(mean.detach(), self.momentum)
         # The running variance is the unbiased one, as torch's; the one that normalises is not.
         self.running_var.lerp_(variance.detach() * count / (count - 1), self.momentum)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -26,6 +26,21 @@ def _counted(value: object) -> object:
 
 
 Workers = Annotated[int | Literal["auto"], BeforeValidator(_counted)]
+
+
+class Levers(Model):
+    """Trade time for memory, or a wait at the start for time; docs/COST.md has what each costs and gains."""
+
+    compile: bool
+    """torch.compile of the parts of all networks, for training alone."""
+    accumulate: Annotated[int, Field(ge=1, le=1024)]
+    """Parts that a batch is learnt from in, before one step of the optimiser; batch norm sees one of them at a time."""
+    checkpoint_activations: bool
+    """Stages of the backbone are computed again in the backward pass instead of being kept."""
+
+
+NO_LEVERS = Levers(compile=False, accumulate=1, checkpoint_activations=False)
+"""All of them off."""
 
 
 class Runtime(Model):
@@ -56,3 +71,10 @@ class Runtime(Model):
     """Steps that one row of history.csv averages over."""
     trackers: Annotated[list[TrackerName], AfterValidator(different)]
     """Who else hears of every row of history.csv; each is an extra of the package, docs/USING.md."""
+    levers: Levers
+
+    def identity(self) -> dict[str, Any]:
+        """Give what takes part in the fingerprint: what may change a number; of the levers those that are on."""
+        off, levers = NO_LEVERS.model_dump(), self.levers.model_dump()
+        on = {name: value for name, value in levers.items() if value != off[name]}
+        return self.model_dump(mode="json", exclude=QUIET | {"levers"}) | ({"levers": on} if on else {})

@@ -15,13 +15,13 @@ from rc2l_bench.readers import read_text, reading
 
 QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "", "bounds", "config", "console", "errors", "files", "protocol", "readers", "recipes", "runtime", "schema",
-    "seals", "sources", "tuning", "variants", "views",
+    "seals", "sources", "study", "tuning", "variants", "views",
     "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files", "data.pool_sets",
     "data.slots", "data.storage",
     "losses", "methods", "nets", "nets.weights",
-    "run", "run.allocations", "run.artifacts", "run.bundles", "run.cell", "run.far_runs", "run.far_store",
-    "run.hardware", "run.leases", "run.object_store", "run.owners", "run.progress", "run.running", "run.signals",
-    "run.store", "run.tracker_process", "run.trackers",
+    "run", "run.allocations", "run.artifacts", "run.bundles", "run.cell", "run.clock", "run.far_runs",
+    "run.far_store", "run.hardware", "run.leases", "run.object_store", "run.owners", "run.progress", "run.running",
+    "run.signals", "run.store", "run.tracker_process", "run.trackers",
 )}  # fmt: skip
 """Modules that read, write or show and make no numbers: their edits make no run stale."""
 

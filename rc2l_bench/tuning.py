@@ -248,7 +248,7 @@ def digest_inputs(method: str, config: TuningConfig, protocol: Mapping[str, Any]
     Args:
         method: id.
         config: of the data set.
-        protocol: of its tuning images, as JSON values.
+        protocol: of its tuning images, see `protocol.stated`.
 
     Raises:
         UsageError: there is no such method, or its ranges are wrong.

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.schema import read_yaml
-from rc2l_bench.sources import module_file
+from rc2l_bench.sources import module_file, parse_source
 
 MARK = "@"
 HOME = "rc2l_bench/methods"
@@ -62,6 +63,19 @@ def method_yaml(method: str) -> Path:
     if file is None:
         raise UsageError(f"unknown method '{base}': there is no {base}.py at the root of the checkout")
     return file.with_suffix(".yaml")
+
+
+def describe_method(method: str) -> str:
+    """Read the first line of a method's docstring without importing the method, and torch with it.
+
+    Args:
+        method: id, with or without a variant.
+
+    Returns:
+        The line; empty where the method's module is not in sight.
+    """
+    file = module_file(base_of(method).replace("/", "."))
+    return (ast.get_docstring(parse_source(file)) or "").partition("\n")[0] if file else ""
 
 
 def variants_of(method: str) -> dict[str, Any]:

@@ -36,3 +36,9 @@ class OneView(Views):
     """For methods that have one strong view."""
 
     strong: Literal[1]
+
+
+class TwoViews(Views):
+    """For methods that have two strong views."""
+
+    strong: Literal[2]

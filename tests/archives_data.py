@@ -130,10 +130,20 @@ def run_stages(launch: Any, root: Path, env: dict[str, str], dataset: str, split
     Returns:
         Folder of the run.
     """
+    run = run_cell(launch, root, env, dataset, split, method)
+    call(launch, ["pipelines.report", "runs", "reports"], root, env)
+    return run
+
+
+def run_cell(launch: Any, root: Path, env: dict[str, str], dataset: str, split: str, method: str) -> Path:
+    """Carries out the stages of dvc.yaml for one cell.
+
+    Returns:
+        Folder of the run.
+    """
     cell = {"dataset": dataset, "split": split, "method": method, "seed": "0"}
     for stage in cell_stages(cell, root):
         call(launch, stage.command[2:], root, env)
-    call(launch, ["pipelines.report", "runs", "reports"], root, env)
     return root / "runs" / dataset / split / method / "seed0"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import archives_data
+import coco_data
 import folder_data
 import numpy as np
 import report_data
@@ -20,9 +21,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rc2l_bench import tuning
+from rc2l_bench.cluster import ClusterConfig
 from rc2l_bench.config import Params, load
 from rc2l_bench.data import archives, catalog, index, split_lists, splits
+from rc2l_bench.data.datasets import coco_regions
 from rc2l_bench.data.datasets.base import Source
+from rc2l_bench.data.datasets.coco_masks import paint
 from rc2l_bench.data.datasets.folder import Folder
 from rc2l_bench.data.datasets.folder_config import FolderConfig
 from rc2l_bench.data.datasets.folder_manifest import MANIFEST
@@ -40,6 +44,7 @@ from rc2l_bench.report.literature import read_figures
 from rc2l_bench.report.quoted_study import read_studies
 from rc2l_bench.report.scaling_figure import show_scaling
 from rc2l_bench.run.store import Run
+from rc2l_bench.run.submissions import ArrayTask, Submission, TaskState
 from rc2l_bench.seals import KEY, seal
 from rc2l_bench.tuning import Trial, TunedMethod, TuningConfig, digest_trials, read_trials, read_tuned
 from rc2l_bench.variants import read_config
@@ -205,7 +210,20 @@ def write_archives() -> dict[str, Kind]:
     kinds["members of a zip"] = Kind(
         Path("members.zip"), lambda path: _read_members(ZipMembers(path, "get it")), "members.zip"
     )
-    return kinds
+    Path("instances.json").write_text(json.dumps(coco_data.document("val")))
+    return kinds | {"annotations of COCO": Kind(Path("instances.json"), _read_annotations, "instances.json")}
+
+
+def _read_annotations(path: Path) -> None:
+    """From the JSON to masks; what has become of its regions may be unfit to be painted."""
+    archives_data.pack_zip(Path("annotations.zip"), {path.name: path.read_bytes()})
+    Path("regions.db").unlink(missing_ok=True)
+    with ZipMembers(Path("annotations.zip"), "get it") as members:
+        labels, names = coco_data.LABELS, coco_data.NAMES
+        coco_regions.write_regions(members, {"val": path.name}, labels, names, (640, 640), Path("regions.db"))
+    with coco_regions.open_regions(Path("regions.db")) as table:
+        for number, size in table.sizes("val").items():
+            paint(size, table.of_image("val", number), path.name)
 
 
 def _extract(path: Path) -> None:
@@ -225,13 +243,20 @@ def write_texts() -> dict[str, Kind]:
     """What people and published codes write."""
     shutil.copytree(ROOT / "baselines", "baselines", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "splits", "splits", dirs_exist_ok=True)
-    for name in ("params.yaml", "reports/published.csv", "reports/published_studies.csv", "reports/references.bib"):
+    for name in (
+        "params.yaml",
+        "cluster.yaml",
+        "reports/published.csv",
+        "reports/published_studies.csv",
+        "reports/references.bib",
+    ):
         shutil.copy(ROOT / name, Path(name).name)
     folder_data.describe()
     Path("list.txt").write_text("\n".join(f"photos/p{n:02d}.png masks/p{n:02d}.png" for n in range(20)))
     write_tuned("mine")
     return {
         "params.yaml": Kind(Path("params.yaml"), lambda path: load(Params, path), "params.yaml"),
+        "cluster.yaml": Kind(Path("cluster.yaml"), lambda path: load(ClusterConfig, path), "cluster.yaml"),
         "yaml of a method": Kind(Path("baselines/cps.yaml"), lambda _: read_config("baselines/cps@late"), "cps"),
         "yaml of own images": Kind(Path("datasets/mine.yaml"), lambda path: load(FolderConfig, path), "mine.yaml"),
         "yaml of lists": Kind(Path("splits/voc.yaml"), lambda _: split_lists.published("voc"), "voc.yaml"),
@@ -288,6 +313,22 @@ def write_state() -> dict[str, Kind]:
     }
 
 
+def write_jobs() -> dict[str, Kind]:
+    """What command line and tasks of a cluster leave for one another."""
+    submission = Submission(Path("jobs/1"))
+    submission.folder.mkdir(parents=True)
+    submission.write_number(41, 1)
+    submission.write_task(0, ArrayTask(title="t", module=["m"], expected={"cell": {}}, nodes=1, processes=1))
+    submission.write_state(0, TaskState(state="done", code=0, host="n1", restarts=0))
+    submission.log(0).write_text("step 3\nerror: loss is nan\n")
+    return {
+        "number of a job": Kind(submission.folder / "job.json", lambda _: list(submission.places()), "job.json"),
+        "task of a job": Kind(submission.folder / "0.json", lambda _: submission.task(0), "0.json"),
+        "state of a task": Kind(submission.folder / "0.state", lambda _: submission.state(0), "0.state"),
+        "log of a task": Kind(submission.log(0), lambda _: submission.last_words(0), ""),
+    }
+
+
 def _replace(_: Path) -> None:
     (Path("made") / "inner").mkdir(exist_ok=True)
     replace_folder(Path("made/inner"), lambda folder: (folder / "x").touch())
@@ -313,4 +354,5 @@ GROUPS = {
     "archives": write_archives,
     "texts": write_texts,
     "state": write_state,
+    "jobs": write_jobs,
 }

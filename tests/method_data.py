@@ -23,6 +23,8 @@ LEARNERS = [method for method in METHODS if load_class(method).unlabelled]
 
 CLASSES = 5
 SIZE = 32
+DEVICE = torch.device("cpu")
+"""Of methods and batches; tests/cuda puts another one here."""
 
 PROTOCOL = {
     "net": {
@@ -100,7 +102,7 @@ def make_config(method: str, changes: dict[str, Any] | None = None) -> MethodCon
 def make(method: str, changes: dict[str, Any] | None = None, seed: int = 0, **protocol: Any) -> Method:
     """A freshly initialised method on the tiny protocol, in train mode."""
     torch.manual_seed(seed)
-    return build(method, make_config(method, changes), make_protocol(**protocol), CLASSES).train()
+    return build(method, make_config(method, changes), make_protocol(**protocol), CLASSES).train().to(DEVICE)
 
 
 def without_unlabelled_loss(method: str) -> dict[str, Any]:
@@ -141,7 +143,12 @@ def make_batch(method: Method, seed: int = 0, labelled: int = 4, unlabelled: int
         box[view, :, 4 * view : 20, 8:24] = True
     gain = 0.6 + 0.6 * torch.rand(views, unlabelled, 3, 1, 1, generator=generator)
     strong = (weak * gain).clamp(0, 1) if method.config.views.recolour else weak.repeat(views, 1, 1, 1, 1)
-    return Batch(image=image, label=label, weak=weak, strong=strong, box=box, valid=valid)
+    return move(Batch(image=image, label=label, weak=weak, strong=strong, box=box, valid=valid), DEVICE)
+
+
+def move(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device."""
+    return Batch(**{name: tensor.to(device) for name, tensor in batch.tensors().items()})
 
 
 def drop_unlabelled(batch: Batch) -> Batch:

@@ -42,3 +42,7 @@ def make_shards(folder: Path, count: int, *, per_shard: int = 4, masks: bool = T
     """Packs such samples."""
     write(folder, make_samples(count), META, "train", per_shard, with_masks=masks)
     return Shards(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from rc2l_bench.metrics import areas_of, class_iou, mean_iou, pixel_accuracy
+from rc2l_bench.metrics import (
+    BINS,
+    areas_of,
+    calibration_error,
+    class_iou,
+    mean_iou,
+    mean_over_pixels,
+    pixel_accuracy,
+)
 
 ABSENT = ["skip", "predicted", "zero"]
 RULES = pytest.mark.parametrize("absent", ABSENT)
@@ -75,3 +83,18 @@ def test_large_counts_do_not_overflow():
     confusion = np.full((2, 2), 2**31 - 1, np.int32)
     assert mean_iou(areas_of(confusion), "skip") == pytest.approx(1 / 3)
     assert pixel_accuracy(confusion) == 0.5
+
+
+def test_the_calibration_error_is_that_computed_by_hand():
+    bins = np.zeros((2, 3, BINS))
+    bins[0, :, 3], bins[0, :, 14] = (4, 1, 1.0), (6, 6, 5.4)
+    bins[1, :, 14] = (10, 5, 9.8)
+    np.testing.assert_allclose(calibration_error(bins), [0.6 / 10, 4.8 / 10])
+    assert calibration_error(bins.sum(0)) == pytest.approx(4.2 / 20), "errors of one bin may cancel"
+    np.testing.assert_allclose(mean_over_pixels(np.array([5.0, 20.0]), bins), [0.5, 2.0])
+
+
+def test_nothing_counted_has_no_calibration():
+    nothing = np.zeros((2, 3, BINS))
+    assert np.isnan(calibration_error(nothing)).all()
+    assert np.isnan(mean_over_pixels(np.zeros(2), nothing)).all()

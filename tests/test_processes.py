@@ -25,6 +25,7 @@ ALIKE = [name for name in METHODS if name != "baselines/rc2l_infonce"]
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {name: (name, {}, {}) for name in ALIKE}
 CASES["baselines/fixmatch"] = ("baselines/fixmatch", SURE, {})
 CASES["baselines/unimatch"] = ("baselines/unimatch", SURE | {"dropout": 0.0}, {})
+CASES["baselines/unimatch_v2"] = ("baselines/unimatch_v2", SURE | {"dropped": 0.0}, {})
 CASES[RC2L] = (RC2L, {"threshold": 0.0, "weights.mask": 1.0}, {})
 CASES["baselines/cps plain"] = ("baselines/cps", {"variant": "plain", "views.strong": 0}, {})
 CASES["baselines/u2pl as_published"] = (

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import tiny_data
 
+from rc2l_bench.config import Params, load, stated
 from rc2l_bench.errors import UsageError
 from rc2l_bench.schema import check
 from rc2l_bench.tuning import (
@@ -16,6 +17,7 @@ from rc2l_bench.tuning import (
     TunedMethod,
     TuningConfig,
     chosen_for,
+    digest_inputs,
     digest_trials,
     read_trials,
     read_tuned,
@@ -147,6 +149,23 @@ def test_a_damaged_table_of_trials_is_told(here, text):
 def test_a_score_changes_the_digest_of_trials():
     first = trial("baselines/cps")
     assert digest_trials([first]) != digest_trials([first._replace(miou=0.2)])
+
+
+def test_a_field_that_is_younger_than_the_tuning_counts_where_it_changes_something():
+    def digest(**optimiser: float) -> str:
+        return digest_inputs("baselines/cps", SETTINGS, stated(tiny_data.protocol(optimiser=optimiser)))
+
+    assert "layer_decay" not in tiny_data.PROTOCOL["optimiser"], "as it was written before there was such a field"
+    assert digest(layer_decay=1.0) == digest_inputs("baselines/cps", SETTINGS, tiny_data.PROTOCOL)
+    assert digest(layer_decay=0.8) != digest(layer_decay=1.0)
+    assert digest(power=0.8) != digest()
+
+
+def test_what_is_stated_of_a_protocol_is_all_that_was_there_from_the_beginning():
+    """Only fields with a default can be left out."""
+    assert stated(tiny_data.protocol()) == tiny_data.PROTOCOL
+    params = load(Params, tiny_data.ROOT / "params.yaml")
+    assert "layer_decay" not in stated(params.protocol_of("shapes"))["optimiser"]
 
 
 def test_tuned_numbers_reach_nested_keys_and_a_variant_has_the_last_word():

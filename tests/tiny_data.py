@@ -53,7 +53,7 @@ PROTOCOL: dict[str, Any] = {
 RUNTIME: dict[str, Any] = {
     "device": "cpu", "devices": 1, "precision": "32-true", "threads": 1, "deterministic": True, "workers": 0,
     "cache_mb": 16, "checkpoint_every": 2, "checkpoint_minutes": 0, "share_minutes": 0,
-    "log_every": 5, "trackers": [],
+    "log_every": 5, "trackers": [], "levers": {"compile": False, "accumulate": 1, "checkpoint_activations": False},
 }  # fmt: skip
 TUNING: dict[str, Any] = {
     "trials": 2, "sampler": "quasi_random", "seed": 0, "lr": {"low": 0.25, "high": 8.0, "log": True}, "own": 3,
@@ -135,7 +135,7 @@ def params(**changes: Any) -> dict[str, Any]:
         "grids": {}, "grid": cell, "ablation": {"single": cell},
         "split": {"seed": 0, "draws": "by_seed", "policy": "balanced", "held_out": 0.25}, "tuning": {"default": TUNING},
         "shard": {"samples_per_shard": 64, "mirror_gb": 1},
-        "runtime": RUNTIME, "protocol": {"default": PROTOCOL}, "recipes": {},
+        "runtime": RUNTIME, "eval": {"corruptions": []}, "protocol": {"default": PROTOCOL}, "recipes": {},
     }  # fmt: skip
     return merged(base, changes)
 

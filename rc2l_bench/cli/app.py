@@ -5,7 +5,6 @@ What takes time to import is imported inside of the commands, so that help and e
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import itertools
 import math
@@ -20,15 +19,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from rc2l_bench import __version__
-from rc2l_bench.cli import cost, data, jobs, predict, report, runs, shards, split, tune, watch
+from rc2l_bench.cli import cost, data, export, init, jobs, predict, report, runs, shards, split, tune, watch
+from rc2l_bench.cli.forecast import show_forecasts
 from rc2l_bench.cli.jobs import Engine, On, submit
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import BenchError, UsageError, suggest
 from rc2l_bench.run.object_store import VARIABLE, open_store
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
 from rc2l_bench.run.process_pool import count_jobs
-from rc2l_bench.sources import parse_source
-from rc2l_bench.variants import find_methods, method_yaml, resolve_method, variants_of
+from rc2l_bench.variants import describe_method, find_methods, resolve_method, variants_of
 
 if TYPE_CHECKING:
     from rc2l_bench.runtime import Runtime
@@ -49,6 +48,8 @@ app.command()(tune.tune)
 app.command()(jobs.jobs)
 app.command()(watch.watch)
 app.command()(predict.predict)
+app.command()(export.export)
+app.command()(init.init)
 
 
 Jobs = Annotated[int, typer.Option(min=0, help="Trainings at a time; 0 = as many as there are cores for.")]
@@ -68,6 +69,9 @@ def run(
     grid: Annotated[bool, typer.Option("--grid", help="All cells of the grid in params.yaml.")] = False,
     named_grid: Annotated[str, typer.Option(help="All cells of one of the grids under `grids` in params.yaml.")] = "",
     jobs: Jobs = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be trained, why, and what it takes.")
+    ] = False,
     on: On = Engine.local,
 ) -> None:
     """Train and evaluate cells: every combination of what is given. Repeat an option for several values."""
@@ -84,6 +88,9 @@ def run(
     cells = _cells(dataset, split, method, seed)
     for name in dataset:
         console.print(f"{name}: {params.describe_protocol(name)}", markup=False, soft_wrap=True)
+    if dry_run:
+        show_forecasts(cells, params, count_jobs(jobs, params.runtime.threads))
+        return
     _start(cells, jobs, params.runtime, on)
 
 
@@ -203,23 +210,33 @@ def methods() -> None:
     table.add_column("what it does")
     table.add_column("variants")
     for method in find_methods():
-        table.add_row(method, escape(_first_line(method)), " ".join(f"@{v}" for v in variants_of(method)))
+        table.add_row(method, escape(describe_method(method)), " ".join(f"@{v}" for v in variants_of(method)))
     console.print(table)
-
-
-def _first_line(method: str) -> str:
-    """Read the first line of a method's docstring without importing the method, and torch with it."""
-    file = method_yaml(method).with_suffix(".py")
-    return (ast.get_docstring(parse_source(file)) or "").partition("\n")[0]
 
 
 @app.command()
 @guarded
-def doctor() -> None:
+def doctor(
+    backbone: Annotated[
+        str, typer.Option(help="Tell instead what a backbone of timm can do: strides, crops, weights.")
+    ] = "",
+) -> None:
     """Check what a benchmark needs: packages, DVC, git, memory, disk, mirror, weights."""
+    if backbone:
+        _describe_backbone(backbone)
+        return
     table = Table("what", "found", "")
     for what, found, ok in _examine():
         table.add_row(what, escape(found), "[green]ok[/]" if ok else "[yellow]look[/]")
+    console.print(table)
+
+
+def _describe_backbone(name: str) -> None:
+    from rc2l_bench.nets.examination import examine
+
+    table = Table(show_header=False)
+    for what, found in examine(name):
+        table.add_row(what, escape(found))
     console.print(table)
 
 
@@ -274,4 +291,7 @@ def version() -> None:
 def main() -> None:
     """Run the console script; see `one_line_errors` for its exit codes."""
     with one_line_errors():
+        # As `python -m` does for the stages: the rivals of a study lie here, not in a package of that name.
+        if Path("dvc.yaml").is_file():
+            sys.path.insert(0, str(Path.cwd()))
         app()

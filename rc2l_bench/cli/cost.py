@@ -25,6 +25,10 @@ MEASURED = (
     "Made-up images, fresh networks, thresholds at 0. torch: peak of torch's own allocations; resid: resident memory "
     "of the process. ×: multiples of the first row, in the same round."
 )
+RUNS = (
+    "TFLOP of a step and of the evaluation of an image as large as any, images that are scored during the run, PFLOP "
+    "of the run: a card that sustains 28 TFLOP/s does 100 PFLOP in an hour."
+)
 NOTE = (
     "Symbolic: torch's own allocations at the moment of the peak, by kind; no caching, no CUDA workspaces. Worst case: "
     "every image has {regions}, every region is matched, every mask selects all it could, memory banks fill up at once."
@@ -43,6 +47,7 @@ def cost(
     rounds: Annotated[int, typer.Option(min=1, help="Measured: processes per method, in turn.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Measured: timed steps per process.")] = 10,
     reference: Annotated[str, typer.Option(help="Method that ratios are taken against.")] = "supervised",
+    recipes: Annotated[bool, typer.Option("--recipes", help="Symbolic: whole runs of all recipes of the set.")] = False,
     out: Annotated[Path | None, typer.Option(help="Also write all numbers here, as JSON.")] = None,
 ) -> None:
     """Compare memory and time of a training step, method by method, as multiples of the reference."""
@@ -53,8 +58,10 @@ def cost(
     methods = _methods(method or params.grid.method, reference)
     protocol, classes = _protocol(params, dataset, backbone, crop, batch)
     title = f"{dataset}: {protocol.net.backbone}, {protocol.crop[0]}x{protocol.crop[1]}, batch {_batch(protocol)}"
-    if symbolic:
-        numbers: dict[str, Any] = _estimate(methods, protocol, classes, regions, title)
+    if recipes:
+        numbers: dict[str, Any] = _dry_runs(methods, params, dataset, classes)
+    elif symbolic:
+        numbers = _estimate(methods, protocol, params, classes, regions, title)
     else:
         numbers = _measure(methods, protocol, params, classes, rounds, steps, title)
     if out:
@@ -99,14 +106,16 @@ def _protocol(
     return scale_protocol(params, dataset, backbone, size, batch), len(load_dataset(dataset).classes)
 
 
-def _estimate(methods: list[str], protocol: Protocol, classes: int, regions: int | None, title: str) -> dict[str, Any]:
+def _estimate(
+    methods: list[str], protocol: Protocol, params: Params, classes: int, regions: int | None, title: str
+) -> dict[str, Any]:
     """Estimate the methods, print a table of them, and return the answers by method."""
     from rc2l_bench.cost.measurement import estimate
 
     found = {}
     for method in methods:
         console.print(f"{method} …", style="dim")
-        found[method] = estimate(method, protocol, classes, regions)
+        found[method] = estimate(method, protocol, classes, regions, params.runtime.levers)
     base = found[methods[0]]
     kinds = list(base["memory"])
     caption = NOTE.format(regions=f"{regions} regions" if regions else "as many regions as it could")
@@ -119,6 +128,33 @@ def _estimate(methods: list[str], protocol: Protocol, classes: int, regions: int
         cells += [f"{one['flops'] / 1e12:.2f}", f"{one['flops'] / base['flops']:.2f}"]
         table.add_row(method.split("/")[-1], *cells)
     console.print(table)
+    return found
+
+
+def _dry_runs(methods: list[str], params: Params, dataset: str, classes: int) -> dict[str, Any]:
+    """Carry out dry runs of all recipes of a data set, print a table for each method, and return the numbers.
+
+    Raises:
+        UsageError: the data set has no recipes.
+    """
+    from rc2l_bench.cost.dry_run import dry_run
+    from rc2l_bench.data.datasets.registry import load_dataset
+    from rc2l_bench.errors import UsageError
+
+    names = [name for name in params.recipes if name.startswith(f"{dataset}_")]
+    if not names:
+        raise UsageError(
+            f"--recipes: params.yaml has no recipe named {dataset}_…: --dataset voc or cityscapes has some"
+        )
+    data, found = load_dataset(dataset), {}
+    for method in methods:
+        table = _table(f"{dataset}: {method}, whole runs", ["step", "image", "steps", "scored", "run"], RUNS)
+        for name in names:
+            run = dry_run(method, params.recipes[name], classes, data.canvas, data.counts["val"])
+            cells = [f"{run.step / 1e12:.2f}", f"{run.image / 1e12:.2f}", f"{run.steps:,}", f"{run.images:,}"]
+            table.add_row(name, *cells, f"{run.flops / 1e15:,.0f}")
+            found[f"{method} {name}"] = {"step": run.step, "image": run.image, "run": run.flops}
+        console.print(table)
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rc2l_bench.config import Params, Protocol, Runtime
+from rc2l_bench.config import NO_LEVERS, Levers, Params, Protocol, Runtime
 from rc2l_bench.errors import BenchError
 from rc2l_bench.run.cell import vary_protocol
 from rc2l_bench.schema import check, read_yaml
@@ -48,7 +48,13 @@ def scale_protocol(
     return check(Protocol, data, Path("--backbone, --crop, --batch"))
 
 
-def estimate(method: str, protocol: Protocol, num_classes: int, most_regions: int | None = None) -> Answer:
+def estimate(
+    method: str,
+    protocol: Protocol,
+    num_classes: int,
+    most_regions: int | None = None,
+    levers: Levers = NO_LEVERS,
+) -> Answer:
     """Estimate memory by kind and FLOPs of a training step at paper scale, in a fresh process.
 
     Args:
@@ -56,6 +62,7 @@ def estimate(method: str, protocol: Protocol, num_classes: int, most_regions: in
         protocol: networks, crop, batch, optimiser.
         num_classes: K.
         most_regions: regions per image; None = as many as there could be, see `worst_case`.
+        levers: of the runtime; whether networks are compiled changes no estimate.
 
     Returns:
         `memory` (bytes) and `flops` as in `symbolic.StepEstimate`; `seconds` and `real_mb` (MiB) of the process.
@@ -64,7 +71,15 @@ def estimate(method: str, protocol: Protocol, num_classes: int, most_regions: in
         BenchError: the process failed.
     """
     changes = read_yaml(PAPER_SCALE).get(method, {}) if PAPER_SCALE.is_file() else {}
-    return _ask("estimate", method, protocol, num_classes, changes=changes, most_regions=most_regions)
+    return _ask(
+        "estimate",
+        method,
+        protocol,
+        num_classes,
+        changes=changes,
+        most_regions=most_regions,
+        levers=levers.model_dump(),
+    )
 
 
 def measure(

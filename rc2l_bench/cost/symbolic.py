@@ -17,10 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
-from rc2l_bench.config import Protocol
+from rc2l_bench.config import NO_LEVERS, Levers, Protocol
 from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.methods.contract import MethodConfig, build, load_class
 from rc2l_bench.run.allocations import take_step
+from rc2l_bench.run.levers import check_levers, pull_levers
 from rc2l_bench.run.optimiser import build_optimiser
 from rc2l_bench.types import Batch
 
@@ -63,6 +64,14 @@ class Tracker(MemTracker):  # type: ignore[no-untyped-call]
         modules, self.memory_tracking = self.memory_tracking, WeakIdKeyDictionary()
         super()._update_peak_stats(peak_state)
         self.memory_tracking = modules
+
+    def _pre_fw_hook(self, module: nn.Module, inputs: Any) -> None:  # noqa: ANN401 - private to torch
+        # A batch that is learnt from in parts passes the outermost module several times.
+        modules: Any = self._mod_tracker
+        outermost = len(modules.parents - {modules.get_known_fqn(module)}) == 1
+        if outermost and not modules.is_bw:
+            self.reset_mod_stats()
+        super()._pre_fw_hook(module, inputs)
 
     def exempt_frozen(self, module: object) -> None:
         """Register frozen parameters as hooked: the tracker would hook all, and torch refuses where no gradient is."""
@@ -158,7 +167,12 @@ def fill_state(model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
 
 
 def estimate_step(
-    method: str, config: MethodConfig, protocol: Protocol, num_classes: int, most_regions: int | None = None
+    method: str,
+    config: MethodConfig,
+    protocol: Protocol,
+    num_classes: int,
+    most_regions: int | None = None,
+    levers: Levers = NO_LEVERS,
 ) -> StepEstimate:
     """Estimate one step of a method, past its warm-ups, with an optimiser that has taken steps before.
 
@@ -168,9 +182,10 @@ def estimate_step(
         protocol: networks, crop, batch, optimiser.
         num_classes: K.
         most_regions: see `worst_case`.
+        levers: that are pulled; a compiled step is not estimated, because nothing is compiled here.
 
     Raises:
-        UsageError: timm does not have the backbone, or not at this output stride.
+        UsageError: timm does not have the backbone, or not at this output stride; a lever does not fit the method.
     """
     # Pretrained weights would have to be there, and have the size of any others.
     net = protocol.net.model_copy(update={"weights": "none"})
@@ -179,6 +194,8 @@ def estimate_step(
     with ExitStack() as stack:
         # Built with values: a teacher is a deep copy, and those of fake tensors fail ("set the storage of a tensor").
         model = build(method, config, protocol, num_classes).to(memory_format=torch.channels_last).train()
+        check_levers(model, protocol, levers)
+        pull_levers(model, levers.model_copy(update={"compile": False}))
         stack.enter_context(FakeTensorMode())
         forget_values(model)
         optimiser = build_optimiser(model, protocol.optimiser)
@@ -188,5 +205,5 @@ def estimate_step(
         stack.enter_context(worst_case(most_regions))
         # The first step of a training holds less than all that follow.
         fill_state(model, optimiser)
-        step = partial(take_step, model, optimiser, batch, progress, clip)
+        step = partial(take_step, model, optimiser, batch, progress, clip, levers)
         return track(step, [model, optimiser, *batch.tensors().values()])

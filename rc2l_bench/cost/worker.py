@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rc2l_bench.config import Protocol, Runtime
+from rc2l_bench.config import Levers, Protocol, Runtime
 from rc2l_bench.console import one_line_errors
 from rc2l_bench.cost.symbolic import estimate_step, make_batch
 from rc2l_bench.data.augment import Augmenter
@@ -117,6 +117,7 @@ class Workload:
     def watch(self, record: Record) -> None:
         """Forget the steps of the warm-up, once they are over."""
         if record.step == self.protocol.steps - self.steps:
+            self.trainer.settle()
             record.step_seconds.clear()
             record.part_seconds.update(dict.fromkeys(record.part_seconds, 0.0))
 
@@ -146,7 +147,9 @@ def estimate(asked: dict[str, Any], protocol: Protocol) -> dict[str, Any]:
     begin = time.perf_counter()
     torch.set_num_threads(1)  # nothing is computed but initial weights
     config = change(load_config(asked["method"]), asked["changes"])
-    found = estimate_step(asked["method"], config, protocol, asked["classes"], asked["most_regions"])
+    found = estimate_step(
+        asked["method"], config, protocol, asked["classes"], asked["most_regions"], Levers(**asked["levers"])
+    )
     unit = 1 if sys.platform == "darwin" else 1024
     real = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
     return {"memory": found.memory, "flops": found.flops, "seconds": time.perf_counter() - begin, "real_mb": real}

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -131,15 +131,19 @@ def worst_case(most_regions: int | None = None) -> Iterator[None]:
         stack.enter_context(replaced(regions.number_regions, number_regions))
         stack.enter_context(replaced(memory_bank.draw, draw_from))
         stack.enter_context(patch.object(memory_bank.MemoryBank, "add", fill))
-        stack.enter_context(replaced(matching.assign, match_in_order))
+        stack.enter_context(replaced(matching.assign_all, match_in_order))
         stack.enter_context(mode)
         yield
 
 
-def match_in_order(cost: Tensor, present: Tensor) -> Tensor:  # noqa: ARG001 - as `assign`
-    """Give region j query j: some assignment, of the form that `matching.assign` returns.
+def match_in_order(costs: Sequence[Tensor], presents: Sequence[Tensor]) -> list[Tensor]:  # noqa: ARG001 - as `assign_all`
+    """Give region j query j: some assignments, of the form that `matching.assign_all` returns.
 
-    The true one is found by scipy, from values; which query a region gets changes no size.
+    The true ones are found by scipy, from values; which query a region gets changes no size.
     """
+    return [_in_order(cost) for cost in costs]
+
+
+def _in_order(cost: Tensor) -> Tensor:
     order = torch.arange(cost.shape[3], device=cost.device)
     return torch.where(order < cost.shape[2], order, -1).expand(*cost.shape[:2], -1).contiguous()

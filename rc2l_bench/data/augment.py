@@ -39,8 +39,8 @@ def draw_boxes(draws: Draws, crop: tuple[int, int], mix: MixConfig, device: torc
     y = torch.arange(height) + 0.5
     x = torch.arange(width) + 0.5
     mixed = draws.uniform(0, 1) < mix.probability
-    rows = ((y >= top[..., None]) & (y < (top + tall)[..., None]) & mixed[..., None]).to(device)
-    columns = ((x >= left[..., None]) & (x < (left + wide)[..., None])).to(device)
+    rows = send((y >= top[..., None]) & (y < (top + tall)[..., None]) & mixed[..., None], device)
+    columns = send((x >= left[..., None]) & (x < (left + wide)[..., None]), device)
     found = torch.zeros(len(rows), height, width, dtype=torch.bool, device=device)
     for box in range(mix.boxes):
         found ^= rows[:, box, :, None] & columns[:, box, None, :]

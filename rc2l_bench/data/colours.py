@@ -16,12 +16,12 @@ from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
 from rc2l_bench.config import StrongConfig
-from rc2l_bench.data.geometry import pieces
+from rc2l_bench.data.geometry import pieces, send
 from rc2l_bench.data.hue import turn_hue
 from rc2l_bench.data.randomness import Draws
 
 Function = Callable[[Tensor, Tensor], Tensor]
-"""From images (n, 3, H, W) and a value for each, (n,) or (n, 2), to such images."""
+"""From images (n, 3, H, W) and a value for each, (n,) or (n, 2) on the CPU, to such images."""
 Change = tuple[Tensor, Function, Tensor]
 """Which images of a batch are changed, (B,) bool; how; and by which values, (B, ...). On the CPU."""
 
@@ -60,16 +60,22 @@ def draw_changes(strong: StrongConfig, draws: Draws) -> list[Change]:
     ):
         # Drawn also where it is not used, so that one strength does not move the draws of another.
         factor = draws.uniform(max(0.0, 1 - strength), 1 + strength).flatten()
-        changes += [(jitter, function, factor)] if strength > 0 else []
+        changes += [(jitter, _with_sent(function), factor)] if strength > 0 else []
     turn = draws.uniform(-strong.hue, strong.hue).flatten() * 2 * math.pi
-    changes += [(jitter, turn_hue, turn)] if strong.hue > 0 else []
+    changes += [(jitter, _with_sent(turn_hue), turn)] if strong.hue > 0 else []
     grey = draws.chosen(strong.grey)
     changes.append((grey, lambda x, _: rgb_to_grayscale(x).expand_as(x), grey))
     blur = draws.chosen(strong.blur)
     sigma = draws.uniform(*strong.sigma).expand(-1, 2)
     window = 2 * max(1, math.ceil(2 * strong.sigma[1])) + 1
+    # Kornia looks whether they are positive, so they are given as the host has them.
     changes.append((blur, lambda x, s: gaussian_blur2d(x, window, s), sigma))
     return changes
+
+
+def _with_sent(function: Function) -> Function:
+    """Bring the values to where the images are, without waiting for it."""
+    return lambda image, values: function(image, send(values, image.device))
 
 
 def _change(image: Tensor, chosen: Tensor, function: Function, values: Tensor) -> Tensor:
@@ -78,7 +84,7 @@ def _change(image: Tensor, chosen: Tensor, function: Function, values: Tensor) -
     if not rows:
         return image
     if len(rows) == len(image):  # as on the CPU, where a piece is one image
-        return function(image, values.to(image.device))
+        return function(image, values)
     index = torch.tensor(rows)
-    there = index.to(image.device)
-    return image.index_copy(0, there, function(image[there], values[index].to(image.device)))
+    there = send(index, image.device)
+    return image.index_copy(0, there, function(image[there], values[index]))

@@ -268,7 +268,7 @@ def _grid(windows: Sequence[Window], size: Sequence[int], device: torch.device) 
 
 def _fill_outside(out: Tensor, windows: Sequence[Window]) -> None:
     """Write FILL where a crop lies outside its image."""
-    fill = torch.tensor(FILL, device=out.device).view(3, 1, 1)
+    fill = send(torch.tensor(FILL).view(3, 1, 1), out.device)
     for crop, window in zip(out, windows, strict=True):
         if window.frame.whole:
             continue

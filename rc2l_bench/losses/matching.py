@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from rc2l_bench.config import Model, NonNegative
+from rc2l_bench.data.geometry import send
 from rc2l_bench.losses.mask_loss import ALPHA, GAMMA, SMOOTH, softplus
 from rc2l_bench.losses.regions import Regions, bounded, in_float32
 from rc2l_bench.nets.region_net import Prediction
@@ -85,14 +88,37 @@ def assign(cost: Tensor, present: Tensor) -> Tensor:
         (B, S, R) int64, the query of every region; -1 for padding, and for regions that are left over when there are
         more of them than queries.
     """
-    # One transfer for the whole batch: absent regions are marked in the costs themselves.
-    marked = cost.masked_fill(~present[:, None, None], torch.inf).cpu().numpy()
-    query = np.full((*marked.shape[:2], marked.shape[3]), -1, dtype=np.int64)
-    for pair in product(*map(range, marked.shape[:2])):
-        columns = np.isfinite(marked[pair][0]).nonzero()[0]
-        rows, taken = linear_sum_assignment(marked[pair][:, columns])
+    return assign_all([cost], [present])[0]
+
+
+def assign_all(costs: Sequence[Tensor], presents: Sequence[Tensor]) -> list[Tensor]:
+    """Find several assignments, see `assign`: the host waits for the device once, for the costs of all of them."""
+    # Absent regions are marked in the costs themselves, so that nothing else is fetched.
+    marked = [
+        cost.masked_fill(~present[:, None, None], torch.inf) for cost, present in zip(costs, presents, strict=True)
+    ]
+    fetched = torch.split(torch.cat([cost.flatten() for cost in marked]).cpu(), [cost.numel() for cost in marked])
+    found = [_solve(cost.view(like.shape).numpy()) for cost, like in zip(fetched, marked, strict=True)]
+    sent = send(torch.from_numpy(np.concatenate([query.ravel() for query in found])), costs[0].device)
+    return [
+        part.view(query.shape) for part, query in zip(torch.split(sent, [q.size for q in found]), found, strict=True)
+    ]
+
+
+def _solve(cost: NDArray[Any]) -> NDArray[np.int64]:
+    """Solve every image and layer of (B, S, Q, R), where an infinite cost marks a region that is absent."""
+    query = np.full((*cost.shape[:2], cost.shape[3]), -1, dtype=np.int64)
+    for pair in product(*map(range, cost.shape[:2])):
+        columns = np.isfinite(cost[pair][0]).nonzero()[0]
+        rows, taken = linear_sum_assignment(cost[pair][:, columns])
         query[pair][columns[taken]] = rows
-    return torch.from_numpy(query).to(cost.device)
+    return query
+
+
+def layer_costs(seen: Prediction, regions: Regions, weights: SetLossConfig, layers: list[int]) -> Tensor:
+    """Compute `matching_cost` of regions, on the grid of the masks, in some decoder layers: (B, layers, Q, R)."""
+    with torch.no_grad():
+        return torch.stack([matching_cost(seen.logits[:, s], seen.mask(s), regions, weights) for s in layers], 1)
 
 
 def match_regions(seen: Prediction, regions: Regions, weights: SetLossConfig, layers: list[int]) -> Tensor:
@@ -101,6 +127,4 @@ def match_regions(seen: Prediction, regions: Regions, weights: SetLossConfig, la
     Returns:
         (B, layers, R) int64, see `assign`.
     """
-    with torch.no_grad():
-        costs = [matching_cost(seen.logits[:, s], seen.mask(s), regions, weights) for s in layers]
-    return assign(torch.stack(costs, 1), regions.present)
+    return assign(layer_costs(seen, regions, weights, layers), regions.present)

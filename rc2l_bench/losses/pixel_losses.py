@@ -122,12 +122,26 @@ def percentile(values: Tensor, valid: Tensor, share: float) -> Tensor:
     Returns:
         Scalar like `values`; infinite where nothing is valid.
     """
-    # Invalid values are infinite and rank last, where a share of the valid ones never reaches. A selection by rank
-    # needs no sorting, and gives one of the values, not something between two.
+    # Invalid values are infinite and rank last, where a share of the valid ones never reaches.
     every = gather(values.masked_fill(~valid, torch.inf)).flatten()
-    # The margin keeps a product such as 0.8 * 10 from being rounded up to the next rank.
-    rank = math.ceil(share * int(total(valid.sum())) - 1e-6)
-    return every.kthvalue(max(rank, 1)).values
+    count = total(valid.sum())
+    return select_rank(every, count, share) if every.device.type == "cpu" else look_up_rank(every, count, share)
+
+
+MARGIN = 1e-6
+"""Keeps a product such as 0.8 * 10 from being rounded up to the next rank."""
+
+
+def select_rank(values: Tensor, count: Tensor, share: float) -> Tensor:
+    """Select the value (n,) -> () whose rank is a share of a count, without sorting; the host has to know the rank."""
+    rank = math.ceil(share * int(count) - MARGIN)
+    return values.kthvalue(max(rank, 1)).values
+
+
+def look_up_rank(values: Tensor, count: Tensor, share: float) -> Tensor:
+    """Find the value of `select_rank` by sorting: no host has to wait for a device."""
+    rank = (share * count.double() - MARGIN).ceil().long().clamp(min=1)
+    return values.sort().values.index_select(0, rank[None] - 1)[0]
 
 
 def reweighted_cross_entropy(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:

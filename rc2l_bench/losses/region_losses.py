@@ -13,11 +13,10 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from rc2l_bench.losses.mask_loss import focal_and_dice, softplus
-from rc2l_bench.losses.regions import BOUND, bounded, in_float32, of_query, pool, wide
+from rc2l_bench.losses.regions import BOUND, bounded, in_float32, of_query, one_hot, pool, wide
 
 TINY = 1e-6
 """Least area, pixels, and least probability that a division or a logarithm sees."""
@@ -153,9 +152,9 @@ def members(logits: Tensor, label: Tensor, merged: Tensor, match: Tensor) -> Ten
         (B, C, Q) bool.
     """
     said = logits.argmax(-1)[:, None] == merged[..., None]
-    one_hot = F.one_hot(match.clamp(min=0), logits.shape[1]).bool() & (match >= 0)[..., None]
+    matched = one_hot(match, logits.shape[1])  # of -1 none is marked
     same = merged[:, :, None] == label[:, None]  # (B, C, R)
-    return said | (same[..., None] & one_hot[:, None]).any(2)
+    return said | (same[..., None] & matched[:, None]).any(2)
 
 
 @in_float32

@@ -81,17 +81,21 @@ class Regions:
 
     def classes(self) -> Tensor:
         """Tell which classes an image has a region of, (B, K) bool."""
-        one_hot = F.one_hot(self.label, self.probability.shape[-1]).bool()
-        return (one_hot & self.present[..., None]).any(1)
+        return (one_hot(self.label, self.probability.shape[-1]) & self.present[..., None]).any(1)
 
     def harden(self) -> Regions:
         """Return the same regions, sure of their class."""
-        one_hot = F.one_hot(self.label, self.probability.shape[-1]).to(self.probability.dtype)
-        return replace(self, probability=one_hot * self.present[..., None])
+        sure = one_hot(self.label, self.probability.shape[-1]).to(self.probability.dtype)
+        return replace(self, probability=sure * self.present[..., None])
 
     def shrink(self, lattice: Lattice, size: tuple[int, int] | torch.Size) -> Regions:
         """Take the regions at the cells of a map; a region may lose all its pixels and is still present."""
         return replace(self, index=pick(self.index, lattice, size), valid=pick(self.valid, lattice, size))
+
+
+def one_hot(index: Tensor, count: int) -> Tensor:
+    """Mark places (...,) of 0..count - 1 in (..., count) bool; torch's own asks for the largest one first."""
+    return index[..., None] == torch.arange(count, device=index.device)
 
 
 def number_regions(index: Tensor, probability: Tensor, valid: Tensor) -> Regions:
@@ -124,9 +128,9 @@ def label_regions(label: Tensor, num_classes: int, ignored: Literal["excluded", 
         ignored: what becomes of the pixels without a label, see `matching.SetLossConfig`.
     """
     known = label != IGNORE
-    one_hot = torch.eye(num_classes, device=label.device).expand(len(label), -1, -1)
+    sure = torch.eye(num_classes, device=label.device).expand(len(label), -1, -1)
     valid = known if ignored == "excluded" else torch.ones_like(known)
-    return number_regions(torch.where(known, label, -1), one_hot, valid)
+    return number_regions(torch.where(known, label, -1), sure, valid)
 
 
 def of_query(x: Tensor, match: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rc2l_bench.losses.mask_loss import focal_and_dice
-from rc2l_bench.losses.matching import SetLossConfig, match_regions
+from rc2l_bench.losses.matching import SetLossConfig, assign, layer_costs
 from rc2l_bench.losses.regions import Regions, bounded, in_float32, label_regions
 from rc2l_bench.nets.lattice import PIXELS, Lattice, resample
 from rc2l_bench.nets.region_net import Prediction
@@ -118,7 +118,6 @@ def mask_loss(seen: Prediction, truth: Regions, match: Tensor, config: SetLossCo
     return (loss * taken).sum() / (total(truth.present.sum()) / world()).clamp(min=1)
 
 
-@in_float32
 def set_loss(seen: Prediction, label: Tensor, config: SetLossConfig) -> Tensor:
     """Compute MaskFormer's supervised loss.
 
@@ -132,8 +131,20 @@ def set_loss(seen: Prediction, label: Tensor, config: SetLossConfig) -> Tensor:
     Returns:
         Scalar float32, finite for any logits.
     """
+    truth, costs = truth_costs(seen, label, config)
+    return matched_loss(seen, truth, assign(costs, truth.present), config)
+
+
+@in_float32
+def truth_costs(seen: Prediction, label: Tensor, config: SetLossConfig) -> tuple[Regions, Tensor]:
+    """Make the regions of the truth, and the costs (B, S, Q, R) of giving them to queries; arguments as `set_loss`."""
     truth = label_regions(label, seen.logits.shape[-1] - 1, config.ignored)
     small = truth.shrink(seen.lattice, seen.features.shape[-2:])
-    match = match_regions(seen, small, config, list(range(seen.logits.shape[1])))
+    return truth, layer_costs(seen, small, config, list(range(seen.logits.shape[1])))
+
+
+@in_float32
+def matched_loss(seen: Prediction, truth: Regions, match: Tensor, config: SetLossConfig) -> Tensor:
+    """Compute `set_loss` of regions whose queries (B, S, R) are known."""
     classes = class_loss(seen.logits, truth, match, config)
     return config.class_weight * classes + mask_loss(seen, truth, match, config)

@@ -149,6 +149,10 @@ class Teacher(nn.Module):
         self.buffer_rule = buffers
         # A buffer, because the decay depends on it: a run that continues must not copy the student once more.
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        # The same, as the host knows it: the device need not be asked at every step.
+        self._known: int | None = None
+        forget: Any = self.register_load_state_dict_post_hook
+        forget(lambda module, _: setattr(module, "_known", None))
 
     def train(self, mode: bool = True) -> Teacher:
         """Stay in eval mode, whatever the method is told: dropout off, running statistics as averaged."""
@@ -172,7 +176,8 @@ class Teacher(nn.Module):
         Args:
             student: of the same form as at the start.
         """
-        count = int(self.updates)
+        count = int(self.updates) if self._known is None else self._known
+        self._known = count + 1
         decay = min(self.decay, count / (count + 1))
         self.updates += 1
         mine = [p.detach() for p in self.net.parameters()]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rc2l_bench.config import Model, NonNegative, Positive, Protocol, Share
 from rc2l_bench.data.augment import paste
-from rc2l_bench.losses.matching import SetLossConfig, match_regions
+from rc2l_bench.losses.matching import SetLossConfig, assign_all, layer_costs
 from rc2l_bench.losses.pseudo_regions import merge_classes, teacher_regions
 from rc2l_bench.losses.region_losses import (
     Overlap,
@@ -30,7 +30,7 @@ from rc2l_bench.losses.region_losses import (
     unite,
 )
 from rc2l_bench.losses.regions import Regions, bounded, in_float32, mask_probability, of_query
-from rc2l_bench.losses.set_loss import set_loss
+from rc2l_bench.losses.set_loss import matched_loss, set_loss, truth_costs
 from rc2l_bench.methods.contract import MethodConfig, TaughtConfig, TaughtMethod, Teacher
 from rc2l_bench.nets.region_net import Prediction, RegionNet
 from rc2l_bench.types import Batch
@@ -131,8 +131,12 @@ class RC2L(TaughtMethod):
         labelled = len(batch.image)
         # One pass for both, so that labelled and unlabelled images share the statistics of batch norm.
         student = self.student.segment(torch.cat([batch.image, strong]))
-        supervised = set_loss(student.rows(slice(labelled)), batch.label, self.config.set_loss)
-        terms = self.terms(student.rows(slice(labelled, None)), regions)
+        seen, mixed = student.rows(slice(labelled)), student.rows(slice(labelled, None))
+        truth, costs = truth_costs(seen, batch.label, self.config.set_loss)
+        # Both together, so that the host waits for the device once.
+        own, match = assign_all([costs, self.costs(mixed, regions)], [truth.present, regions.present])
+        supervised = matched_loss(seen, truth, own, self.config.set_loss)
+        terms = self.terms(mixed, regions, match[:, 0])
         zero = supervised.new_zeros(())
         return {"supervised": supervised, **{name: w * terms[name]() if w else zero for name, w in weights.items()}}
 
@@ -150,11 +154,20 @@ class RC2L(TaughtMethod):
         return teacher_regions(seen, valid, box, self.config.regions, self.config.threshold)
 
     @in_float32
-    def terms(self, student: Prediction, regions: Regions) -> dict[str, Callable[[], Tensor]]:
-        """Prepare the losses of the last decoder layer on strong views, each computed when it is called."""
+    def costs(self, student: Prediction, regions: Regions) -> Tensor:
+        """Compute the costs of the teacher's regions in the last layer, by which the truth's regions match, too."""
+        return layer_costs(student, regions, self.config.set_loss, [-1])
+
+    @in_float32
+    def terms(self, student: Prediction, regions: Regions, match: Tensor) -> dict[str, Callable[[], Tensor]]:
+        """Prepare the losses of the last decoder layer on strong views, each computed when it is called.
+
+        Args:
+            student: what it sees in the strong views.
+            regions: of the teacher.
+            match: (B, R) int64, σ; -1 for regions that do not count.
+        """
         config = self.config
-        # The teacher's regions look for their queries by the costs that the truth's regions look by.
-        match = match_regions(student, regions, config.set_loss, [-1])[:, 0]
         logits, mask = bounded(student.logits[:, -1]), student.mask()
         mine, target = bounded(of_query(mask, match)), regions.mask()
         m = mask_probability(mine, regions.valid)

@@ -33,6 +33,15 @@ class Lattice:
         """Count the cells that an image of so many pixels has."""
         return math.ceil(pixels / self.stride)
 
+    def scaled(self, factor: float) -> Lattice:
+        """Give the lattice of a map that is this many times as large, a whole number or one over it.
+
+        Larger: every cell is divided into equal ones, as by a transposed convolution without overlap. Smaller: every
+        so many cells one is kept, the first one first, as by a convolution that pads alike on both sides.
+        """
+        stride = self.stride / factor
+        return Lattice(stride, self.offset - max(0.0, self.stride - stride) / 2)
+
 
 PIXELS = Lattice(1.0)
 """The image itself."""
@@ -48,6 +57,22 @@ class SizeRule:
     def fit(self, pixels: int) -> int:
         """Return the smallest valid size that is not below a given one."""
         return pixels + (self.remainder - pixels) % self.multiple
+
+    def nearest(self, pixels: int) -> int:
+        """Return the valid size nearest to a given one, the larger of two."""
+        larger = self.fit(pixels)
+        smaller = larger - self.multiple
+        return larger if larger - pixels <= pixels - smaller or smaller <= 0 else smaller
+
+    def describe(self) -> str:
+        """Say in words which sizes are valid."""
+        if self.multiple == 1:
+            return "any size"
+        return (
+            f"{self.remainder} more than multiples of {self.multiple}"
+            if self.remainder
+            else (f"multiples of {self.multiple}")
+        )
 
 
 def _weights(cells: int, have: Lattice, size: int, want: Lattice, like: Tensor) -> Tensor:
@@ -94,7 +119,7 @@ def pick(x: Tensor, want: Lattice, size: tuple[int, int] | torch.Size) -> Tensor
     """
     for axis in (-2, -1):
         centre = torch.arange(size[axis], device=x.device, dtype=torch.float32) * want.stride + want.offset
-        x = x.index_select(axis, centre.round().long().clamp(max=x.shape[axis] - 1))
+        x = x.index_select(axis, centre.round().long().clamp(0, x.shape[axis] - 1))
     return x
 
 

@@ -1,4 +1,4 @@
-"""PixelNet: DeepLabv3+ over the shared backbone."""
+"""PixelNet: DeepLabv3+ over the shared backbone, or DPT where that has one stride only."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig, PixelNetConfig
 from rc2l_bench.nets.backbone import Backbone
+from rc2l_bench.nets.dpt import DPT
 from rc2l_bench.nets.lattice import PIXELS, resample
 
 
@@ -54,7 +55,7 @@ class ASPP(nn.Module):
 
 
 class PixelNet(nn.Module):
-    """DeepLabv3+ (Chen et al., ECCV 2018): one class distribution per pixel.
+    """One class distribution per pixel: DeepLabv3+ (Chen et al., ECCV 2018); on plain transformers DPT, see `DPT`.
 
     The pass is open in three parts, because methods put something between them: UniMatch perturbs what `encode` gives,
     U2PL reads the features that `decode` gives.
@@ -69,28 +70,35 @@ class PixelNet(nn.Module):
         pixel = net.pixel
         self.width = pixel.width
         self.backbone = Backbone(net)
-        self.lattice = self.backbone.lattices[0]
-        self.aspp = ASPP(self.backbone.channels[-1], pixel)
-        self.low = conv(self.backbone.channels[0], pixel.low_width, 1)
-        self.fuse = nn.Sequential(
-            conv(pixel.width + pixel.low_width, pixel.width, 3), conv(pixel.width, pixel.width, 3)
-        )
+        self.dpt = None if self.backbone.hierarchical else DPT(self.backbone, pixel.width, pixel.dropout)
+        self.lattice = self.dpt.lattice if self.dpt else self.backbone.lattices[0]
+        if not self.dpt:
+            self.aspp = ASPP(self.backbone.channels[-1], pixel)
+            self.low = conv(self.backbone.channels[0], pixel.low_width, 1)
+            self.fuse = nn.Sequential(
+                conv(pixel.width + pixel.low_width, pixel.width, 3), conv(pixel.width, pixel.width, 3)
+            )
         self.classifier = nn.Conv2d(pixel.width, num_classes, 1)
 
-    def encode(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the backbone's features of images.
 
         Args:
             image: (B, 3, H, W) float, [0, 1].
 
         Returns:
-            Features at stride 4, and at the output stride.
+            Features at stride 4, and at the output stride; of a plain transformer those of four blocks, shallow to
+            deep, (B, C, h, w) each.
         """
         maps = self.backbone(image)
-        return maps[0], maps[-1]
+        return tuple(maps) if self.dpt else (maps[0], maps[-1])
 
-    def decode(self, low: Tensor, high: Tensor) -> Tensor:
-        """Fuse the two maps of `encode` into the features before the classifier, (B, width, h, w) on `lattice`."""
+    def decode(self, *maps: Tensor) -> Tensor:
+        """Fuse the maps of `encode` into the features before the classifier, (B, width, h, w) on `lattice`."""
+        if self.dpt:
+            fused: Tensor = self.dpt(maps)
+            return fused
+        low, high = maps
         high = resample(self.aspp(high), self.backbone.lattices[-1], self.lattice, low.shape[-2:])
         out: Tensor = self.fuse(torch.cat([high, self.low(low)], 1))
         return out

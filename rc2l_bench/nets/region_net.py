@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rc2l_bench.config import NetConfig, RegionNetConfig
-from rc2l_bench.nets.backbone import Backbone
+from rc2l_bench.nets.backbone import Backbone, cut_off
 from rc2l_bench.nets.lattice import PIXELS, Lattice, resample
 from rc2l_bench.nets.maskformer_weights import load_maskformer
+from rc2l_bench.nets.pyramid import Pyramid
 from rc2l_bench.nets.weights import find_weights, maskformer_file
 
 TINY = 1e-6
@@ -194,22 +195,27 @@ class RegionNet(nn.Module):
         super().__init__()
         dim = net.region.dim
         self.backbone = Backbone(net)
-        self.pixels = PixelDecoder(self.backbone.channels, dim)
-        self.queries = QueryDecoder(self.backbone.channels[-1], net.region)
+        self.pyramid = None if self.backbone.hierarchical else Pyramid(self.backbone)
+        channels = (self.pyramid or self.backbone).channels
+        self.pixels = PixelDecoder(channels, dim)
+        self.queries = QueryDecoder(channels[-1], net.region)
         self.classify = nn.Linear(dim, num_classes + 1)
         self.embed = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
         if maskformer_file(net) and (file := find_weights(net)):
             load_maskformer(self, file)
 
     def segment(self, image: Tensor) -> Prediction:
-        """Predict regions of images (B, 3, H, W) in [0, 1]; h, w = H/4, W/4."""
-        maps = self.backbone(image)
+        """Predict regions of images (B, 3, H, W) in [0, 1]; h, w = H/4, W/4, with patches of 14 pixels H/3.5, W/3.5."""
+        maps, lattices = self.backbone(image), self.backbone.lattices
+        if self.pyramid:
+            lattices = self.pyramid.lattices
+            maps = cut_off(self.pyramid(maps), lattices, image.shape[-2:])
         queries = self.queries(maps[-1])
         return Prediction(
             logits=self.classify(queries),
             embedding=self.embed(queries),
             features=self.pixels(maps),
-            lattice=self.backbone.lattices[0],
+            lattice=lattices[0],
         )
 
     def forward(self, image: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from rc2l_bench.config import NetConfig
 from rc2l_bench.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
 WEIGHTS_VARIABLE = "RC2L_BENCH_WEIGHTS"
 MIRROR_VARIABLE = "RC2L_BENCH_MIRROR"
@@ -100,8 +101,13 @@ def out_of_reach(backbone: str) -> str:
     )
 
 
-def check_weights(file: Path, features: nn.Module, backbone: str) -> None:
+def check_weights(file: Path, wanted: Mapping[str, Tensor], backbone: str) -> None:
     """Make sure that a file has a value for all that a backbone holds; timm passes over what is not there.
+
+    Args:
+        file: safetensors.
+        wanted: what the backbone holds, see `features.timm_name`.
+        backbone: for messages.
 
     Raises:
         UsageError: it is damaged, or of another network.
@@ -112,7 +118,7 @@ def check_weights(file: Path, features: nn.Module, backbone: str) -> None:
             shapes = {name.replace(".", "_"): stored.get_slice(name).get_shape() for name in stored.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UsageError(f"net.weights: {file}: not a whole safetensors file ({error})") from None
-    for name, value in features.state_dict().items():
+    for name, value in wanted.items():
         if value.is_floating_point() and shapes.get(name.replace(".", "_")) != list(value.shape):
             raise UsageError(
                 f"net.weights: {file}: no '{name}' of {list(value.shape)}: these are not the weights of {backbone}"

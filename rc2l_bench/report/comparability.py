@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from rc2l_bench.config import Params
+from rc2l_bench.config import Params, stated
 from rc2l_bench.errors import UsageError
 from rc2l_bench.report.results import FinishedRun, Json, Remark
 
@@ -45,7 +45,7 @@ def _streamed(runs: Sequence[FinishedRun]) -> list[Remark]:
 def declared_protocol(params: Params, dataset: str) -> Json | None:
     """The protocol that params.yaml gives a dataset, as run.json holds it; None if it gives none."""
     try:
-        protocol: Json = params.protocol_of(dataset).model_dump(mode="json")
+        protocol: Json = stated(params.protocol_of(dataset))
     except UsageError:
         return None
     return protocol

@@ -94,6 +94,14 @@ def score(value: Estimate | None) -> str:
     return f"{percent(value.mean)} ± {percent(value.sd)}" if value.n > 1 else percent(value.mean)
 
 
+def measured(value: tuple[float, float, int] | None, share: bool) -> str:
+    """The same for mean, deviation and number of seeds of a share, with one digit more, or of another number."""
+    if value is None:
+        return NOTHING
+    parts = value[: min(2, value[2])]
+    return " ± ".join(percent(part, 2) if share else amount(part, 3) for part in parts)
+
+
 def tex_score(value: Estimate) -> str:
     """The same for a siunitx column: 41.3(4) is 41.3 ± 0.4."""
     return f"{percent(value.mean)}({round(1000 * value.sd)})" if value.n > 1 else percent(value.mean)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from rc2l_bench.config import EvalConfig, Protocol, Sliding
+from rc2l_bench.config import EvalConfig, NetConfig, Protocol, Sliding
 from rc2l_bench.errors import UsageError
 from rc2l_bench.readers import parse_rows, read_text
 from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
@@ -19,10 +19,12 @@ FILE = "published.csv"
 _BACKBONES = {
     **dict.fromkeys(("resnet50", "resnet50c", "resnet50s"), "ResNet-50"),
     **dict.fromkeys(("resnet101", "resnet101c", "resnet101s"), "ResNet-101"),
+    **dict.fromkeys(("vit_small_patch14_dinov2", "vit_small_patch14_dinov2.lvd142m"), "DINOv2-S"),
+    **dict.fromkeys(("vit_base_patch14_dinov2", "vit_base_patch14_dinov2.lvd142m"), "DINOv2-B"),
 }
 """timm's names, with and without the deep stem: publications say ResNet-101 for all of them."""
 _CLASSIC = ("92", "183", "366", "732", "1464")
-_FAMILIES = ("cps", "u2pl")
+_FAMILIES = ("cps", "u2pl", "unimatch")
 STATED = "stated"
 KNOWN = (STATED, "derived")
 
@@ -126,20 +128,28 @@ def _protocol(dataset: str, column: Column, stored: object) -> tuple[str, ...] |
         return None
     net, (height, width) = protocol.net, protocol.crop
     family, evaluation = _family(dataset, column.split), _evaluation(protocol.eval, protocol.crop)
-    backbone, seen = _BACKBONES.get(net.backbone), pretraining(net.weights)
+    backbone, seen = _BACKBONES.get(net.backbone), pretraining(net.weights, net.backbone)
     if not (family and evaluation and backbone and seen) or protocol.image_scale != 1 or height != width:
         return None
-    return backbone, dataset, family, str(column.labelled), str(height), str(net.output_stride), evaluation, seen
+    return backbone, dataset, family, str(column.labelled), str(height), stride_of(net), evaluation, seen
 
 
-def pretraining(weights: str) -> str:
-    """Name the images that the weights of a network have seen: imagenet, coco; empty for none, and if it is not told.
+def stride_of(net: NetConfig) -> str:
+    """Give the output stride of a network in pixels; of a plain transformer the side of its patches."""
+    patch = re.search(r"_patch(\d+)_", net.backbone)
+    return patch[1] if patch else str(net.output_stride)
+
+
+def pretraining(weights: str, backbone: str = "") -> str:
+    """Name the images that the weights of a network have seen: imagenet, coco, dinov2; empty for none or if not told.
 
     Args:
-        weights: `net.weights` of a protocol. The name of a file tells, for instance `maskformer_resnet101_coco`.
+        weights: `net.weights` of a protocol. The name of a file tells, for instance `maskformer_resnet101_coco`;
+            `imagenet` are timm's own weights, which of DINOv2 have seen other images.
+        backbone: `net.backbone` of the protocol.
     """
-    name = Path(weights).name.lower()
-    return next((images for images in ("coco", "imagenet") if images in name), "")
+    name = Path(backbone if weights == "imagenet" and "dinov2" in backbone else weights).name.lower()
+    return next((images for images in ("coco", "dinov2", "imagenet") if images in name), "")
 
 
 def _family(dataset: str, split: str) -> str | None:

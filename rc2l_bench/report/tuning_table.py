@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
-from rc2l_bench.config import TUNING, Params
+from rc2l_bench.config import TUNING, Params, stated
 from rc2l_bench.errors import BenchError
 from rc2l_bench.report.results import Remark
 from rc2l_bench.tuning import LEARNING_RATE, Trial, Tuned, digest_inputs, read_trials, read_tuned
@@ -82,7 +82,7 @@ def list_outdated(dataset: str, params: Params) -> list[Remark]:
     where = f"tuning of {dataset}"
     try:
         tuned, config = read_tuned(dataset), params.tuning_of(dataset)
-        protocol = params.protocol_of(f"{TUNING}{dataset}").model_dump(mode="json")
+        protocol = stated(params.protocol_of(f"{TUNING}{dataset}"))
         chosen = tuned.methods if tuned else {}
         changed = [name for name, found in chosen.items() if digest_inputs(name, config, protocol) != found.inputs]
     except BenchError as error:

@@ -22,6 +22,7 @@ from rc2l_bench.report.formatting import short_names
 from rc2l_bench.report.literature import FILE, match, read_figures
 from rc2l_bench.report.provenance import trace
 from rc2l_bench.report.quoted_study import Quoted, StudyFigure, quote, read_studies
+from rc2l_bench.report.reliability import CORRUPTIONS, Reliability, compare_reliability, corruptions_of, value_of
 from rc2l_bench.report.rendering import render
 from rc2l_bench.report.report import Report
 from rc2l_bench.report.results import Cell, FinishedRun, Remark, number
@@ -53,6 +54,7 @@ class Chapter(NamedTuple):
         iou: mean IoU by class of every group.
         settings: what variants are set to.
         quoted: what was published of the rows of a study.
+        reliability: calibration of every group, and its mIoU on spoilt images.
     """
 
     section: Section
@@ -62,6 +64,7 @@ class Chapter(NamedTuple):
     iou: Mapping[Key, Any]
     settings: Settings
     quoted: Quoted
+    reliability: Reliability
 
 
 class Drawn(NamedTuple):
@@ -182,7 +185,8 @@ def _chapter(
 ) -> Chapter:
     names = short_names(list(dict.fromkeys([*section.methods, section.reference])))
     iou = {} if section.family else class_table(section)
-    return Chapter(section, f"s{index}", names, pictures, iou, settings(section), quote(section, studies))
+    quoted, reliability = quote(section, studies), compare_reliability(section)
+    return Chapter(section, f"s{index}", names, pictures, iou, settings(section), quoted, reliability)
 
 
 def _stem(section: Section) -> str:
@@ -211,8 +215,9 @@ def frame(report: Report) -> pd.DataFrame:
     """Tabulate the numbers of every declared or found run with full precision, and where they come from.
 
     Returns:
-        A row for each; declared runs come first, and have a row where they have no result. mIoU, and IoU by class in
-        the columns `iou/<class>`, are in [0, 1], memory in MiB; nan where unknown.
+        A row for each; declared runs come first, and have a row where they have no result. mIoU, IoU by class in the
+        columns `iou/<class>` and mIoU on spoilt images in `miou/<corruption>` are in [0, 1], memory in MiB; nan where
+        unknown.
     """
     runs = {run.cell: run for run in report.runs}
     cells = list(dict.fromkeys([*report.declared, *runs]))
@@ -220,8 +225,11 @@ def frame(report: Report) -> pd.DataFrame:
     rows = [_row(report, cell, runs.get(cell)) | {"declared": cell in declared} for cell in cells]
     # Classes of all data sets: a table has one head, and a class of another data set is empty.
     classes = list(dict.fromkeys(name for run in report.runs for name in run.iou()))
+    spoilt = corruptions_of(report.runs)
     for row, cell in zip(rows, cells, strict=True):
-        iou = runs[cell].iou() if cell in runs else {}
+        run = runs.get(cell)
+        iou = run.iou() if run else {}
+        row |= {f"miou/{name}": value_of(run, (CORRUPTIONS, name), True) if run else math.nan for name in spoilt}
         row |= {f"iou/{name}": iou.get(name, math.nan) for name in classes}
     return pd.DataFrame(rows)
 
@@ -244,6 +252,12 @@ def _row(report: Report, cell: Cell, run: FinishedRun | None) -> dict[str, Any]:
         "best_step": number(metrics, "best_step"),
         "pixel_accuracy": number(metrics, "pixel_accuracy"),
         "test_miou": run.miou_test if run else math.nan,
+        "ece": number(metrics, "ece"),
+        "ece_per_image": number(metrics, "ece_per_image"),
+        "nll": number(metrics, "nll"),
+        "nll_per_image": number(metrics, "nll_per_image"),
+        "test_ece": number(metrics, "test", "ece"),
+        "test_nll": number(metrics, "test", "nll"),
         "step_seconds": number(cost, "step_seconds", "median"),
         "step_seconds_p95": number(cost, "step_seconds", "p95"),
         "seconds": number(cost, "seconds"),

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from rc2l_bench.config import NO_LEVERS, Levers
+from rc2l_bench.run.levers import backward_pass, divide, weigh
 from rc2l_bench.types import Batch
 
 if TYPE_CHECKING:
@@ -57,7 +59,12 @@ def size_of(tensors: Iterable[Tensor]) -> int:
 
 
 def take_step(
-    method: nn.Module, optimiser: torch.optim.Optimizer, batch: Batch, progress: float, clip: float = 0.0
+    method: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    progress: float,
+    clip: float = 0.0,
+    levers: Levers = NO_LEVERS,
 ) -> None:
     """Take one training step: forward, backward, optimiser, and what the method does after it.
 
@@ -69,9 +76,12 @@ def take_step(
         batch: on the device of both.
         progress: share of the budget that is spent, in [0, 1).
         clip: largest norm of the gradient; 0 = not clipped.
+        levers: that were pulled.
     """
-    losses: dict[str, Tensor] = method(batch, progress)
-    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+    for part, share in divide(method, batch, levers):
+        losses: dict[str, Tensor] = weigh(method(part, progress), share)
+        with backward_pass(method, levers):
+            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
     if clip > 0:
         nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
     optimiser.step()
@@ -107,7 +117,7 @@ def measure_step(trainer: Trainer, batch: Batch) -> dict[str, float]:
 
     def step() -> None:
         with trainer.fabric.autocast():
-            take_step(method, optimiser, batch, 1 - 1 / steps, clip)
+            take_step(method, optimiser, batch, 1 - 1 / steps, clip, trainer.runtime.levers)
 
     before = size_of(state_of(method, optimiser, batch))
     # A forked generator: whatever draws after this draws what it would have drawn without.

@@ -17,7 +17,15 @@ from rc2l_bench.run.far_runs import fetch_finished
 from rc2l_bench.run.pipeline import Stage, carry_out_data, cell_stages
 from rc2l_bench.run.slurm import Place, Queued, ask_end, count_places, read_queue, submit
 from rc2l_bench.run.store import STORE, Run
-from rc2l_bench.run.submissions import JOBS, ArrayTask, Submission, TaskState, find_submissions, new_submission
+from rc2l_bench.run.submissions import (
+    JOBS,
+    MOST_TASKS,
+    ArrayTask,
+    Submission,
+    TaskState,
+    find_submissions,
+    new_submission,
+)
 from rc2l_bench.run.trial_request import has_diverged, open_trial
 from rc2l_bench.run.tuning import MethodStudy, waiting_trials, write_request
 from rc2l_bench.variants import method_of
@@ -179,7 +187,7 @@ def _queued(jobs: Path) -> Iterator[str]:
 
 def _submit_all(tasks: Sequence[ArrayTask], cluster: ClusterConfig, jobs: Path) -> Iterator[int]:
     """Submit as many arrays as are needed, each no longer than the cluster takes."""
-    left, most = iter(tasks), count_places() if tasks else 0
+    left, most = iter(tasks), min(count_places(), MOST_TASKS) if tasks else 0
     while some := list(islice(left, most)):
         with new_submission(some, jobs) as submission:
             script = submission.folder / SCRIPT

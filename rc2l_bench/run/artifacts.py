@@ -18,7 +18,16 @@ from safetensors.torch import save
 from torch import nn
 
 from rc2l_bench.methods.contract import Method
-from rc2l_bench.metrics import Absent, areas_of, class_iou, mean_iou, pixel_accuracy
+from rc2l_bench.metrics import (
+    Absent,
+    areas_of,
+    calibration_error,
+    class_iou,
+    mean_iou,
+    mean_over_pixels,
+    pixel_accuracy,
+)
+from rc2l_bench.run.calibration import Calibration
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.record import Record
 from rc2l_bench.seals import FILES, RECORD, list_files, seal
@@ -47,8 +56,25 @@ class Panel:
 
 
 def _number(value: float) -> float | None:
-    """Return a number for JSON, which has no NaN."""
-    return None if math.isnan(value) else float(value)
+    """Return a number for JSON, which has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def score_calibration(found: Calibration) -> dict[str, float | None]:
+    """Compute calibration error and negative log-likelihood of N images.
+
+    Returns:
+        `ece` and `nll` over the pixels of all images together; `ece_per_image` and `nll_per_image`, the means of those
+        of single images with a counted pixel. None where there is none.
+    """
+    seen = found.bins[:, 0].any(-1)
+    bins, nll = found.bins[seen], found.nll[seen]
+    single = {"ece_per_image": calibration_error(bins), "nll_per_image": mean_over_pixels(nll, bins)}
+    return {
+        "ece": _number(float(calibration_error(bins.sum(0)))),
+        "nll": _number(float(mean_over_pixels(nll.sum(0), bins.sum(0)))),
+        **{name: _number(float(values.mean())) if len(values) else None for name, values in single.items()},
+    }
 
 
 def score(evaluation: Evaluation, classes: list[str], absent: Absent) -> dict[str, Any]:
@@ -60,7 +86,8 @@ def score(evaluation: Evaluation, classes: list[str], absent: Absent) -> dict[st
         absent: what a class without truth counts for.
 
     Returns:
-        `miou`, `averaged_classes`, `pixel_accuracy` and, by class, `iou`: in [0, 1], None where undefined.
+        `miou`, `averaged_classes`, `pixel_accuracy` and, by class, `iou`: in [0, 1], None where undefined. What
+        `score_calibration` gives, where confidences were counted.
     """
     # Counts of all images first, as VOC and Cityscapes do: a mean of mIoUs per image would be another score.
     confusion = evaluation.confusion.sum(0, dtype=np.int64)
@@ -71,11 +98,17 @@ def score(evaluation: Evaluation, classes: list[str], absent: Absent) -> dict[st
         "averaged_classes": [name for name, value in iou.items() if not math.isnan(value)],
         "pixel_accuracy": _number(pixel_accuracy(confusion)),
         "iou": {name: _number(value) for name, value in iou.items()},
+        **(score_calibration(evaluation.calibration) if evaluation.calibration else {}),
     }
 
 
 def metrics(
-    record: Record, val: Evaluation, test: Evaluation | None, classes: list[str], absent: Absent
+    record: Record,
+    val: Evaluation,
+    test: Evaluation | None,
+    classes: list[str],
+    absent: Absent,
+    corrupted: Mapping[str, float],
 ) -> dict[str, Any]:
     """Assemble metrics.json.
 
@@ -85,10 +118,11 @@ def metrics(
         test: of the test part, scored once; None where the data set has none.
         classes: K names.
         absent: what a class without truth counts for.
+        corrupted: mIoU of the validation part by corruption; empty where none was asked for.
 
     Returns:
         As `score`, with `miou_best`, the best evaluation of the validation part. That one is chosen on the images it is
-        scored on, so it is optimistic.
+        scored on, so it is optimistic. `corruptions` are there if any were asked for.
     """
     best_step, best = max(record.evaluations, key=lambda found: found[1])
     return {
@@ -97,6 +131,7 @@ def metrics(
         "best_step": best_step,
         "evaluations": [{"step": step, "miou": _number(miou)} for step, miou in record.evaluations],
         "test": score(test, classes, absent) if test else None,
+        **({"corruptions": {name: _number(miou) for name, miou in corrupted.items()}} if corrupted else {}),
     }
 
 
@@ -188,6 +223,22 @@ def _save_panels(folder: Path, panels: list[Panel], palette: Palette) -> None:
         _save_classes(folder / f"{stem}.prediction.png", panel.prediction, palette)
 
 
+def _save_counts(folder: Path, evaluations: Mapping[str, Evaluation]) -> None:
+    """Write confusion.npz and, where confidences were counted, calibration.npz: by image, in the order of the ids."""
+    # Ids as text of fixed width, not as objects: those would be pickled, and no file here is to be unpickled.
+    # Compressed, because most pairs of classes never occur in an image.
+    counts: dict[str, Any] = {}
+    sure: dict[str, Any] = {}
+    for part, found in evaluations.items():
+        ids = {f"{part}_ids": np.array(found.ids, dtype=np.str_)}
+        counts |= {part: found.confusion} | ids
+        if found.calibration:
+            sure |= {f"{part}_bins": found.calibration.bins, f"{part}_nll": found.calibration.nll} | ids
+    np.savez_compressed(folder / "confusion.npz", **counts)
+    if sure:
+        np.savez_compressed(folder / "calibration.npz", **sure)
+
+
 def write_artifacts(
     folder: Path,
     *,
@@ -209,7 +260,7 @@ def write_artifacts(
         run: cell, fingerprint and all its parts.
         record: history.
         evaluations: by part, `val` and perhaps `test`; their counts per image are kept, because intervals resample
-            images.
+            images, and so are their confidences.
         net: what is deployed.
         panels: pictures.
         palette: colours of the classes.
@@ -218,12 +269,7 @@ def write_artifacts(
         (folder / f"{name}.json").write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
     (folder / "history.csv").write_text(render_history(record))
     (folder / "model.safetensors").write_bytes(_weights(net))
-    # Ids as text of fixed width, not as objects: those would be pickled, and no file here is to be unpickled.
-    # Compressed, because most pairs of classes never occur in an image.
-    counts: dict[str, Any] = {}
-    for part, found in evaluations.items():
-        counts |= {part: found.confusion, f"{part}_ids": np.array(found.ids, dtype=np.str_)}
-    np.savez_compressed(folder / "confusion.npz", **counts)
+    _save_counts(folder, evaluations)
     _save_panels(folder / "panels", panels, palette)
     # The last one, because it holds the hashes of all the others.
     (folder / RECORD).write_bytes(seal({**run, FILES: list_files(folder)}, indent=2))

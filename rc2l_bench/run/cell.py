@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rc2l_bench.config import QUIET, Params, Protocol, load
+from rc2l_bench.config import Corruption, Params, Protocol, load, stated
 from rc2l_bench.data import splits
 from rc2l_bench.data.addresses import without_secrets
 from rc2l_bench.data.datasets.pool_config import StreamConfig
@@ -28,6 +28,9 @@ from rc2l_bench.variants import PROTOCOL, VARIANTS, base_of, method_yaml, protoc
 
 NUMERIC = ("torch", "torchvision", "timm", "kornia", "kornia_rs", "numpy", "scipy")
 """Packages whose version may move a number; they take part in the fingerprint."""
+
+TRIAL = "trial"
+"""Status of a run with numbers that `rc2l-bench tune` tries."""
 
 
 def versions() -> dict[str, str]:
@@ -107,6 +110,11 @@ class RunInputs:
         own = self.plan.unlabelled_id
         return hashlib.sha256("\n".join([own, *added]).encode()).hexdigest() if added else own
 
+    @property
+    def corruptions(self) -> list[Corruption]:
+        """How the validation part is spoilt to be scored once more; not at all for a trial, which is chosen by mIoU."""
+        return [] if self.tuning["status"] == TRIAL else self.params.eval.corruptions
+
     def provenance(self) -> dict[str, Any]:
         """run.json: the fingerprint, every part of it, and on what the run was carried out."""
         weights = find_weights(self.protocol.net)
@@ -133,14 +141,16 @@ class RunInputs:
                 "replayable": self.stream is None,
             },
             "dataset": self.val.index.dataset.model_dump(mode="json"),
-            "protocol": self.declared.model_dump(mode="json"),
+            "protocol": stated(self.declared),
             "protocol_changes": self.changes,
             "tuning": {"numbers": self.numbers, **self.tuning},
             "weights": digest_file(weights) if weights else self.protocol.net.weights,
             "method_config": self.config,
-            "runtime": self.params.runtime.model_dump(mode="json", exclude=QUIET),
+            "runtime": self.params.runtime.identity(),
             "source": digest_sources(base_of(self.method)),
             "versions": versions(),
+            # Only where there are some: what is switched off names no other run.
+            **({"corruptions": self.corruptions} if self.corruptions else {}),
         }
         return {"fingerprint": fingerprint(parts), **parts}
 
@@ -195,7 +205,7 @@ def open_cell(
         BenchError: the stages of the data have to run again.
     """
     params = load(Params, Path("params.yaml"))
-    numbers, tuning = _tuned_numbers(method, dataset) if trial is None else (dict(trial), {"status": "trial"})
+    numbers, tuning = _tuned_numbers(method, dataset) if trial is None else (dict(trial), {"status": TRIAL})
     plan = splits.read(plan_file)
     test = Shards(shards / "test")
     cell = RunInputs(

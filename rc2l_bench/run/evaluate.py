@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rc2l_bench.config import CenterCrop, EvalConfig, Sliding
+from rc2l_bench.run.calibration import Calibration, count_calibration, join
 
 Predict = Callable[[Tensor], Tensor]
 
@@ -61,10 +62,12 @@ class Evaluation:
     Attributes:
         ids: names of the N images, sorted.
         confusion: (N, K, K) int32; rows are true classes, columns predicted ones.
+        calibration: of the same images; None where it was not asked for.
     """
 
     ids: list[str]
     confusion: NDArray[np.int32]
+    calibration: Calibration | None = None
 
 
 def rescale(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
@@ -171,20 +174,27 @@ def evaluate(
     image_scale: float,
     num_classes: int,
     device: torch.device,
+    calibrate: bool = False,
 ) -> Evaluation:
-    """Scores images; see `predict_classes` for the arguments.
+    """Scores images; see `predict_classes` for the arguments. With `calibrate`, confidences are counted, too.
 
     Returns:
-        One confusion matrix per image. Nothing is resized that is counted: masks keep their own pixels.
+        One confusion matrix per image, of one prediction. Nothing is resized that is counted: masks keep their own
+        pixels.
     """
     ids: list[str] = []
     counts = [np.zeros((0, num_classes, num_classes), np.int32)]
+    sure: list[Calibration] = []
     for whole in batches:
         images = crop_center(whole, spec.protocol, image_scale) if isinstance(spec.protocol, CenterCrop) else whole
-        prediction = predict_classes(predict, images.image, spec, image_scale, device)
-        counts.append(count_confusion(prediction, images.label.to(device), num_classes).int().cpu().numpy())
+        logits, label = predict_logits(predict, images.image, spec, image_scale, device), images.label.to(device)
+        best, where = logits.max(1)
+        prediction = where.to(label.dtype)
+        counts.append(count_confusion(prediction, label, num_classes).int().cpu().numpy())
+        sure += [count_calibration(logits, best, prediction, label)] if calibrate else []
         ids += images.ids
-    return merge([Evaluation(ids=ids, confusion=np.concatenate(counts))])
+    found = join(sure) if calibrate else None
+    return merge([Evaluation(ids=ids, confusion=np.concatenate(counts), calibration=found)])
 
 
 def merge(parts: list[Evaluation]) -> Evaluation:
@@ -193,7 +203,10 @@ def merge(parts: list[Evaluation]) -> Evaluation:
     confusion = np.concatenate([part.confusion for part in parts])
     first = {name: i for i, name in reversed(list(enumerate(ids)))}
     names = sorted(first)
-    return Evaluation(ids=names, confusion=confusion[[first[name] for name in names]])
+    rows = [first[name] for name in names]
+    sure = [part.calibration for part in parts if part.calibration is not None]
+    calibration = join(sure).take(rows) if sure else None
+    return Evaluation(ids=names, confusion=confusion[rows], calibration=calibration)
 
 
 def by_size(ids: Sequence[str], image: Tensor, label: Tensor, size: Tensor) -> Iterator[Images]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rc2l_bench.errors import PreemptedError
 from rc2l_bench.files import require_checkout, say, write_atomically
@@ -20,6 +20,9 @@ from rc2l_bench.readers import reading
 from rc2l_bench.run.process_pool import run_modules
 from rc2l_bench.run.signals import GO_ON, held_back, prepare_child, relaying
 from rc2l_bench.variants import file_name_of
+
+if TYPE_CHECKING:
+    from rc2l_bench.run.cell import RunInputs
 
 CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "protocol", "train")
 FILES = (Path("dvc.yaml"), Path("pipelines/dvc.yaml"))
@@ -206,6 +209,22 @@ def cell_stages(item: Mapping[str, str], root: Path = Path()) -> list[Stage]:
     with reading(" and ".join(str(file) for file, _ in specs), "restore them with git"):
         stages = {name: stage for _, spec in specs for name, stage in spec["stages"].items()}
         return [_stage(name, stages[name], item) for name in CELL_STAGES]
+
+
+def open_present_cell(item: Mapping[str, str]) -> RunInputs:
+    """Open a cell as it would be trained now, with what its stages have left.
+
+    Args:
+        item: see `cell_stages`.
+
+    Raises:
+        UsageError: a configuration is wrong.
+        BenchError: the stages of the data have to run again.
+    """
+    from rc2l_bench.run.cell import open_cell  # typed forms, which take long to import
+
+    shards, plan = map(Path, cell_stages(item)[-1].command[7:9])
+    return open_cell(item["dataset"], item["split"], item["method"], int(item["seed"]), shards, plan)
 
 
 def _stage(name: str, spec: Mapping[str, Any], item: Mapping[str, str]) -> Stage:

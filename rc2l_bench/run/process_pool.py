@@ -44,7 +44,8 @@ def run_modules(calls: Sequence[Sequence[str]], jobs: int) -> Iterator[tuple[int
         Index and exit code of every call, as they end; a negative code is the signal that killed it.
 
     Raises:
-        PreemptedError: this process was asked to stop. It has asked the others, waited for them and yielded their codes.
+        PreemptedError: this process was asked to stop. It has asked the others, waited for them and yielded
+            their codes.
     """
     waiting = list(enumerate(calls))
     plain = min(jobs, len(calls)) > 1

@@ -16,7 +16,6 @@ from rc2l_bench.data.augment import Augmenter
 from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.reader import Stream, Windows
 from rc2l_bench.data.selection import everything
-from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.streaming import open_stream
 from rc2l_bench.data.training_pool import TrainingPool
 from rc2l_bench.draws import derive
@@ -26,11 +25,12 @@ from rc2l_bench.readers import reading
 from rc2l_bench.run import artifacts
 from rc2l_bench.run.allocations import measure_step
 from rc2l_bench.run.cell import RunInputs
-from rc2l_bench.run.evaluate import Evaluation, by_size, evaluate, merge, predict_classes
+from rc2l_bench.run.evaluate import Evaluation, predict_classes
 from rc2l_bench.run.hardware import commit, count_workers, hardware, open_fabric, peak_memory
 from rc2l_bench.run.prefetch import prefetch
 from rc2l_bench.run.progress import Progress
 from rc2l_bench.run.record import Record
+from rc2l_bench.run.scoring import Scorer
 from rc2l_bench.run.signals import Preemption
 from rc2l_bench.run.store import Run
 from rc2l_bench.run.trackers import Trackers, head_of
@@ -53,6 +53,7 @@ class Wiring:
         runtime = cell.params.runtime
         self.loading = {"workers": count_workers(runtime, fabric.device), "cache_mb": runtime.cache_mb}
         self.augmenter = Augmenter(cell.protocol, self.config.views, cell.seed, fabric.device, **self.share)
+        self.scorer = Scorer(fabric=fabric, protocol=cell.protocol, **self.loading)
 
     @cached_property
     def unlabelled(self) -> Stream | StreamConfig | None:
@@ -132,36 +133,6 @@ class Wiring:
         """Make the batch of a step, unless a loader process has made it."""
         return loaded if isinstance(loaded, Batch) else self.finish(loaded, step)
 
-    def evaluate(self, method: Method, shards: Shards) -> Evaluation:
-        """Score the method on every image of a part once, whatever the number of processes.
-
-        Args:
-            method: the bare one.
-            shards: of the part.
-
-        Returns:
-            Counts of all images, in every process.
-        """
-        spec = self.cell.protocol.eval
-        raws = loader.evaluation_batches(shards, batch=spec.batch, **self.loading, **self.share)
-        images = (
-            group for raw in raws if raw.label is not None for group in by_size(raw.ids, raw.image, raw.label, raw.size)
-        )
-        method.eval()
-        # The bare method: the wrapped one would compute in the training's precision, and DDP would wait for processes
-        # that have a batch less.
-        mine = evaluate(
-            method.predict, images, spec, image_scale=self.cell.protocol.image_scale,
-            num_classes=len(shards.classes), device=self.fabric.device,
-        )  # fmt: skip
-        method.train()
-        if self.fabric.world_size == 1:
-            return mine
-        # As objects, because processes have different numbers of images; counts are small beside the images.
-        parts: list[Any] = [None] * self.fabric.world_size
-        torch.distributed.all_gather_object(parts, mine)
-        return merge(parts)
-
     @property
     def title(self) -> str:
         """What is trained, in a few words."""
@@ -179,7 +150,10 @@ class Wiring:
             feed = Feed(
                 batches=self.batches,
                 augment=self.augment,
-                evaluate=lambda trained: self.evaluate(trained, self.cell.val),
+                # How sure the network is interests of the result alone, which is the last evaluation.
+                evaluate=lambda trained: self.scorer.evaluate(
+                    trained, self.cell.val, calibrate=trainer.record.step == steps
+                ),
                 watch=watch,
             )
             trackers.resume(trainer.record)
@@ -215,10 +189,11 @@ class Wiring:
         cost: dict[str, Any],
         val: Evaluation,
         test: Evaluation | None,
+        corrupted: dict[str, float],
     ) -> None:
         """Write the files of the run; see `artifacts.write_artifacts`."""
-        method, shards = trainer.method, self.cell.val
-        metrics = artifacts.metrics(trainer.record, val, test, list(shards.classes), self.cell.protocol.eval.absent)
+        method, shards, absent = trainer.method, self.cell.val, self.cell.protocol.eval.absent
+        metrics = artifacts.metrics(trainer.record, val, test, list(shards.classes), absent, corrupted)
         parts = {"val": metrics, "test": metrics["test"]}
         averaged = {part: found["averaged_classes"] for part, found in parts.items() if found}
         artifacts.write_artifacts(
@@ -281,7 +256,8 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption:
             trainer.restore(state)
     with wiring.open_trackers(provenance) as trackers:
         val = wiring.train(trainer, run, trackers)
-        test = wiring.evaluate(method, cell.test) if cell.test else None
+        test = wiring.scorer.evaluate(method, cell.test, calibrate=True) if cell.test else None
+        corrupted = wiring.scorer.score_corrupted(method, cell.val, cell.corruptions)
         # Not inside the `if`: the processes take the measured step together.
         cost = wiring.cost(trainer, wiring.weigh(trainer))
         if fabric.is_global_zero:
@@ -290,6 +266,6 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption:
                 "scored": method.scored, "network": artifacts.network_of(method), "hardware": hardware(fabric.device),
                 "commit": commit(),
             }  # fmt: skip
-            run.finish(lambda folder: wiring.write(folder, trainer, facts, cost, val, test))
+            run.finish(lambda folder: wiring.write(folder, trainer, facts, cost, val, test, corrupted))
             # After the result is safe: trackers may take their time.
             trackers.finish(run.result)

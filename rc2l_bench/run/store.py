@@ -70,6 +70,12 @@ class Run:
         """Whether the result is there."""
         return self.result.is_dir()
 
+    @property
+    def newest_step(self) -> int:
+        """Steps that the newest checkpoint has done; 0 where there is none."""
+        newest = next(iter(self._checkpoints()), None)
+        return int(newest.stem.removeprefix("step-")) if newest else 0
+
     @contextmanager
     def lock(self, owner: bool = True) -> Iterator[None]:
         """Keeps other processes off this run.

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
 
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import read_bytes, reading
@@ -26,6 +28,8 @@ JOBS = Path(".rc2l/jobs")
 NUMBER = "job.json"
 NOW = "%Y%m%d-%H%M%S"
 """How names begin, so that they are in the order of time."""
+MOST_TASKS = 10_000
+"""Of an array, whatever the cluster would take."""
 TAIL = 1 << 14
 """Bytes of a log that are looked at for what went wrong."""
 TELLING = ("error:", "DUE TO", "Killed", "oom")
@@ -61,8 +65,8 @@ class TaskState(Model):
 class JobNumber(Model):
     """What Slurm calls a submission."""
 
-    job: int
-    tasks: int
+    job: Annotated[int, Field(ge=1)]
+    tasks: Annotated[int, Field(ge=1, le=MOST_TASKS)]
 
 
 @dataclass(frozen=True)

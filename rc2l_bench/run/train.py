@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from rc2l_bench.config import Protocol, Runtime
 from rc2l_bench.draws import derive
@@ -19,8 +18,11 @@ from rc2l_bench.errors import BenchError, DivergedError, PreemptedError
 from rc2l_bench.methods.contract import Method
 from rc2l_bench.metrics import areas_of, mean_iou
 from rc2l_bench.processes import synchronise
+from rc2l_bench.run.clock import STEP, Clock
 from rc2l_bench.run.evaluate import Evaluation
+from rc2l_bench.run.levers import check_levers, pull_levers, uncompiled
 from rc2l_bench.run.optimiser import build_optimiser, evaluation_steps, learning_rate
+from rc2l_bench.run.passes import Objective, Passes
 from rc2l_bench.run.record import Record, Row
 from rc2l_bench.run.signals import Preemption
 from rc2l_bench.run.store import Run
@@ -44,22 +46,6 @@ class Feed:
     watch: Callable[[Record], None]
 
 
-class Objective(nn.Module):
-    """What Fabric wraps: a method that is given the tensors of a batch by name.
-
-    Fabric casts what goes into a module tensor by tensor, and cannot write into the frozen `Batch`.
-    """
-
-    def __init__(self, method: Method) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, progress: float, **tensors: Tensor) -> dict[str, Tensor]:
-        """The losses of the batch that the tensors make up; see `Method.losses`."""
-        losses: dict[str, Tensor] = self.method(Batch(**tensors), progress)
-        return losses
-
-
 class Trainer:
     """Trains one method under one protocol, from wherever the run stands to its end."""
 
@@ -81,10 +67,15 @@ class Trainer:
             runtime: how often to log and to write checkpoints.
             seed: of the cell; dropout and the like draw from (seed, step).
             preemption: tells that this process was asked to stop; None = nobody asks.
+
+        Raises:
+            UsageError: the levers of the runtime do not fit the method, the batch or the backbone.
         """
         self.fabric = fabric
+        check_levers(method, protocol, runtime.levers)
         if fabric.world_size > 1:
             synchronise(method)
+        pull_levers(method, runtime.levers)
         # Channels last is the faster layout for convolutions, on the CPU as on CUDA.
         self.method = method.to(memory_format=torch.channels_last)
         self.protocol = protocol
@@ -92,6 +83,8 @@ class Trainer:
         self.seed = seed
         self.optimiser = build_optimiser(method, protocol.optimiser)
         self.model, self.stepper = fabric.setup(Objective(method), self.optimiser)
+        self.clock = Clock(fabric.device)
+        self.passes = Passes(fabric, self.model, method, runtime.levers, self.clock)
         self.evaluate_after = evaluation_steps(protocol.steps, protocol.eval.evaluations)
         self.record = Record()
         self.preemption = preemption or Preemption()
@@ -122,31 +115,18 @@ class Trainer:
             self.record.sums = {name: values[rank] for name, values in self.record.sums.items()}
         self._saved = self.record.step, self.record.looked
 
-    @contextmanager
-    def _clock(self, part: str) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        if self.fabric.device.type == "cuda":
-            # The stream of the step alone: in another one the next batch is being made.
-            torch.cuda.current_stream(self.fabric.device).synchronize()
-        self.record.part_seconds[part] += time.perf_counter() - begin
-
     def _step(self, batches: Iterator[Any], feed: Feed) -> None:
         """One training step."""
         step, steps = self.record.step, self.protocol.steps
-        with self._clock("data"):
+        with self.clock.time("data"):
             loaded = next(batches)
-        with self._clock("augment"):
+        with self.clock.time("augment"):
             batch = feed.augment(loaded, step)
         torch.manual_seed(derive(self.seed, f"network/{self.fabric.global_rank}", step))
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.protocol.optimiser, step, steps) * group["lr_scale"]
-        with self._clock("forward"):
-            losses: dict[str, Tensor] = self.model(step / steps, **batch.tensors())
-            total = torch.stack(list(losses.values())).sum()
-        with self._clock("backward"):
-            self.fabric.backward(total)
-        with self._clock("optimise"):
+        losses = self.passes.carry_out(batch, step / steps)
+        with self.clock.time("optimise"):
             if self.protocol.optimiser.clip > 0:
                 # What is not finite shows in the losses, or is what a scaler of mixed precision is looking for.
                 clip = self.protocol.optimiser.clip
@@ -154,11 +134,11 @@ class Trainer:
             self.stepper.step()
             self.stepper.zero_grad()
             self.method.after_step()
-        self._note(losses | {"loss": total})
+        self._note(losses)
 
     def _note(self, losses: dict[str, Tensor]) -> None:
         for name, value in losses.items():
-            self.record.sums[name] = self.record.sums.get(name, 0) + value.detach().float()
+            self.record.sums[name] = self.record.sums.get(name, 0) + value.float()
         self.record.step += 1
 
     def _log(self, miou: float | None) -> None:
@@ -175,17 +155,28 @@ class Trainer:
         self.record.history.append(order | means | {"miou": miou})
         self.record.sums = {}
 
+    def settle(self) -> None:
+        """Wait for the device, and note what the steps until now have taken."""
+        begin = time.perf_counter()
+        self.clock.read(self.record, wait=True)
+        self.record.seconds += time.perf_counter() - begin
+
     def _look(self, feed: Feed) -> Evaluation | None:
         """Evaluation and log, where due after this step.
 
         A signal may interrupt the evaluation, which is long and changes nothing; the next session makes up for it.
         """
         record, evaluation = self.record, None
+        due = record.step in self.evaluate_after
+        # Steps that the device has still to do are theirs, not the evaluation's or the log's.
+        if due or record.step % self.runtime.log_every == 0:
+            self.settle()
         begin = time.perf_counter()
         try:
-            if record.step in self.evaluate_after:
+            if due:
                 self._share_buffers()
-                evaluation = feed.evaluate(self.method)
+                with uncompiled(self.runtime.levers):
+                    evaluation = feed.evaluate(self.method)
         finally:  # an evaluation that a signal cuts off has taken its time, too
             record.seconds += time.perf_counter() - begin
         with self.preemption.protected():
@@ -218,6 +209,7 @@ class Trainer:
         place = self.record.step, self.record.looked
         if run is None or place == self._saved:
             return
+        self.settle()
         begin = time.perf_counter()
         state = self.state()
         if self.fabric.is_global_zero:
@@ -251,15 +243,15 @@ class Trainer:
         with self.preemption.protected():
             begin = time.perf_counter()
             try:
-                self._step(batches, feed)
+                with self.clock.time(STEP):
+                    self._step(batches, feed)
             except BenchError:
                 # The same signal may have ended the loader's processes, and no part of this step is done then.
                 if not self.preemption.asked or self.preemption.shared:
                     raise
                 self.preemption.stop()
-            spent = time.perf_counter() - begin
-            self.record.step_seconds.append(spent)
-            self.record.seconds += spent
+            self.clock.read(self.record, wait=False)
+            self.record.seconds += time.perf_counter() - begin
 
     def fit(self, feed: Feed, run: Run | None) -> Evaluation:
         """Train to the end of the budget, or to the step during which a signal asked to stop.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rc2l_bench.config import TUNING, Params
+from rc2l_bench.config import TUNING, Params, stated
 from rc2l_bench.draws import derive
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import exclusive, write_atomically
@@ -208,7 +208,7 @@ def open_studies(dataset: str, methods: Sequence[str], params: Params) -> list[M
     studies = []
     for method in methods:
         space = space_of(method, config, protocol.optimiser.lr)
-        inputs = digest_inputs(method, config, protocol.model_dump(mode="json"))
+        inputs = digest_inputs(method, config, stated(protocol))
         name = f"{method} {inputs[:16]}"
         study = optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
         studies.append(MethodStudy(method=method, space=space, config=config, inputs=inputs, study=study))

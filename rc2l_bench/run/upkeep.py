@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rc2l_bench.errors import BenchError, BusyError, UsageError
-from rc2l_bench.run.cell import open_cell
-from rc2l_bench.run.pipeline import cell_stages
+from rc2l_bench.run.pipeline import open_present_cell
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.seals import FILES, RECORD, list_files, read_record, seal
 
@@ -156,9 +155,7 @@ def carry_over(result: Path, reason: str, store: Path = STORE) -> str:
 def _present(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance of a cell as it would be trained now."""
     item = {name: str(value) for name, value in cell.items()}
-    train = cell_stages(item)[-1]
-    shards, plan = map(Path, train.command[7:9])
-    return open_cell(item["dataset"], item["split"], item["method"], int(item["seed"]), shards, plan).provenance()
+    return open_present_cell(item).provenance()
 
 
 def _copy(result: Path, folder: Path, record: Mapping[str, Any]) -> None:

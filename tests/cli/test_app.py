@@ -122,6 +122,28 @@ def test_the_doctor_looks_into_the_store(here, monkeypatch, made, said):
     assert row.rstrip(" │┃|").endswith(said)
 
 
+def test_the_doctor_says_what_a_backbone_can_do(here, monkeypatch):
+    monkeypatch.setenv("RC2L_BENCH_WEIGHTS", str(here))
+    (here / "test_vit.safetensors").touch()
+    code, text = call("doctor", "--backbone", "test_vit")
+    told = " ".join(text.replace("│", " ").split())
+    assert code == 0
+    assert "strides of its levels (channels) 16 (64), 16 (64), 16 (64), 16 (64)" in told
+    assert "net.output_stride may be 32 " in told
+    assert "crops multiples of 16" in told
+    assert "321 → 320, 513 → 512, 769 → 768, 801 → 800" in told
+    assert "test_vit.safetensors" in told
+
+
+def test_the_doctor_knows_which_backbones_can_be_dilated(here):
+    _, text = call("doctor", "--backbone", "test_resnet")
+    assert "net.output_stride may be 32, 16, 8" in " ".join(text.replace("│", " ").split())
+
+
+def test_the_doctor_says_why_a_backbone_cannot_serve(here):
+    assert "mixer_s16_224: cannot see an image of 64×96" in refused("doctor", "--backbone", "mixer_s16_224")
+
+
 def test_an_unknown_method_names_the_nearest(here):
     assert "unknown method 'supervisd': did you mean 'supervised'?" in refused(
         "run", "--method", "supervisd", *CELL[3:]

@@ -127,7 +127,8 @@ def test_outside_of_a_checkout_nothing_is_made(checkout, command):
     before = sorted(checkout.rglob("*"))
     code, _, error = run(*command)
     assert code == 2
-    assert error == f"error: {checkout}: there is no dvc.yaml here: run this in the root of a checkout of rc2l-bench\n"
+    assert error.startswith(f"error: {checkout}: there is no dvc.yaml here: run this in the root of")
+    assert len(error.splitlines()) == 1
     assert sorted(checkout.rglob("*")) == before
 
 

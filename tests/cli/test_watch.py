@@ -1,32 +1,14 @@
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import tiny_data
 from commands_data import call
+from running_data import FIELDS, note
 
-from rc2l_bench.run.owners import describe_process
-from rc2l_bench.run.running import NOTE, PERIOD, QUIET, RunningRun, find_running, write_note
-
-FIELDS: dict[str, Any] = {
-    "title": "tiny 1_4 baselines/cps seed 0", "step": 30, "steps": 120, "loss": 1.2345, "miou": 0.456,
-    "images_per_second": 87.6, "seconds_left": 3725.0,
-}  # fmt: skip
-
-
-def note(folder: Path, **changes: Any) -> RunningRun:
-    run = RunningRun(**(describe_process() | FIELDS | {"noted": time.time()} | changes))
-    folder.mkdir(parents=True, exist_ok=True)
-    write_note(folder, run)
-    return run
+from rc2l_bench.run.running import QUIET, find_running
 
 
 @pytest.fixture
@@ -55,18 +37,6 @@ def test_what_is_not_known_yet_is_an_empty_place(store):
     assert row()[7:9] == ["–", "–"]
 
 
-def test_a_process_that_is_gone_has_stopped(store):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    note(store / "a", pid=gone.pid)
-    assert row()[-4:] == ["–", "–", "–", "stopped"]
-
-
-def test_another_process_of_the_same_number_is_not_taken_for_it(store):
-    note(store / "a", born=1.0)
-    assert row()[-1] == "stopped"
-
-
 def test_a_training_without_news_is_quiet(store):
     note(store / "a", noted=time.time() - QUIET - 1)
     assert row()[-1] == "quiet"
@@ -79,59 +49,7 @@ def test_other_machines_are_shown_when_asked_for(store):
     assert socket.gethostname() != "elsewhere"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"title": "x"}', b"\xff" * 9])
-def test_a_note_that_cannot_be_read_is_left_out(store, content):
-    note(store / "a")
-    (store / "b").mkdir()
-    (store / "b" / NOTE).write_bytes(content)
-    assert [run.title for run in find_running(store)] == [FIELDS["title"]]
-
-
 def test_rows_are_in_the_order_of_their_titles(store):
     for name in ("b", "c", "a"):
         note(store / name, title=f"tiny {name}")
     assert [run.title for run in find_running(store)] == ["tiny a", "tiny b", "tiny c"]
-
-
-def test_a_disk_that_takes_no_note_stops_nothing(tmp_path):
-    run = RunningRun(**(describe_process() | FIELDS | {"noted": 0.0}))
-    write_note(tmp_path / "nowhere", run)
-    assert not (tmp_path / "nowhere").exists()
-
-
-@pytest.mark.slow
-def test_a_killed_training_says_where_it_stopped(checkout, monkeypatch):
-    long = {"default": {"steps": 100_000, "eval": {"evaluations": 1}}}
-    tiny_data.write_yaml(checkout / "params.yaml", tiny_data.params(protocol=long))
-    command = [
-        sys.executable, "-m", "pipelines.train", "tiny", "1_4", "baselines/supervised", "0", "data/shards/tiny",
-        "data/splits/tiny/1_4/seed0.json", "runs/a",
-    ]  # fmt: skip
-    training = subprocess.Popen(command, cwd=checkout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    monkeypatch.chdir(checkout)
-    try:
-        while not (found := [run for run in find_running() if run.step > 1]):
-            assert training.poll() is None
-            time.sleep(PERIOD / 4)
-        assert found[0].pid == training.pid
-        assert found[0].state(time.time()) == "running"
-    finally:
-        os.kill(training.pid, signal.SIGKILL)
-        training.wait()
-    assert row()[-1] == "stopped"
-
-
-@pytest.mark.slow
-def test_a_finished_training_leaves_no_note(checkout, launch):
-    arguments = (
-        "tiny",
-        "1_4",
-        "baselines/supervised",
-        "0",
-        "data/shards/tiny",
-        "data/splits/tiny/1_4/seed0.json",
-        "runs/a",
-    )
-    assert launch("pipelines.train", *arguments, cwd=checkout).returncode == 0
-    assert list((checkout / ".rc2l/runs").glob("*/result")) != []
-    assert list((checkout / ".rc2l/runs").glob(f"*/{NOTE}*")) == []

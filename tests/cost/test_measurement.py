@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 import typer
 from method_data import ROOT, make_protocol
-from tiny_data import PROTOCOL, RUNTIME, write_checkout
+from tiny_data import RUNTIME
 from typer.testing import CliRunner
 
 from rc2l_bench.cli import cost as cli_cost
 from rc2l_bench.config import Params, Runtime, load
 from rc2l_bench.cost.measurement import PARTS, estimate, measure, middle, ratio, scale_protocol
-from rc2l_bench.cost.worker import Workload, trust
+from rc2l_bench.cost.worker import trust
 from rc2l_bench.errors import BenchError
 from rc2l_bench.methods.contract import load_config
-from rc2l_bench.variants import find_methods
 
 TINY_RUNTIME = Runtime.model_validate_json(json.dumps(RUNTIME))
 
@@ -106,34 +102,7 @@ def test_a_crop_that_is_none_is_refused(crop):
     assert len(error.strip().splitlines()) == 1
 
 
-@pytest.mark.slow
-def test_a_run_tells_torchs_own_peak_apart_from_resident_memory(tmp_path):
-    write_checkout(tmp_path)
-    where = ["data/shards/tiny", "data/splits/tiny/1_4/seed0.json", "runs/a"]
-    command = [sys.executable, "-m", "pipelines.train", "tiny", "1_4", "baselines/supervised", "0", *where]
-    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
-    found = json.loads((tmp_path / "runs/a/cost.json").read_text())
-    assert 0 < found["peak_memory"]["allocated_mb"] < found["peak_memory"]["resident_mb"]
-    assert found["device_seconds"] == found["devices"] * found["seconds"]
-    assert found["steps"] == PROTOCOL["steps"]  # the step that is weighed is not counted
-
-
 def test_an_unknown_method_is_refused():
     code, _, error = run("--method", "supervized")
     assert code == 2
     assert "supervised" in error
-
-
-@pytest.mark.parametrize("method", find_methods(ROOT))
-def test_every_part_of_a_method_runs_in_mixed_precision(method):
-    """With all thresholds at 0, so that no loss is left out because an untrained network is sure of nothing."""
-    mixed = TINY_RUNTIME.model_copy(update={"precision": "bf16-mixed"})
-    found = Workload(method, make_protocol(), mixed, 3, steps=1).carry_out()
-    assert found["steps"] == 1
-    torch.use_deterministic_algorithms(False)
-
-
-def test_a_precision_that_the_machine_does_not_have_is_named_in_one_line():
-    half = TINY_RUNTIME.model_copy(update={"device": "cpu", "precision": "16-mixed"})
-    with pytest.raises(BenchError, match=r"its cost could not be found: runtime\.precision: 16-mixed needs CUDA"):
-        measure(["baselines/supervised"], make_protocol(), half, 3, rounds=1, steps=1)

@@ -1,95 +1,23 @@
 from __future__ import annotations
 
-import dataclasses
-import json
 import random
 import signal
 import subprocess
 import sys
-import tarfile
-import time
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
-import webdataset
 from memory_data import PEAK
-from PIL import Image
-from shards_data import META, make_samples, make_shards, picture
+from shards_data import META, contents, make_samples, make_shards
 
 from rc2l_bench.data.datasets.base import Sample
-from rc2l_bench.data.decode import decode_image, decode_mask, encode_image, encode_mask
+from rc2l_bench.data.decode import encode_image, encode_mask
 from rc2l_bench.data.packing import verify, write
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.errors import BenchError
 
 HERE = Path(__file__).parents[1]
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_two_builds_have_the_same_bytes(tmp_path):
-    make_shards(tmp_path / "first", 10)
-    time.sleep(1.1)  # tar headers count seconds
-    make_shards(tmp_path / "elsewhere" / "second", 10)
-    assert contents(tmp_path / "first") == contents(tmp_path / "elsewhere" / "second")
-
-
-def test_the_bytes_are_the_same_on_every_machine(tmp_path):
-    found = make_shards(tmp_path / "pool", 5)
-    tars = b"".join(path.read_bytes() for path in sorted(tmp_path.glob("pool/*.tar")))
-    assert sha256(tars).hexdigest() == "8b9b5e958ed9816f2d69094b61354c2b0f1db67d6ce2d1ed374504b0a6d7f6ed"
-    assert found.digest == "e4d205ed3bc34c454b5a90baefe6b6ebdbb8bb6dbc6bb2d3c83f42d096993ae6"
-
-
-def test_samples_out_of_order_are_refused(tmp_path):
-    with pytest.raises(AssertionError, match=r"'a\.000' comes after 'a\.001'"):
-        write(tmp_path / "pool", make_samples(2)[::-1], META, "train", 4, with_masks=True)
-    with pytest.raises(AssertionError):
-        write(tmp_path / "pool", make_samples(1) * 2, META, "train", 4, with_masks=True)
-    assert not (tmp_path / "pool").exists()
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing to the collector
-def test_plain_webdataset_reads_the_same_samples(tmp_path):
-    shards = make_shards(tmp_path / "pool", 10)
-    urls = [str(path) for path in sorted((tmp_path / "pool").glob("*.tar"))]
-    found = list(webdataset.WebDataset(urls, shardshuffle=False))
-    assert [sample["__key__"] for sample in found] == [f"a%2E{number:03d}" for number in range(10)]
-    for place, sample in enumerate(found):
-        np.testing.assert_array_equal(decode_image(sample["png"]), shards.read_image(place))
-        np.testing.assert_array_equal(decode_mask(sample["mask.png"]), shards.read_mask(place))
-
-
-@pytest.mark.filterwarnings("ignore::ResourceWarning")  # webdataset leaves closing to the collector
-def test_ids_that_differ_only_in_a_dot_stay_apart_and_long_ids_of_any_letters_survive(tmp_path):
-    first = make_samples(1)[0]
-    ids = sorted(["a.b", "a_b", "a%2Eb", "é" * 90, "x" * 200, "__x__", "v.1/a.b", "v/a", "v/" + "y" * 900])
-    samples = [dataclasses.replace(first, id=identity) for identity in ids]
-    write(tmp_path / "pool", samples, META, "train", 9, with_masks=True)
-    assert list(verify(tmp_path / "pool").ids) == ids
-    keys = [
-        sample["__key__"] for sample in webdataset.WebDataset(f"{tmp_path}/pool/train-000000.tar", shardshuffle=False)
-    ]
-    assert len(set(keys)) == len(ids)
-    assert [key.replace("%2E", ".").replace("%25", "%") for key in keys] == ids
-
-
-def test_the_index_says_where_tar_finds_the_members_and_what_sha256sum_prints(tmp_path):
-    shards = make_shards(tmp_path / "pool", 5)
-    for number, shard in enumerate(shards.index.shards):
-        with tarfile.open(tmp_path / "pool" / shard.name) as tar:
-            members = tar.getmembers()
-            lines = "".join(f"{sha256(tar.extractfile(m).read()).hexdigest()}  {m.name}\n" for m in members)
-        entries = [entry for entry in shards.table.entries(range(5)) if entry.shard == number]
-        assert len(entries) == shard.samples
-        expected = [(m.offset, m.size) for entry in entries for m in (entry.image, entry.mask)]
-        assert [(member.offset_data, member.size) for member in members] == expected
-        assert sha256(lines.encode()).hexdigest() == shard.members_sha256
-        assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {(0, 0, 0, "", "", 0o444)}
 
 
 def test_the_pool_holds_no_label_bytes(tmp_path):
@@ -100,22 +28,6 @@ def test_the_pool_holds_no_label_bytes(tmp_path):
     assert not shards.labelled
     with pytest.raises(BenchError, match=r"sample 'a\.003', mask: there is none"):
         shards.read_mask(3)
-
-
-def test_source_bytes_go_in_untouched(tmp_path):
-    Image.fromarray(picture(0)[0]).save(tmp_path / "x.jpg", quality=80)
-    data = (tmp_path / "x.jpg").read_bytes()
-    sample = Sample(id="x", part="train", image=data, suffix="jpg", mask=None)
-    write(tmp_path / "pool", [sample], META, "train", 4, with_masks=False)
-    with tarfile.open(tmp_path / "pool" / "train-000000.tar") as tar:
-        assert tar.extractfile("x.jpg").read() == data
-
-
-def test_a_part_without_samples_is_an_index_without_samples(tmp_path):
-    write(tmp_path / "test", [], META, "test", 4, with_masks=True)
-    assert sorted(contents(tmp_path / "test")) == ["index.json", "samples.arrow"]
-    shards = verify(tmp_path / "test")
-    assert (len(shards), shards.labelled, shards.index.part) == (0, False, "test")
 
 
 def test_every_flipped_byte_of_a_shard_is_found_and_the_sample_named(tmp_path):
@@ -267,26 +179,6 @@ print(PEAK - before)
         [sys.executable, "-c", code, tmp_path / "pool"], cwd=HERE, capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 20_000  # KiB
-
-
-def test_the_index_names_split_part_and_data_set(tmp_path):
-    write(tmp_path / "labelled", make_samples(3), META, "train", 4, with_masks=True, split="1_4", split_id="ab" * 32)
-    found = json.loads((tmp_path / "labelled" / "index.json").read_bytes())
-    assert (found["format"], found["part"], found["split"], found["split_id"]) == (2, "train", "1_4", "ab" * 32)
-    assert found["dataset"] == META
-
-
-def test_the_index_counts_and_measures_what_is_there(tmp_path):
-    shards = make_shards(tmp_path / "pool", 10)
-    sizes = [picture(number)[1].shape for number in range(10)]
-    ids = "\n".join(f"a.{number:03d}" for number in range(10))
-    assert shards.index.samples.model_dump(exclude={"sha256"}) == {
-        "count": 10,
-        "with_mask": 10,
-        "largest": (max(height for height, _ in sizes), max(width for _, width in sizes)),
-        "most_pixels": max(height * width for height, width in sizes),
-        "ids_sha256": sha256(ids.encode()).hexdigest(),
-    }
 
 
 def test_shards_of_an_older_form_are_built_anew(tmp_path):

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 from shards_data import META, make_shards
-from tar_data import image_tar, png
+from tar_data import image_tar
 from web_data import FolderServer, serve_folder
 
-from rc2l_bench.data import download, pool_lists, remote
+from rc2l_bench.data import download, remote
 from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.index import render
-from rc2l_bench.data.packing import verify
-from rc2l_bench.data.pool_index import LISTS, index_sets
+from rc2l_bench.data.pool_index import index_sets
 from rc2l_bench.data.pool_sets import open_sets, read_summary
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.errors import BenchError
@@ -49,48 +48,6 @@ def listed(*places: str, room: int = 0) -> list[Shards]:
 
 def images(shards: Shards) -> list[bytes]:
     return [encoded.image for encoded in shards.read(range(len(shards)))]
-
-
-def test_images_stay_where_they_are(here):
-    (here / "photos/deep").mkdir(parents=True)
-    (here / "photos/deep/one.png").write_bytes(png(7))
-    tars, photos = listed("far/t-*.tar", "photos")
-    assert images(tars) == [png(number) for number in range(9)]
-    assert list(tars.ids)[3:5] == ["t-0/003", "t-1/004"]
-    assert (images(photos), list(photos.ids)) == ([png(7)], ["deep/one.png"])
-    assert not any(path.suffix in (".tar", ".png") for folder in (".rc2l", "data") for path in Path(folder).rglob("*"))
-
-
-@pytest.mark.parametrize("room", [0, 1 << 30])
-def test_tars_far_away_are_listed_by_one_transfer_each(web, room):
-    (tars,) = listed(f"{web.url}/t-{{0..1}}.tar", room=room)
-    assert images(tars) == [png(number) for number in range(9)]
-    whole = [path for path, span in web.asked if span is None and path.endswith(".tar")]
-    assert sorted(whole) == ["/t-0.tar", "/t-1.tar"]
-    assert any(Path(".rc2l/mirror").rglob("*.tar")) == (room > 0)
-    web.asked.clear()
-    assert listed(f"{web.url}/t-{{0..1}}.tar", room=room)[0].digest == tars.digest
-    assert not web.asked
-
-
-def test_near_and_far_the_same_tars_have_one_digest(web):
-    assert listed("far/t-*.tar")[0].digest == listed(f"{web.url}/t-{{0..1}}.tar")[0].digest
-
-
-def test_a_listing_that_was_cut_off_goes_on(web, monkeypatch):
-    def down(path: Path, name: str, *_: object) -> None:
-        assert name == "t-1.tar"
-        raise BenchError("cable")
-
-    real = pool_lists.scan_tar
-    monkeypatch.setattr(pool_lists, "scan_tar", lambda *args: real(*args) if args[1] == "t-0.tar" else down(*args))
-    with pytest.raises(BenchError, match="cable"):
-        listed(f"{web.url}/t-{{0..1}}.tar")
-    monkeypatch.setattr(pool_lists, "scan_tar", real)
-    web.asked.clear()
-    (tars,) = listed(f"{web.url}/t-{{0..1}}.tar")
-    assert not any(path == "/t-0.tar" for path, _ in web.asked)
-    assert images(tars) == [png(number) for number in range(9)]
 
 
 @pytest.mark.parametrize("where", ["near", "far"])
@@ -150,15 +107,3 @@ def test_a_summary_that_was_changed_is_refused(here):
     path.write_text(path.read_text().replace("t-0", "t-1"))
     with pytest.raises(DamagedFileError, match=r"pool\.json: .*delete the folder and run the stages again"):
         open_sets(EXTRA)
-
-
-def test_a_file_that_changed_after_it_was_listed_is_refused(here):
-    (tars,) = listed("far/t-0.tar")
-    data = (here / "far/t-0.tar").read_bytes()
-    assert verify(tars.folder).digest == tars.digest
-    (here / "far/t-0.tar").write_bytes(data.replace(png(2), bytes(len(png(2)))))
-    with pytest.raises(BenchError, match=r"t-0\.tar: sample 't-0/002': has changed since it was written"):
-        verify(tars.folder)
-    with pytest.raises(BenchError, match=r"t-0\.tar: sample 't-0/002': has changed since it was written"):
-        images(tars)
-    assert len(list(LISTS.iterdir())) >= 1

@@ -16,7 +16,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from rc2l_bench.cluster import ClusterConfig
-from rc2l_bench.config import Grid, Params, Protocol, Runtime, SplitConfig, Views, load
+from rc2l_bench.config import FurtherScores, Grid, Params, Protocol, Runtime, SplitConfig, Views, load
 from rc2l_bench.data.augment import Augmenter
 from rc2l_bench.data.datasets.folder_config import FolderConfig
 from rc2l_bench.data.geometry import cut
@@ -33,7 +33,8 @@ from rc2l_bench.variants import find_methods, read_config
 
 pytestmark = pytest.mark.slow
 MODELS = {model.__name__: model for model in
-          (Protocol, Runtime, Grid, SplitConfig, Views, FolderConfig, Published, Tuned, ClusterConfig)}  # fmt: skip
+          (Protocol, Runtime, Grid, SplitConfig, Views, FolderConfig, Published, Tuned, FurtherScores,
+           ClusterConfig)}  # fmt: skip
 PLAIN = {"Protocol": tiny_data.PROTOCOL, "Runtime": tiny_data.RUNTIME, "Views": tiny_data.VIEWS}
 METHODS = find_methods(tiny_data.ROOT)
 SMALL: dict[str, Any] = {

@@ -16,6 +16,7 @@ from baselines.fixmatch import FixMatch
 from baselines.mean_teacher import MeanTeacher, ramp_up
 from baselines.u2pl import U2PL, ContrastConfig, Pixels, View, assign, look_up, take_pixels
 from baselines.unimatch import UniMatch
+from baselines.unimatch_v2 import UniMatchV2, share_channels
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.pixel_losses import cross_entropy, squared_error
 from rc2l_bench.methods.contract import load_config
@@ -39,7 +40,7 @@ def u2pl(changes: dict[str, Any] | None = None) -> U2PL:
 
 # --- warm-up ---
 
-LATE = ["cps", "fixmatch", "u2pl", "unimatch"]
+LATE = ["cps", "fixmatch", "u2pl", "unimatch", "unimatch_v2"]
 
 
 @pytest.mark.parametrize("name", LATE)
@@ -105,7 +106,9 @@ def test_cps_refuses_settings_that_contradict_each_other(changes: dict[str, Any]
         make_config("baselines/cps", changes)
 
 
-@pytest.mark.parametrize(("method", "views"), [("fixmatch", 0), ("mean_teacher", 2), ("unimatch", 1), ("u2pl", 0)])
+@pytest.mark.parametrize(
+    ("method", "views"), [("fixmatch", 0), ("mean_teacher", 2), ("unimatch", 1), ("unimatch_v2", 1), ("u2pl", 0)]
+)
 def test_a_method_refuses_another_number_of_views(method: str, views: int) -> None:
     with pytest.raises(ValueError, match=r"views\.strong"):
         make_config(f"baselines/{method}", {"views.strong": views})
@@ -114,7 +117,10 @@ def test_a_method_refuses_another_number_of_views(method: str, views: int) -> No
 # --- fixmatch, mean teacher, unimatch ---
 
 
-@pytest.mark.parametrize(("method", "names"), [("fixmatch", ["strong"]), ("unimatch", ["strong", "features"])])
+BELOW = [("fixmatch", ["strong"]), ("unimatch", ["strong", "features"]), ("unimatch_v2", ["strong"])]
+
+
+@pytest.mark.parametrize(("method", "names"), BELOW)
 def test_pseudo_labels_that_are_all_below_the_threshold_give_a_loss_of_zero(method: str, names: list[str]) -> None:
     made = make(f"baselines/{method}", {"threshold": 1.0})
     losses = made(make_batch(made), 0.5)
@@ -163,7 +169,7 @@ def test_the_ramp_of_mean_teacher_ends_where_it_should() -> None:
     assert ramp_up(0.4, 0.4) == ramp_up(0.0, 0.0) == 1.0
 
 
-@pytest.mark.parametrize("method", ["mean_teacher", "u2pl"])
+@pytest.mark.parametrize("method", ["mean_teacher", "u2pl", "unimatch_v2"])
 def test_the_scored_network_is_the_one_the_config_names(method: str) -> None:
     image = torch.rand(1, 3, 32, 32)
     scores = []
@@ -201,6 +207,85 @@ def test_unimatch_drops_features_of_the_perturbed_stream_only() -> None:
         ends.append(method.streams(make_batch(method)))
     same = [torch.equal(a, b) for a, b in zip(*ends, strict=True)]
     assert same == [True, True, True, True, False]
+
+
+# --- unimatch v2 ---
+
+
+def test_unimatch_v2_learns_the_labels_of_the_teacher_and_divides_by_all_valid_pixels() -> None:
+    first = make("baselines/unimatch_v2")
+    batch = make_batch(first)
+    threshold = float(first.eval().predict(batch.weak).softmax(1).amax(1).median())
+    method = make("baselines/unimatch_v2", {"dropped": 0.0, "threshold": threshold}).eval()
+    assert isinstance(method, UniMatchV2)
+    for parameter in method.student.parameters():  # else the student would have the labels of the teacher
+        parameter.data.mul_(1.3)
+    losses = method(batch, 0.5)
+    probability, label = method.teacher(batch.weak).softmax(1).max(1)
+    label = label.masked_fill(~batch.valid | (probability < threshold), IGNORE)
+    assert 0 < (label != IGNORE).sum() < batch.valid.sum()
+    strong = torch.zeros(())
+    for view, box in zip(batch.strong, batch.box, strict=True):
+        logits, target = method.student(paste(view, box)), paste(label, box)
+        each = torch.nn.functional.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+        strong = strong + each.sum() / paste(batch.valid, box).sum()
+    supervised = cross_entropy(method.student(batch.image), batch.label)
+    assert torch.allclose(losses["supervised"], supervised / 2, rtol=1e-4)
+    assert torch.allclose(losses["strong"], strong / 2 / 2, rtol=1e-4)
+
+
+def test_the_views_of_an_image_share_its_channels() -> None:
+    torch.manual_seed(0)
+    maps = [torch.ones(8, 40, 6, 6), torch.ones(8, 24, 3, 3), torch.ones(8, 40, 2, 2)]
+    fine, middle, coarse = (x[..., 0, 0] for x in share_channels(maps, 1.0))
+    for found in (fine, middle, coarse):
+        assert found[:4].unique().tolist() == [0.0, 2.0]
+        assert torch.equal(found[:4] + found[4:], torch.full_like(found[:4], 2.0))
+    assert torch.equal(fine, coarse)
+    assert len(fine.unique(dim=0)) == 8
+
+
+def test_a_mask_of_channels_holds_for_a_whole_map() -> None:
+    x = torch.rand(4, 10, 5, 5)
+    factor = share_channels([x], 1.0)[0] / x
+    assert torch.equal(factor, factor[..., :1, :1].expand_as(x))
+
+
+@pytest.mark.parametrize(("dropped", "count"), [(0.0, 0), (0.5, 5), (0.7, 7), (0.51, 6), (1.0, 10)])
+def test_a_share_of_the_images_loses_channels_in_all_levels_of_both_views(dropped: float, count: int) -> None:
+    maps = [torch.ones(20, 30, 1, 1), torch.ones(20, 50, 1, 1)]
+    lost = [(x == 0).flatten(1).any(1).view(2, 10) for x in share_channels(maps, dropped)]
+    assert all(int(views[0].sum()) == count for views in lost)
+    assert all(torch.equal(views, lost[0][:1].expand(2, 10)) for views in lost)
+
+
+def test_which_images_lose_channels_is_drawn() -> None:
+    torch.manual_seed(0)
+    lost = [(share_channels([torch.ones(20, 30, 1, 1)], 0.5)[0] == 0).flatten(1).any(1) for _ in range(4)]
+    assert len({tuple(row.tolist()) for row in lost}) > 1
+
+
+def test_unimatch_v2_drops_channels_of_strong_views_only() -> None:
+    ends = []
+    for dropped in (0.0, 1.0):
+        method = make("baselines/unimatch_v2", {"dropped": dropped}).eval()
+        assert isinstance(method, UniMatchV2)
+        torch.manual_seed(0)
+        ends.append(method.streams(make_batch(method)))
+    same = [torch.equal(a, b) for a, b in zip(*ends, strict=True)]
+    assert same == [True, False, False]
+
+
+def test_on_a_plain_transformer_unimatch_v2_shares_the_same_channels_in_all_levels() -> None:
+    method = make("baselines/unimatch_v2", {"dropped": 1.0}, net__backbone="test_vit", net__output_stride=32)
+    assert isinstance(method, UniMatchV2)
+    batch = make_batch(method)
+    lost = [(x == 0).all(-1).all(-1) for x in share_channels(method.student.encode(batch.strong.flatten(0, 1)), 1.0)]
+    assert len(lost) == 4
+    assert all(torch.equal(each, lost[0]) for each in lost)
+    assert torch.equal(lost[0][:4], ~lost[0][4:])
+    torch.stack(list(method(batch, 0.5).values())).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in method.student.parameters())
 
 
 # --- u2pl ---

@@ -204,7 +204,7 @@ def test_predictions_have_the_size_of_the_image_and_use_the_deployed_part_alone(
     method = make(name)
     train(method, 2, [make_batch(method)])
     method.eval()
-    image = torch.rand(2, 3, SIZE, 2 * SIZE)
+    image = torch.rand(2, 3, SIZE, 2 * SIZE).to(next(method.parameters()).device)
     with torch.no_grad():
         logits = method.predict(image)
         other = make(name, seed=5).eval()
@@ -225,8 +225,9 @@ def test_training_lowers_the_supervised_loss(name: str) -> None:
 @each_method
 def test_bfloat16_gives_finite_losses(name: str) -> None:
     method = make(name)
-    with torch.autocast("cpu", torch.bfloat16):
-        losses = method(make_batch(method), 0.5)
+    batch = make_batch(method)
+    with torch.autocast(batch.image.device.type, torch.bfloat16):
+        losses = method(batch, 0.5)
     torch.stack([value.float() for value in losses.values()]).sum().backward()
     assert all(value.isfinite() for value in losses.values())
     assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)

@@ -23,7 +23,7 @@ def recipe(request):
     return PARAMS.recipes[request.param]
 
 
-@pytest.mark.parametrize("dataset", ["voc", "cityscapes"])
+@pytest.mark.parametrize("dataset", ["voc", "cityscapes", "ade20k", "coco_instances"])
 def test_a_large_data_set_takes_one_of_its_recipes(dataset):
     assert PARAMS.protocol[dataset] in [PARAMS.recipes[name] for name in RECIPES if name.startswith(dataset)]
 
@@ -48,6 +48,15 @@ def test_both_networks_take_the_crop(name, build):
         net = build(recipe.net.model_copy(update={"weights": "none"}), 21)
         features = net.backbone(torch.zeros(2, 3, *recipe.crop))
     assert features[-1].shape[-1] == math.ceil(recipe.crop[1] / recipe.net.output_stride)
+
+
+@pytest.mark.parametrize("build", [PixelNet, RegionNet])
+def test_both_networks_take_the_patches_of_dinov2(build):
+    recipe = PARAMS.recipes["voc_unimatch_v2"]
+    with torch.device("meta"):
+        net = build(recipe.net.model_copy(update={"weights": "none"}), 21)
+        features = net.backbone(torch.zeros(2, 3, *recipe.crop))
+    assert [tuple(x.shape) for x in features] == [(2, 768, 518 // 14, 518 // 14)] * 4
 
 
 def test_windows_step_by_two_thirds_rounded_up(recipe):
@@ -84,3 +93,18 @@ def test_recipes_of_rc2l_have_the_numbers_of_the_paper(name, crop, steps, weight
     assert recipe.batch.labelled + recipe.batch.unlabelled == 16
     assert (recipe.eval.scales, recipe.eval.flip) == ([1.0], False)
     assert recipe.net.weights.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("name", "crop", "images", "pool", "labels", "epochs"),
+    [("voc", 518, 16, 10582, 92, 60), ("cityscapes", 798, 8, 2975, 186, 180), ("ade20k", 518, 8, 20210, 316, 60),
+     ("coco_instances", 518, 16, 118287, 232, 20)],
+)  # fmt: skip
+def test_recipes_of_unimatch_v2_have_the_numbers_of_its_files(name, crop, images, pool, labels, epochs):
+    recipe = PARAMS.recipes[f"{name}_unimatch_v2"]
+    optimiser = recipe.optimiser
+    assert (recipe.crop, recipe.batch.labelled, recipe.batch.unlabelled) == ((crop, crop), images, images)
+    assert recipe.steps == pytest.approx(epochs * (pool - labels) // images, rel=0.002)
+    assert (optimiser.name, optimiser.lr, optimiser.head_lr) == ("adamw", 5e-6, 40)
+    assert (optimiser.weight_decay, optimiser.clip, optimiser.power) == (0.01, 0, 0.9)
+    assert "dinov2" in recipe.net.backbone

@@ -9,7 +9,7 @@ from timm.models import create_model
 
 from rc2l_bench.config import NetConfig
 from rc2l_bench.errors import UsageError
-from rc2l_bench.nets.backbone import Backbone, choose_levels
+from rc2l_bench.nets.backbone import Backbone
 from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.nets.region_net import RegionNet
 
@@ -71,23 +71,7 @@ def test_both_networks_stand_on_such_a_backbone(name, kind):
     assert bool(stem.grad.isfinite().all())
 
 
-def test_levels_are_found_by_their_strides_and_not_by_their_places():
-    assert choose_levels([1, 2, 4, 8, 16, 32], "dla") == [2, 3, 4, 5]
-    assert choose_levels([4, 8, 16, 32], "swin") == [0, 1, 2, 3]
-    assert choose_levels([2, 4, 4, 8, 16, 16, 32, 64], "x") == [2, 3, 5, 6]
-
-
-@pytest.mark.parametrize(
-    ("strides", "missing"), [([16, 16, 16], "4 and 8 and 32"), ([4, 8, 16], "32"), ([16, 32, 64], "4 and 8")]
-)
-def test_a_stride_that_is_not_there_is_named(strides, missing):
-    with pytest.raises(
-        UsageError, match=rf"^net\.backbone: x has features at strides .*, but none at {missing}: choose"
-    ):
-        choose_levels(strides, "x")
-
-
-@pytest.mark.parametrize("name", ["test_vit", "maxvit_tiny_tf_224", "coat_tiny", "inception_v4"])
+@pytest.mark.parametrize("name", ["maxvit_tiny_tf_224", "coat_tiny", "inception_v4", "mixer_s16_224"])
 def test_a_backbone_that_cannot_serve_is_refused_in_one_line(name):
     with pytest.raises(UsageError, match=rf"^net\.backbone: {name}") as caught:
         Backbone(net(name))
@@ -103,7 +87,7 @@ def test_what_comes_back_is_looked_at_and_not_what_is_promised(monkeypatch):
             made.forward = lambda _: [torch.zeros(1, c, 16, 24) for c in made.feature_info.channels()]
         return made
 
-    monkeypatch.setattr("rc2l_bench.nets.backbone.timm.create_model", create)
+    monkeypatch.setattr("rc2l_bench.nets.features.timm.create_model", create)
     with pytest.raises(UsageError, match=r"its map at stride 8 is \d+×16×24 for an image of 64×96, not \d+×8×12$"):
         Backbone(net("test_resnet"))
 

@@ -194,7 +194,7 @@ def test_reading_the_geometry_leaves_a_network_as_it_was():
     net = Backbone(config())
     drawn = torch.rand(1)
     torch.manual_seed(0)
-    bare = module.create_features(config())
+    bare = module.create_features(config()).features
     assert torch.equal(drawn, torch.rand(1)), "no random number is used up"
     assert all(
         torch.equal(a, b) for a, b in zip(bare.state_dict().values(), net.features.state_dict().values(), strict=True)

@@ -31,7 +31,12 @@ def test_it_holds_what_stands_in_params(here):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"protocol": {"default": {"steps": 13}}}, {"runtime": {"threads": 2}}, {"recipes": {"more": tiny_data.PROTOCOL}}],
+    [
+        {"protocol": {"default": {"steps": 13}}},
+        {"runtime": {"threads": 2}},
+        {"recipes": {"more": tiny_data.PROTOCOL}},
+        {"eval": {"corruptions": ["blur"]}},
+    ],
 )
 def test_what_a_training_reads_changes_it(here, changes):
     assert written(here) != written(here, **changes)

@@ -12,7 +12,7 @@ COLUMNS = [
     "method", "backbone", "dataset", "split_family", "labels", "crop", "output_stride", "evaluation", "pretraining",
     "miou", "known", "source",
 ]  # fmt: skip
-POOL = {"voc": 10582, "cityscapes": 2975}
+POOL = {"voc": 10582, "cityscapes": 2975, "ade20k": 20210, "coco": 118287}
 FILE = Path(__file__).parents[2] / "reports" / "published.csv"
 
 with FILE.open(encoding="utf-8", newline="") as opened:
@@ -33,15 +33,15 @@ def test_no_row_lacks_what_makes_a_number_citable(column: str) -> None:
 def test_numbers_are_percent_and_counts_fit_the_data_set() -> None:
     for row in ENTRIES:
         assert re.fullmatch(r"\d{2}\.\d{1,2}", row["miou"]), row
-        assert 30 < float(row["miou"]) < 95, row
+        assert 20 < float(row["miou"]) < 95, row
         assert 1 <= int(row["labels"]) <= POOL[row["dataset"]], row
 
 
 def test_fields_of_the_protocol_have_known_values_or_are_empty() -> None:
-    families = {"classic", "cps", "u2pl", "cac", "reco", "full", ""}
+    families = {"classic", "cps", "u2pl", "cac", "reco", "unimatch", "full", ""}
     for row in ENTRIES:
         assert re.fullmatch(r"(\d{3}(x\d{3,4})?)?", row["crop"]), row
-        assert row["output_stride"] in {"8", "16", "32", ""}, row
+        assert row["output_stride"] in {"8", "14", "16", "32", ""}, row
         assert row["evaluation"] in {"whole", "sliding", "multi-scale + flip", ""}, row
         assert row["split_family"] in families, row
         assert row["pretraining"] in {"imagenet", "coco", "dinov2", "clip", ""}, row

@@ -16,6 +16,8 @@ HEAD = ",".join(Figure._fields)
 NET = {"backbone": "resnet101s"}
 SLIDING = {"mode": "sliding", "window": [801, 801], "stride": 0.666666, "combine": "softmax"}
 U2PL = {"split": "u2pl_1_16", "labelled": 662, "crop": [513, 513]}
+DINO = {"backbone": "vit_base_patch14_dinov2"}
+WINDOWS = {"protocol": SLIDING | {"window": [798, 798]}}
 CITY = {"dataset": "cityscapes", "split": "cps_1_16", "labelled": 186}
 
 
@@ -57,6 +59,8 @@ def shown(root):
         (U2PL, "UniMatch", "80.94"),
         (U2PL | {"net": {"backbone": "resnet50"}}, "UniMatch", "78.05"),
         (CITY, "SupOnly", "66.3"),
+        ({"net": DINO, "crop": [518, 518]}, "UniMatch V2", "86.3"),
+        (CITY | {"net": DINO, "crop": [798, 798], "eval": WINDOWS}, "UniMatch V2", "83.6"),
     ],
 )  # fmt: skip
 def test_a_figure_of_the_same_protocol_is_found(tmp_path, cell, method, miou):
@@ -155,10 +159,16 @@ def test_weights_whose_images_are_not_told_match_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("weights", "images"),
     [("none", ""), ("imagenet", "imagenet"), ("maskformer:a/MaskFormer-COCO.safetensors", "coco"),
+     ("dinov2_vitb14.safetensors", "dinov2"),
      ("b.safetensors", ""), ("coco/b.safetensors", ""), ("resnet50_imagenet.safetensors", "imagenet")],
 )  # fmt: skip
 def test_the_name_of_weights_tells_what_they_have_seen(weights, images):
     assert pretraining(weights) == images
+
+
+def test_weights_of_dinov2_have_not_only_seen_imagenet():
+    assert pretraining("imagenet", "vit_base_patch14_dinov2") == "dinov2"
+    assert pretraining("none", "vit_base_patch14_dinov2") == ""
 
 
 def test_without_a_match_neither_table_is_there(tmp_path):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rc2l_bench.methods.contract import Method, MethodConfig
+from rc2l_bench.metrics import BINS
 from rc2l_bench.run import artifacts
 from rc2l_bench.run.artifacts import Panel, metrics, render_history, score, write_artifacts
+from rc2l_bench.run.calibration import Calibration
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.record import Record
 from rc2l_bench.seals import check_files, read_record
@@ -46,7 +49,7 @@ def panel(name: str = "x") -> Panel:
 def written(folder: Path, test: Evaluation | None = None, net: nn.Module | None = None) -> Path:
     found = record(0.2, 0.5, 0.4)
     write_artifacts(
-        folder, metrics=metrics(found, VAL, test, CLASSES, "skip"), cost={"steps": 3}, run={"fingerprint": "f"},
+        folder, metrics=metrics(found, VAL, test, CLASSES, "skip", {}), cost={"steps": 3}, run={"fingerprint": "f"},
         record=found,
         evaluations={"val": VAL} | ({"test": test} if test else {}), net=net or nn.Conv2d(3, 4, 1),
         panels=[panel("x"), panel("y.1")], palette=PALETTE,
@@ -75,7 +78,7 @@ def test_the_metric_is_of_all_images_together_and_not_their_mean():
 
 
 def test_the_best_evaluation_is_told_apart_from_the_last():
-    found = metrics(record(0.2, 0.5, 0.4), VAL, None, CLASSES, "skip")
+    found = metrics(record(0.2, 0.5, 0.4), VAL, None, CLASSES, "skip", {})
     assert (found["miou_best"], found["best_step"]) == (0.5, 2)
     assert found["miou"] == score(VAL, CLASSES, "skip")["miou"]
     assert found["evaluations"] == [{"step": 1, "miou": 0.2}, {"step": 2, "miou": 0.5}, {"step": 3, "miou": 0.4}]
@@ -83,18 +86,18 @@ def test_the_best_evaluation_is_told_apart_from_the_last():
 
 
 def test_the_first_of_equally_good_evaluations_is_the_best():
-    assert metrics(record(0.2, 0.5, 0.5), VAL, None, CLASSES, "skip")["best_step"] == 2
+    assert metrics(record(0.2, 0.5, 0.5), VAL, None, CLASSES, "skip", {})["best_step"] == 2
 
 
 def test_validation_without_a_single_labelled_pixel_can_be_written():
     nothing = Evaluation(ids=["a"], confusion=np.zeros((1, 3, 3), np.int32))
-    found = metrics(record(math.nan, math.nan), nothing, None, CLASSES, "skip")
+    found = metrics(record(math.nan, math.nan), nothing, None, CLASSES, "skip", {})
     json.dumps(found, allow_nan=False)
     assert found["miou"] is found["miou_best"] is None
 
 
 def test_the_test_part_is_scored_for_itself():
-    assert metrics(record(0.5), VAL, VAL, CLASSES, "skip")["test"] == score(VAL, CLASSES, "skip")
+    assert metrics(record(0.5), VAL, VAL, CLASSES, "skip", {})["test"] == score(VAL, CLASSES, "skip")
 
 
 def test_history_is_a_table_with_empty_places():
@@ -133,6 +136,51 @@ def test_the_same_outcome_is_the_same_bytes(tmp_path):
         written(tmp_path / name, net=net)
     for file in (tmp_path / "a").rglob("*.*"):
         assert file.read_bytes() == (tmp_path / "b" / file.relative_to(tmp_path / "a")).read_bytes(), file.name
+
+
+def sure(evaluation: Evaluation = VAL) -> Evaluation:
+    """With all of the 8 counted pixels of an image in the last bin, at a confidence of 0.9 and 1."""
+    bins = np.zeros((2, 3, BINS))
+    bins[..., -1] = [[8, 6, 7.2], [8, 6, 8.0]]
+    return replace(evaluation, calibration=Calibration(bins=bins, nll=np.array([4.0, 8.0])))
+
+
+def test_calibration_is_scored_over_all_pixels_and_as_the_mean_of_images():
+    found = score(sure(), CLASSES, "skip")
+    assert found["ece"] == pytest.approx((15.2 - 12) / 16)
+    assert found["ece_per_image"] == pytest.approx((1.2 / 8 + 2 / 8) / 2)
+    assert (found["nll"], found["nll_per_image"]) == (0.75, 0.75)
+    assert "ece" not in score(VAL, CLASSES, "skip"), "an evaluation that did not count confidences"
+
+
+def test_images_without_a_counted_pixel_take_no_part_in_the_calibration():
+    bins = np.zeros((2, 3, BINS))
+    bins[1, :, -1] = [8, 6, 8.0]
+    half = replace(VAL, calibration=Calibration(bins=bins, nll=np.array([0.0, 8.0])))
+    found = score(half, CLASSES, "skip")
+    assert (found["ece_per_image"], found["nll_per_image"]) == (0.25, 1.0)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_likelihood_of_nothing_can_be_written(value):
+    empty = replace(sure(), calibration=Calibration(bins=np.zeros((2, 3, BINS)), nll=np.full(2, value)))
+    found = metrics(record(0.5), empty, sure(), CLASSES, "skip", {"noise": math.nan})
+    json.dumps(found, allow_nan=False)
+    assert found["ece"] is found["nll"] is found["ece_per_image"] is found["corruptions"]["noise"] is None
+
+
+def test_scores_on_spoilt_images_are_told_only_where_they_were_asked_for():
+    assert metrics(record(0.5), VAL, None, CLASSES, "skip", {"blur": 0.25})["corruptions"] == {"blur": 0.25}
+    assert "corruptions" not in metrics(record(0.5), VAL, None, CLASSES, "skip", {})
+
+
+def test_confidences_are_kept_image_by_image(tmp_path):
+    with np.load(written(tmp_path, sure()) / "calibration.npz") as found:
+        assert set(found.files) == {"test_bins", "test_nll", "test_ids"}
+        assert np.array_equal(found["test_bins"], sure().calibration.bins)
+        assert found["test_nll"].tolist() == [4.0, 8.0]
+        assert found["test_ids"].tolist() == ["a", "b"]
+    assert "calibration.npz" in read_record(tmp_path)[1]
 
 
 @pytest.mark.parametrize("test", [None, VAL])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import tiny_data
 
+from rc2l_bench.config import FurtherScores
 from rc2l_bench.data import splits
 from rc2l_bench.errors import BenchError
 from rc2l_bench.run import cell
@@ -75,13 +76,33 @@ def test_every_number_of_the_protocol_moves_it(inputs, monkeypatch, path):
 
 @pytest.mark.parametrize("path", list(leaves(tiny_data.RUNTIME)), ids=".".join)
 def test_the_runtime_moves_it_where_it_moves_numbers(inputs, path):
-    data = inputs.params.runtime.model_dump(mode="json")
-    value = data[path[0]]
-    other = {"device": "cuda", "precision": "bf16-mixed"}.get(path[0], not value if isinstance(value, bool) else value)
+    runtime = inputs.params.runtime
+    *inside, leaf = path
+    owner = runtime.levers if inside else runtime
+    value = owner.model_dump(mode="json")[leaf]
+    other = {"device": "cuda", "precision": "bf16-mixed"}.get(leaf, not value if isinstance(value, bool) else value)
     other = value + 1 if isinstance(other, int | float) and not isinstance(other, bool) else other
-    runtime = inputs.params.runtime.model_copy(update={path[0]: other})
+    changed_owner = owner.model_copy(update={leaf: other})
+    runtime = runtime.model_copy(update={inside[0]: changed_owner}) if inside else changed_owner
     moved = name(replace(inputs, params=inputs.params.model_copy(update={"runtime": runtime}))) != name(inputs)
     assert moved == (path[0] not in QUIET_RUNTIME)
+
+
+def spoiling(inputs: RunInputs, *names: str, **changes: Any) -> RunInputs:
+    """The same with further scores."""
+    further = FurtherScores.model_construct(corruptions=[*names])
+    return replace(inputs, params=inputs.params.model_copy(update={"eval": further}), **changes)
+
+
+def test_corruptions_move_it_and_where_there_are_none_nothing_is_said_of_them(inputs):
+    assert len({name(inputs), name(spoiling(inputs, "blur")), name(spoiling(inputs, "blur", "jpeg"))}) == 3
+    assert "corruptions" not in inputs.provenance()
+    assert spoiling(inputs, "blur").provenance()["protocol"] == inputs.provenance()["protocol"]
+
+
+def test_a_trial_is_scored_on_no_spoilt_images(inputs):
+    trial = replace(inputs, tuning={"status": "trial"})
+    assert name(spoiling(trial, "blur")) == name(trial)
 
 
 @pytest.mark.parametrize("path", list(leaves({"weight": 1, "views": {"mix": {"boxes": 1}}})), ids=".".join)

@@ -12,6 +12,8 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from rc2l_bench.config import CenterCrop, EvalConfig
+from rc2l_bench.metrics import BINS
+from rc2l_bench.run.calibration import Calibration
 from rc2l_bench.run.evaluate import (
     Evaluation,
     Images,
@@ -212,6 +214,37 @@ def test_counts_do_not_depend_on_the_batches():
     assert np.array_equal(whole.confusion, again.confusion)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [spec(), spec(scales=(0.5, 1.0), flip=True), sliding(combine="softmax"), spec("center_crop", window=[16, 24])],
+)
+def test_confidences_are_of_the_same_pixels_and_predictions_as_the_counts(how):
+    image, label = drawn(5, 33, 40)
+    seen = []
+
+    def predict(x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return pointwise(x)
+
+    groups = [Images(ids=list(ids), image=image[i], label=label[i]) for ids, i in (("ec", [4, 2]), ("abd", [0, 1, 3]))]
+    options = {"image_scale": 1.0, "num_classes": 3, "device": CPU}
+    plain = evaluate(predict, groups, how, **options)
+    once = len(seen)
+    found = evaluate(predict, groups, how, **options, calibrate=True)
+    assert plain.calibration is None
+    assert np.array_equal(plain.confusion, found.confusion)
+    assert len(seen) == 2 * once, "no pass of its own"
+    bins = found.calibration.bins
+    assert bins[:, 0].sum(1).tolist() == found.confusion.sum((1, 2)).tolist()
+    assert bins[:, 1].sum(1).tolist() == found.confusion.trace(axis1=1, axis2=2).tolist()
+    assert (bins[:, 2] <= bins[:, 0]).all()
+
+
+def test_no_images_have_no_confidences():
+    found = evaluate(pointwise, [], spec(), image_scale=1.0, num_classes=3, device=CPU, calibrate=True)
+    assert found.calibration.bins.shape[0] == len(found.calibration.nll) == 0
+
+
 def test_no_images_are_no_trouble():
     assert scored([], spec()).confusion.shape == (0, 3, 3)
 
@@ -265,6 +298,18 @@ def test_what_several_processes_found_is_put_together_without_counting_twice():
     whole = merge([first, second, nothing])
     assert whole.ids == ["a", "b", "c"]
     assert np.array_equal(whole.confusion, counts[:3])
+    assert whole.calibration is None
+
+
+def test_confidences_of_several_processes_are_put_together_with_their_images():
+    counts, bins, nll = np.zeros((3, 2, 2), np.int32), np.random.default_rng(0).random((3, 3, BINS)), np.arange(3.0)
+    parts = [
+        Evaluation(ids=[*ids], confusion=counts[rows], calibration=Calibration(bins=bins[rows], nll=nll[rows]))
+        for ids, rows in (("ca", [2, 0]), ("ba", [1, 0]), ("", []))
+    ]
+    found = merge(parts).calibration
+    assert np.array_equal(found.bins, bins)
+    assert found.nll.tolist() == [0, 1, 2]
 
 
 def test_a_real_network_is_scored_alike_at_any_batch_size(tiny):

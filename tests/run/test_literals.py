@@ -43,8 +43,9 @@ ELSEWHERE = {
     "draws": {"by_seed", "fixed"},
     "sampler": {"quasi_random", "random", "tpe"},
     "trackers": {"dvclive", "tensorboard", "mlflow", "wandb"},
+    "corruptions": {"noise", "blur", "brightness", "contrast", "jpeg"},
 }
-"""Of stages before training, of tuning, of trackers; tested there."""
+"""Of stages before training, of tuning, of trackers, of spoilt images; tested there."""
 
 
 def literals(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:

@@ -132,7 +132,7 @@ def test_a_request_to_stop_is_kept_though_all_calls_end_well(here):
     )
     codes = run_modules([["asking", str(os.getpid())]], 1)
     assert next(codes) == (0, 0)
-    with pytest.raises(PreemptedError, match="^stopped; the same command continues"):
+    with pytest.raises(PreemptedError, match=r"^stopped; the same command continues"):
         next(codes)
 
 

@@ -22,7 +22,7 @@ from rc2l_bench.methods.contract import Method, MethodConfig, build, load_config
 from rc2l_bench.metrics import areas_of, mean_iou
 from rc2l_bench.run.evaluate import Evaluation
 from rc2l_bench.run.hardware import open_fabric
-from rc2l_bench.run.optimiser import build_optimiser, evaluation_steps, learning_rate
+from rc2l_bench.run.optimiser import learning_rate
 from rc2l_bench.run.record import PARTS, Record
 from rc2l_bench.run.store import Run
 from rc2l_bench.run.train import Feed, Trainer
@@ -107,42 +107,6 @@ def run(tmp_path) -> Run:
 
 def timeless(record: Record) -> dict:
     return {name: value for name, value in vars(record).items() if "seconds" not in name}
-
-
-def test_the_learning_rate_falls_by_the_poly_rule():
-    optimiser = tiny_data.protocol(optimiser={"lr": 0.5, "power": 0.9}).optimiser
-    assert learning_rate(optimiser, 0, 10) == 0.5
-    assert learning_rate(optimiser, 4, 10) == pytest.approx(0.5 * 0.6**0.9)
-    assert learning_rate(optimiser, 9, 10) > 0
-
-
-def test_power_zero_keeps_the_learning_rate():
-    optimiser = tiny_data.protocol(optimiser={"lr": 0.5, "power": 0.0}).optimiser
-    assert {learning_rate(optimiser, step, 10) for step in range(10)} == {0.5}
-
-
-@pytest.mark.parametrize(
-    ("steps", "evaluations", "after"),
-    [(100, 4, {25, 50, 75, 100}), (10, 3, {4, 7, 10}), (5, 1, {5}), (3, 10, {1, 2, 3}), (1, 1, {1})],
-)
-def test_evaluations_are_evenly_spaced_and_the_last_is_at_the_end(steps, evaluations, after):
-    assert evaluation_steps(steps, evaluations) == after
-
-
-def test_heads_learn_faster_than_backbones(fabric):
-    method = trainer(fabric).method
-    optimiser = build_optimiser(method, tiny_data.protocol(optimiser={"head_lr": 10.0}).optimiser)
-    assert [group["lr_scale"] for group in optimiser.param_groups] == [1.0, 10.0]
-
-
-@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
-def test_the_optimiser_is_the_one_of_the_protocol(fabric, name, kind):
-    config = tiny_data.protocol(optimiser={"name": name, "momentum": 0.8, "weight_decay": 0.25}).optimiser
-    optimiser = build_optimiser(trainer(fabric).method, config)
-    assert type(optimiser) is kind
-    group = optimiser.param_groups[0]
-    assert group["weight_decay"] == 0.25
-    assert group.get("momentum", group.get("betas", [0])[0]) == 0.8
 
 
 def test_training_lowers_the_loss(fabric, run):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -53,6 +53,8 @@ class Dataset(ABC):
     """Files that are downloaded; none for what is generated or already lies on the disk."""
     licence: str = ""
     """One line."""
+    counts: Mapping[str, int]
+    """Images of every part, where that is known of a published data set."""
     rare_classes: Collection[str] = ()
     """Classes that a part may have no pixel of."""
     pool: list[str] | StreamConfig | None = None

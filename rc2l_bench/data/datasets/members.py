@@ -6,10 +6,11 @@ import os
 import tarfile
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from rc2l_bench.data.archives import AGAIN, MemberInfo
 from rc2l_bench.errors import BenchError
@@ -129,6 +130,22 @@ class ZipMembers(Members):
         with reading(f"{self.path}: {name}", AGAIN):
             return self._zip.read(name)
 
+    @contextmanager
+    def stream(self, name: str, most: int) -> Iterator[IO[bytes]]:
+        """Open a member that is too large to be held in memory, to be read piece by piece.
+
+        Args:
+            name: of the member.
+            most: bytes that it may have.
+
+        Raises:
+            BenchError: there is no such member, or it claims to have more bytes.
+        """
+        self.require([name])
+        _check_size(self.path, name, self._zip.getinfo(name).file_size, most)
+        with self._zip.open(name) as file:
+            yield file
+
     def close(self) -> None:
         """Close the file."""
         self._zip.close()
@@ -150,7 +167,7 @@ def _find_members(tar: tarfile.TarFile, wanted: Callable[[str], bool]) -> dict[s
     return found
 
 
-def _check_size(path: Path, name: str, size: int) -> None:
+def _check_size(path: Path, name: str, size: int, most: int = MOST_MEMBER) -> None:
     """Refuse a member that claims to be far larger than any image or list is."""
-    if size > MOST_MEMBER:
-        raise DamagedFileError(f"{path}: {name} claims {size:,} bytes, expected at most {MOST_MEMBER:,}: {AGAIN}")
+    if size > most:
+        raise DamagedFileError(f"{path}: {name} claims {size:,} bytes, expected at most {most:,}: {AGAIN}")

@@ -9,11 +9,17 @@ from pathlib import Path
 
 from rc2l_bench.data.datasets.base import Dataset
 from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.study import name_package
 
-BUILT_IN = {"shapes": "Shapes", "camvid": "CamVid", "voc": "Voc", "cityscapes": "Cityscapes"}
+BUILT_IN = {
+    "shapes": "Shapes", "camvid": "CamVid", "voc": "Voc", "cityscapes": "Cityscapes", "ade20k": "Ade20k",
+    "coco_instances": "CocoInstances",
+}  # fmt: skip
 """Module of rc2l_bench.data.datasets -> its class."""
 FOLDER = Path("datasets")
 """Where the checkout keeps the user's own data sets."""
+PACKAGE = Path("rc2l_bench")
+"""The instrument in a checkout; a study has none."""
 
 
 def names() -> list[str]:
@@ -41,6 +47,23 @@ def inputs_of(name: str) -> Iterable[Path]:
         UsageError: there is none of that name, or its yaml does not fit the files.
     """
     return () if name in BUILT_IN else load_dataset(name).inputs()
+
+
+def render_inputs(name: str) -> bytes:
+    """List the files outside of `data` that a data set is made of, as the stage `scan` writes them.
+
+    Returns:
+        A line of size, time of change and name for each; in a study, whose stages cannot depend on the files of the
+        package, also a line that names the package.
+
+    Raises:
+        UsageError: see `inputs_of`.
+    """
+    states = {path.as_posix(): path.stat() for path in inputs_of(name)}
+    # Unlike names, their Python literals are always text: they may hold line breaks and bytes that are no UTF-8.
+    lines = [f"{state.st_size}\t{state.st_mtime_ns}\t{path!a}\n" for path, state in sorted(states.items())]
+    package = [] if PACKAGE.is_dir() else [f"# rc2l_bench {name_package()}\n"]
+    return "".join(["# size, time of change in ns, name\n", *package, *lines]).encode()
 
 
 def load_dataset(name: str) -> Dataset:

@@ -1,0 +1,84 @@
+"""Carry out a step and the evaluation of an image at full size on tensors without values, and tell what a run takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from rc2l_bench.config import Protocol
+from rc2l_bench.cost.symbolic import forget_values, make_batch
+from rc2l_bench.cost.worst_case import worst_case
+from rc2l_bench.methods.contract import Method, build, load_config
+from rc2l_bench.run.evaluate import predict_logits
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullRun:
+    """What a whole run takes, in FLOPs of matrix products and convolutions; one multiply-add counts as 2.
+
+    Attributes:
+        step: of a training step, forward and backward.
+        image: of the evaluation of one image, all of its windows, scales and mirror images.
+        steps: of the budget.
+        images: that are scored during the run, all evaluations together.
+    """
+
+    step: int
+    image: int
+    steps: int
+    images: int
+
+    @property
+    def flops(self) -> int:
+        """Of the whole run."""
+        return self.step * self.steps + self.image * self.images
+
+
+def dry_run(name: str, protocol: Protocol, num_classes: int, size: tuple[int, int], images: int) -> FullRun:
+    """Take a step and evaluate an image under a protocol, at its own size.
+
+    Nothing is allocated and no number is computed: shapes alone. Choices that depend on values take their worst case.
+
+    Args:
+        name: id of the method, with the numbers of its yaml.
+        protocol: of the run; pretrained weights need not be there.
+        num_classes: K.
+        size: height and width of an image of the validation part.
+        images: of the validation part.
+
+    Raises:
+        UsageError: timm does not have the backbone, or not at this output stride.
+    """
+    net = protocol.net.model_copy(update={"weights": "none"})
+    protocol = protocol.model_copy(update={"net": net})
+    # Made without values from the start, which saves seconds for a deep network; autocast knows no such device, so that
+    # what is computed with is on the CPU, as far as anybody can tell.
+    with torch.device("meta"):
+        method = build(name, load_config(name), protocol, num_classes).train()
+    with FakeTensorMode(), worst_case():
+        forget_values(method)
+        step = _count(lambda: _learn(method, protocol, num_classes))
+        method.eval()
+        image = torch.zeros(1, 3, *size, dtype=torch.uint8)
+        scored = _count(lambda: predict_logits(method.predict, image, protocol.eval, protocol.image_scale, CPU))
+    return FullRun(step=step, image=scored, steps=protocol.steps, images=images * protocol.eval.evaluations)
+
+
+def _learn(method: Method, protocol: Protocol, num_classes: int) -> None:
+    batch = make_batch(protocol, method.config.views.strong, method.unlabelled, num_classes)
+    losses: dict[str, Tensor] = method(batch, 1 - 1 / protocol.steps)
+    torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def _count(function: Callable[[], object]) -> int:
+    counter = FlopCounterMode(display=False)
+    with counter:
+        function()
+    return counter.get_total_flops()

@@ -1,0 +1,75 @@
+"""Counts where the host of an accelerator would wait for it, on the CPU: by what is called, not by time."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import Any
+
+import torch
+from method_data import ROOT
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_ATEN = torch.ops.aten
+PLACES = {_ATEN.nonzero.default, _ATEN.masked_select.default, _ATEN._unique2.default}
+INDEXING = {_ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.default, _ATEN._index_put_impl_.default}
+OWN = tuple(str(ROOT / folder) for folder in ("rc2l_bench", "baselines"))
+FETCHES, SENDS = {"cpu", "tolist"}, {"to", "tensor", "as_tensor"}
+
+
+class _Operations(TorchDispatchMode):
+    """Sees the backward pass, too."""
+
+    def __init__(self, found: Counter[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _ATEN._local_scalar_dense.default:
+            self.found["number"] += 1
+        elif func in PLACES or (func in INDEXING and any(x is not None and x.dtype == torch.bool for x in args[1])):
+            self.found["places"] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class _Calls(TorchFunctionMode):
+    """Sees copies from and to the device, which are none on the CPU."""
+
+    def __init__(self, found: Counter[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if not sys._getframe(1).f_code.co_filename.startswith(OWN):
+            return func(*args, **kwargs)  # torch moves tensors to where they are
+        name = getattr(func, "__name__", "")
+        device = kwargs.get("device") or next((x for x in args if isinstance(x, torch.device)), None)
+        if name in FETCHES:
+            self.found["fetch"] += 1
+        elif device is not None and name in SENDS and not kwargs.get("non_blocking", False):
+            self.found["send"] += 1
+        return func(*args, **kwargs)
+
+
+class Waits:
+    """Context that counts the waits of an accelerator's host.
+
+    Attributes:
+        found: `number` (a number is read), `places` (a mask is turned into places), `fetch` (a tensor is copied to the
+            host) and `send` (one is copied to the device, and waited for).
+    """
+
+    def __init__(self) -> None:
+        self.found: Counter[str] = Counter()
+        self._modes = _Calls(self.found), _Operations(self.found)
+
+    def __enter__(self) -> Counter[str]:
+        for mode in self._modes:
+            mode.__enter__()
+        return self.found
+
+    def __exit__(self, *error: Any) -> None:
+        for mode in reversed(self._modes):
+            mode.__exit__(*error)
