@@ -12,7 +12,8 @@ import tiny_data
 from commands_data import call
 from running_data import FIELDS, note
 
-from rc2l_bench.run.running import NOTE, PERIOD, RunningRun, describe_process, find_running, write_note
+from rc2l_bench.run.owners import describe_process
+from rc2l_bench.run.running import NOTE, PERIOD, RunningRun, find_running, write_note
 
 
 @pytest.fixture
