@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from rc2l_bench.config import TUNING, Params
+from rc2l_bench.config import TUNING, Params, stated
 from rc2l_bench.data.datasets.registry import render_inputs
 from rc2l_bench.errors import BenchError
 from rc2l_bench.report.results import FinishedRun, find, number
@@ -186,7 +186,7 @@ def seconds_per_step(runs: Sequence[FinishedRun], dataset: str, method: str, par
         return math.nan
     protocol = params.protocol_of(f"{TUNING}{dataset}")
     # Trials of another protocol took another time.
-    same = tuned.inputs == digest_inputs(base_of(method), settings.settings, protocol.model_dump(mode="json"))
+    same = tuned.inputs == digest_inputs(base_of(method), settings.settings, stated(protocol))
     return tuned.seconds / tuned.trials / protocol.steps if same else math.nan
 
 

@@ -9,7 +9,7 @@ import run_data
 import tiny_data
 from commands_data import call
 
-from rc2l_bench.config import Params, load
+from rc2l_bench.config import Params, load, stated
 from rc2l_bench.run.forecast import Forecast, differences, forecast_cells, seconds_per_step
 from rc2l_bench.run.pipeline import cell_stages
 from rc2l_bench.seals import read_record
@@ -108,7 +108,7 @@ def test_without_runs_the_time_comes_from_tuning(checkout, monkeypatch):
     assert math.isnan(seconds_per_step([], "tiny", METHOD, params))
     (checkout / "tuned").mkdir()
     protocol = params.protocol_of("tuning-tiny")
-    inputs = digest_inputs(METHOD, params.tuning_of("tiny"), protocol.model_dump(mode="json"))
+    inputs = digest_inputs(METHOD, params.tuning_of("tiny"), stated(protocol))
     chosen = {"numbers": {"lr": 0.01}, "score": 0.5, "trials": 4, "diverged": 0, "seconds": 80.0, "inputs": inputs,
               "study": ""}  # fmt: skip
     settings = tiny_data.TUNING
