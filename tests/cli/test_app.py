@@ -90,7 +90,8 @@ def test_no_option_of_run_is_a_number_of_the_protocol():
     """Numbers live in YAML."""
     _, text = call("run", "--help")
     assert set(re.findall(r"--[a-z-]+", text)) == {
-        "--method", "--split", "--dataset", "--seed", "--grid", "--named-grid", "--jobs", "--on", "--help",
+        "--method", "--split", "--dataset", "--seed", "--grid", "--named-grid", "--jobs", "--on", "--dry-run",
+        "--help",
     }  # fmt: skip
 
 
