@@ -73,7 +73,7 @@ class Run:
     @property
     def newest_step(self) -> int:
         """Steps that the newest checkpoint has done; 0 where there is none."""
-        newest = next(iter(self._checkpoints()), None)
+        newest = next(iter(self.checkpoints()), None)
         return int(newest.stem.removeprefix("step-")) if newest else 0
 
     @contextmanager
