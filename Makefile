@@ -13,7 +13,7 @@ ROOMS := $(LONGEST) $(filter-out $(LONGEST) tests/data/%,$(FOLDERS)) tests/test_
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: bench test test-fast test-cluster fuzz check gpu perf scaling setup clean
+.PHONY: bench test test-fast test-cluster fuzz check gpu perf scaling evidence setup clean
 
 setup: $(TOOLS)
 
@@ -73,6 +73,10 @@ perf: $(TOOLS)
 # How the contrastive terms grow with the image, a few minutes; reports show reports/scaling from then on.
 scaling: $(READY)
 	$(BIN)/python -m perf.scaling reports/scaling
+
+# What README and docs/ quote of the runs under reports/evidence, without training.
+evidence: $(READY)
+	$(BIN)/rc2l-bench evidence
 
 clean:
 	rm -rf data runs .rc2l reports/figures reports/metrics reports/curves reports/scaling

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rc2l_bench.readers import DamagedFileError, parse_json, read_bytes
@@ -75,13 +75,15 @@ def read_record(folder: Path, hint: str = "") -> tuple[dict[str, Any], dict[str,
 
     Raises:
         OSError: it is missing or may not be read.
-        DamagedFileError: it has changed, or lists no files.
+        DamagedFileError: it has changed, lists no files, or such that lie elsewhere.
     """
     path = folder / RECORD
     content = unseal(read_bytes(path), path, hint)
     listed = content.pop(FILES, None)
     if not isinstance(listed, dict) or not all(isinstance(digest, str) for digest in listed.values()):
         raise DamagedFileError(f"{path}: lists no files{f': {hint}' if hint else ''}")
+    if strange := [name for name in listed if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]:
+        raise DamagedFileError(f"{path}: lists a file outside of its folder: {strange[0]}")
     return content, listed
 
 

@@ -19,11 +19,13 @@ QUIET = {f"rc2l_bench{'.' if name else ''}{name}" for name in (
     "data", "data.datasets", "data.datasets.base", "data.index", "data.partial_files", "data.pool_sets",
     "data.slots", "data.storage",
     "losses", "methods", "nets", "nets.weights",
-    "run", "run.allocations", "run.artifacts", "run.bundles", "run.cell", "run.clock", "run.far_runs",
-    "run.far_store", "run.hardware", "run.leases", "run.object_store", "run.owners", "run.progress", "run.running",
-    "run.signals", "run.store", "run.tracker_process", "run.trackers",
+    "run", "run.allocations", "run.artifacts", "run.bundles", "run.cell", "run.clock", "run.far_runs", "run.far_store",
+    "run.hardware", "run.leases", "run.object_store", "run.owners", "run.progress", "run.running", "run.signals",
+    "run.store", "run.tracker_process", "run.trackers",
 )}  # fmt: skip
 """Modules that read, write or show and make no numbers: their edits make no run stale."""
+FACTS = ("fingerprint", "carried", "scored", "network", "hardware", "commit", "averaged_classes")
+"""Keys of run.json that are no part of its fingerprint: what it ran on, and what was read off the result."""
 
 KEPT = 1024
 """Modules whose trees are kept, by their text: those of a method are asked for once for every cell of a grid."""
@@ -173,3 +175,15 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
     """
     # NaN is refused because JSON has none: it would be written as a word that other readers reject.
     return hashlib.sha256(json.dumps(parts, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def fingerprint_again(record: Mapping[str, Any]) -> str:
+    """Name a finished run by the parts that its run.json holds; another name than is written there means an edit.
+
+    Args:
+        record: content of run.json, without hashes of files.
+
+    Returns:
+        64 hex digits.
+    """
+    return fingerprint({name: value for name, value in record.items() if name not in FACTS})

@@ -38,7 +38,7 @@ from rc2l_bench.data.shards import Shards
 from rc2l_bench.files import MADE, replace_folder
 from rc2l_bench.nets.maskformer_weights import QUERIES, read_maskformer
 from rc2l_bench.nets.weights import check_weights
-from rc2l_bench.report import results, run_files
+from rc2l_bench.report import evidence, results, run_files
 from rc2l_bench.report.citations import read_references
 from rc2l_bench.report.literature import read_figures
 from rc2l_bench.report.quoted_study import read_studies
@@ -84,8 +84,9 @@ def _read_results(_: Path) -> None:
     """All that a report reads of runs: whatever is wrong becomes a remark, or a ValueError that is made one."""
     runs, remarks = results.find(Path("runs"))
     assert runs or remarks, "a run has gone without a word"
+    assert not remarks or evidence.check_folder(Path("runs"))[1], "a run that is not whole passes for evidence"
     for run in runs:
-        for read in (run_files.read_areas, run_files.read_history):
+        for read in (run_files.read_areas, run_files.read_curve):
             with _remark():
                 read(run)
         for panel in run_files.panels_of(run):

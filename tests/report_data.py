@@ -12,6 +12,7 @@ from rc2l_bench.config import Params, load
 from rc2l_bench.metrics import areas_of, class_iou, mean_iou
 from rc2l_bench.report.comparability import declared_protocol
 from rc2l_bench.seals import FILES, KEY, RECORD, list_files, seal
+from rc2l_bench.sources import fingerprint_again
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ("ground", "disc", "box", "ring", "cross", "star")
@@ -56,7 +57,8 @@ def write_run(root, dataset="shapes", split="1_16", method="baselines/supervised
     counts = confusions(quality, images=more.get("images", 40), classes=len(classes), seed=hash_of(method, split, seed))
     counts = more.get("change", lambda x: x)(counts)
     absent = more.get("protocol", {}).get("eval", {}).get("absent", "skip")
-    _write_metrics(folder, score(counts, absent), counts, classes, more.get("test"))
+    test = counts[: len(counts) // 2] if more.get("test") else None
+    _write_metrics(folder, {"val": counts, "test": test}, classes, absent)
     _write_cost(folder, method, seed)
     for index in range(more.get("panels", 2)):
         _write_panel(folder / "panels", index, quality, seed, len(classes))
@@ -89,20 +91,26 @@ def score(counts, absent):
     return {"miou": float(mean_iou(areas, absent)), "pixel_accuracy": accuracy, "iou": iou}
 
 
-def _write_metrics(folder, final, counts, classes, test):
+def _score_by_class(counts, classes, absent):
+    final = score(counts, absent)
     final["iou"] = dict(zip(classes, final["iou"], strict=True))
-    final["averaged_classes"] = [name for name, value in final["iou"].items() if value is not None]
+    return final | {"averaged_classes": [name for name, value in final["iou"].items() if value is not None]}
+
+
+def _write_metrics(folder, parts, classes, absent):
+    final = _score_by_class(parts["val"], classes, absent)
     steps = [250, 500, 750, 1000]
     curve = [final["miou"] * f for f in (0.6, 0.85, 1.01, 1.0)]
-    arrays = {"val": counts, "val_ids": np.array([f"val_{i:04d}" for i in range(len(counts))])}
-    if test:
-        arrays |= {"test": counts, "test_ids": arrays["val_ids"]}
+    arrays = {}
+    for part, counts in parts.items():
+        if counts is not None:
+            arrays |= {part: counts, f"{part}_ids": np.array([f"{part}_{i:04d}" for i in range(len(counts))])}
     metrics = {
         **final,
         "miou_best": max(curve),
         "best_step": steps[int(np.argmax(curve))],
         "evaluations": [{"step": s, "miou": m} for s, m in zip(steps, curve, strict=True)],
-        "test": {**final, "miou": final["miou"] * 0.97} if test else None,
+        "test": None if parts["test"] is None else _score_by_class(parts["test"], classes, absent),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
     np.savez_compressed(folder / "confusion.npz", **arrays)
@@ -129,7 +137,6 @@ def _write_record(folder, cell, classes, more):
     dataset, split, method, seed = cell
     labelled, draws = LABELS.get(split, 100), more.get("draws", "fixed")
     record = {
-        "fingerprint": digest(cell),
         "cell": {"dataset": dataset, "split": split, "method": method, "seed": seed},
         "dataset": {"name": dataset, "classes": list(classes), "palette": PALETTE[: len(classes)], "canvas": [64, 96]},
         "split": {
@@ -149,7 +156,8 @@ def _write_record(folder, cell, classes, more):
         "scored": "teacher" if method == "baselines/u2pl" else "student",
         "commit": "0123456789abcdef0123456789abcdef01234567",
     }
-    (folder / RECORD).write_text(json.dumps(record | more.get("record", {})))
+    record |= more.get("record", {})
+    (folder / RECORD).write_text(json.dumps({"fingerprint": fingerprint_again(record), **record}))
     reseal(folder)
 
 

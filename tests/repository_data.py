@@ -16,7 +16,7 @@ from PIL import Image
 
 from rc2l_bench.recipes import overlay
 
-IGNORED = shutil.ignore_patterns("__pycache__", "figures", "metrics", "curves", "scaling")
+IGNORED = shutil.ignore_patterns("__pycache__", "figures", "metrics", "curves", "scaling", "evidence")
 COLOURS = np.array([[90, 90, 90], [230, 180, 60], [30, 60, 120]])
 
 

@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rc2l_bench import __version__
-from rc2l_bench.cli import cost, data, export, init, jobs, predict, report, runs, shards, split, tune, watch
+from rc2l_bench.cli import cost, data, evidence, export, init, jobs, predict, report, runs, shards, split, tune, watch
 from rc2l_bench.cli.forecast import show_forecasts
 from rc2l_bench.cli.jobs import Engine, On, submit
 from rc2l_bench.console import console, guarded, one_line_errors
@@ -41,8 +41,9 @@ app = typer.Typer(
 app.add_typer(data.app, name="data", help="Data sets: fetch, status, verify, add.")
 app.add_typer(split.app, name="split", help="Splits: make, import, describe, compare.")
 app.add_typer(shards.app, name="shards", help="Folders of shards: lists for other tools.")
-app.add_typer(runs.app, name="runs", help="The store: list, verify, prune, carry over.")
+app.add_typer(runs.app, name="runs", help="The store and evidence: list, verify, prune, carry over, export.")
 app.command()(report.report)
+app.command()(evidence.evidence)
 app.command()(cost.cost)
 app.command()(tune.tune)
 app.command()(jobs.jobs)

@@ -35,7 +35,9 @@ def report(
         Path | None,
         typer.Option(help="Folder of the report (reports); with --format, the file instead of the terminal."),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = RUNS,
+    runs: Annotated[
+        list[Path] | None, typer.Option(help="Folder of runs or of evidence (runs); repeat it for several.")
+    ] = None,
 ) -> None:
     """Make tables, figures and one HTML page from the finished runs."""
     from rc2l_bench.config import Params, load
@@ -43,9 +45,11 @@ def report(
     from rc2l_bench.report import writer
     from rc2l_bench.report.report import build
 
-    if not runs.is_dir() and runs != RUNS:
-        raise UsageError(f"--runs {runs}: no such folder")
-    made = build(runs, load(Params, Path("params.yaml")), reference)
+    root, *more = runs or [RUNS]
+    for folder in (root, *more):
+        if not folder.is_dir() and folder != RUNS:
+            raise UsageError(f"--runs {folder}: no such folder")
+    made = build(root, load(Params, Path("params.yaml")), reference, more)
     if format is None:
         folder = out or Path("reports")
         writer.write(made, folder)

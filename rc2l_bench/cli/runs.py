@@ -1,4 +1,4 @@
-"""`rc2l-bench runs`: the store of finished and unfinished runs."""
+"""`rc2l-bench runs`: the store of finished and unfinished runs, and folders of evidence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from rc2l_bench.console import console, guarded
+from rc2l_bench.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="The store: list, verify, prune, carry over.")
+app = typer.Typer(
+    no_args_is_help=True, help="The store: list, verify, prune, carry over; folders of evidence: export, verify."
+)
 
 
 @app.command("list")
@@ -34,19 +37,59 @@ def list_() -> None:
 
 @app.command()
 @guarded
-def verify() -> None:
-    """Read every finished run again and compare each byte with its hash."""
+def verify(
+    folders: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]…", help="Folders of evidence.")] = None,
+) -> None:
+    """Compare each byte of every finished run with its hash: of the store, or of folders of evidence.
+
+    Of evidence fingerprints are made again, too, of the parts that they are of, and scores of the counts per image.
+    """
+    checked, faults = _verify_store() if folders is None else _verify_folders(folders)
+    for fault in faults:
+        console.print(fault, markup=False, soft_wrap=True)
+    console.print(f"{checked} finished runs: {f'{len(faults)} faults' if faults else 'all whole'}", markup=False)
+    if faults:
+        raise typer.Exit(1)
+
+
+def _verify_store() -> tuple[int, list[str]]:
     from rc2l_bench.run.upkeep import list_runs, verify_runs
 
-    wrong = 0
     names = [run.name for run in list_runs() if run.finished]
-    for _, fault in verify_runs(names):
-        if fault:
-            wrong += 1
-            console.print(fault, markup=False, soft_wrap=True)
-    console.print(f"{len(names) - wrong} of {len(names)} finished runs are as they were written", markup=False)
-    if wrong:
-        raise typer.Exit(1)
+    return len(names), [fault for _, fault in verify_runs(names) if fault]
+
+
+def _verify_folders(folders: list[Path]) -> tuple[int, list[str]]:
+    from rc2l_bench.report.evidence import check_folder
+
+    found = {folder: check_folder(folder) for folder in folders}
+    if empty := [folder for folder, (count, _) in found.items() if not count]:
+        raise UsageError(f"{empty[0]}: no run lies in <dataset>/<split>/<method id>/seed<k> there")
+    return sum(count for count, _ in found.values()), [fault for _, faults in found.values() for fault in faults]
+
+
+@app.command()
+@guarded
+def export(
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of evidence; runs that lie there stay.")],
+    dataset: Annotated[list[str] | None, typer.Option(help="Data set; all.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Split; all.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Method or variant: cps, cps@plain; all.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Seed; all.")] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the finished runs.")] = Path("runs"),
+    pictures: Annotated[int, typer.Option(min=0, help="KB of pictures of a run at most.")] = 100,
+) -> None:
+    """Copy finished runs without their weights into a folder that can be committed, sent and merged."""
+    from rc2l_bench.report.evidence_export import Choice, export_runs
+
+    choice = Choice(dataset or (), split or (), method or (), seed or ())
+    exported = list(export_runs(runs, out, choice, 1000 * pictures))
+    new, size = sum(run.new for run in exported), sum(run.bytes for run in exported)
+    largest = max(run.bytes for run in exported) / 1000
+    console.print(
+        f"{out}: {len(exported)} runs, {new} of them new, {size / 1e6:.1f} MB, the largest has {largest:,.0f} KB",
+        markup=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 @app.command()

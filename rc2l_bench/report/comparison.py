@@ -101,6 +101,14 @@ class Section:
         return found.pop() if len(found) == 1 else ""
 
     @property
+    def machines(self) -> dict[str, list[str]]:
+        """The kinds of hardware that memory and time were measured on, with the methods of each."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for method, cost in self.costs.items():
+            found[cost.machine].append(method)
+        return dict(found)
+
+    @property
     def compares(self) -> bool:
         """Some group has a difference to the reference."""
         return any(group.gap for group in self.groups.values())

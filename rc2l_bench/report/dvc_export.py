@@ -14,7 +14,7 @@ import pandas as pd
 
 from rc2l_bench.files import replace_folder
 from rc2l_bench.report.results import FinishedRun, number
-from rc2l_bench.report.run_files import read_history
+from rc2l_bench.report.run_files import read_curve
 
 CURVES = ["step", "miou", "run"]
 """Columns of a file of learning curves."""
@@ -60,14 +60,15 @@ def summarise(run: FinishedRun) -> dict[str, float]:
 
 
 def _write_curves(runs: list[FinishedRun], folder: Path) -> None:
-    curves: dict[str, list[pd.DataFrame]] = {}
+    curves: dict[str, list[tuple[float, float, str]]] = {}
     for run in runs:
-        name = f"{run.cell.dataset}-{run.cell.split}"
         try:
-            curve = read_history(run)[["step", "miou"]].dropna()
-        except (ValueError, KeyError):
+            curve = read_curve(run)
+        except ValueError:
             continue  # the report says so
         # In long form, a row for each step and run: what DVC's plots group by a column.
-        curves.setdefault(name, []).append(curve.assign(run=f"{run.cell.method.split('/')[-1]} {run.cell.seed}"))
-    for name, parts in curves.items():
-        pd.concat(parts).to_csv(folder / f"{name}.csv", index=False, columns=CURVES, lineterminator="\n")
+        line = f"{run.cell.method.split('/')[-1]} {run.cell.seed}"
+        rows = curves.setdefault(f"{run.cell.dataset}-{run.cell.split}", [])
+        rows += [(float(step), float(miou), line) for step, miou in curve]
+    for name, rows in curves.items():
+        pd.DataFrame(rows, columns=CURVES).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")

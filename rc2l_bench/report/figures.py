@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,10 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rc2l_bench.report.ablation_figure import draw_variants
+from rc2l_bench.report.class_table import class_table
 from rc2l_bench.report.comparison import Key, Section
 from rc2l_bench.report.formatting import percent, short_names
 from rc2l_bench.report.results import FinishedRun, Remark
-from rc2l_bench.report.run_files import read_history
+from rc2l_bench.report.run_files import read_curve
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
 """Okabe and Ito's colours without the yellow, which is too light for a line; told apart by the colour-blind."""
@@ -30,7 +32,7 @@ SUFFIXES = ("svg", "pdf", "png")
 
 # Class and method names are plain text: `text.parse_math` would take a dollar sign for mathematics. The salt makes ids
 # in an SVG equal from one time to the next; paths instead of text make it look the same without the fonts. Type 42
-# embeds fonts in a PDF as journals ask for them.
+# embeds fonts in a PDF as journals ask for them. Pictures that lie in one field keep their own pixels.
 _STYLE: Any = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False, "text.usetex": False,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#8a8a8a", "axes.labelcolor": "#333333",
@@ -38,6 +40,7 @@ _STYLE: Any = {
     "grid.color": "#e6e6e6", "grid.linewidth": 0.7, "xtick.color": "#555555", "ytick.color": "#555555",
     "lines.linewidth": 1.6, "lines.markersize": 5, "legend.frameon": False, "legend.fontsize": 8,
     "figure.dpi": 100, "savefig.dpi": 160, "svg.hashsalt": "rc2l-bench", "svg.fonttype": "path", "pdf.fonttype": 42,
+    "image.composite_image": False,
 }  # fmt: skip
 _METADATA: Mapping[str, dict[str, Any]] = {
     "svg": {"Date": None, "Creator": None},
@@ -75,8 +78,12 @@ def style() -> Iterator[None]:
 
 def save(figure: Figure, folder: Path, stem: str, suffixes: Sequence[str] = SUFFIXES) -> None:
     """Write a figure in several formats, without dates and names of programs."""
+    # Laid out once for all formats: that, and finding the edge of what is drawn, takes longer than to draw it.
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)
+    edge = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
     for suffix in suffixes:
-        figure.savefig(folder / f"{stem}.{suffix}", metadata=_METADATA[suffix], bbox_inches="tight", facecolor="white")
+        figure.savefig(folder / f"{stem}.{suffix}", metadata=_METADATA[suffix], bbox_inches=edge, facecolor="white")
 
 
 def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], list[Remark]]:
@@ -179,6 +186,9 @@ def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
         if (final := section.groups[Key(m, split)].final) and (cost := section.costs.get(m))
     ]
     points = [p for p in points if math.isfinite(p[1].memory_mb) and math.isfinite(p[1].step_ms)]
+    # One kind of hardware, the one of most points: those of another would lie elsewhere for that reason alone.
+    machines = Counter(cost.machine for _, cost, _ in points)
+    points = [p for p in points if p[1].machine == machines.most_common(1)[0][0]]
     if len(points) < 2:
         return None
     figure = Figure(figsize=(6.4, 3.1), layout="constrained")
@@ -197,24 +207,6 @@ def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
         figure,
         f"mIoU at {split} against peak memory ({section.memory_kind}) and the median time of a training step.",
     )
-
-
-def class_table(section: Section) -> dict[Key, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Average the IoU of every class over seeds, for every group with a result.
-
-    Returns:
-        By group, (K,) in [0, 1]; nan where no seed has the class.
-    """
-    table = {}
-    for key, group in section.groups.items():
-        rows = [[run.iou().get(name, math.nan) for name in section.classes] for run in group.runs]
-        if rows and section.classes:
-            values = np.array(rows)
-            # By hand, because `nanmean` warns about a class that no seed has.
-            known = np.isfinite(values)
-            total = np.where(known, values, 0).sum(0)
-            table[key] = np.divide(total, known.sum(0), out=np.full(total.shape, np.nan), where=known.any(0))
-    return table
 
 
 def _classes(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
@@ -282,16 +274,14 @@ def _curve(runs: Sequence[FinishedRun], remarks: list[Remark]) -> pd.DataFrame |
 
     A history that cannot be read becomes a remark, and the other seeds are drawn without it.
     """
-    tables = []
+    curves = [np.empty((0, 2))]
     for run in runs:
         try:
-            history = read_history(run)
-            # Rows without an evaluation have an empty place there.
-            tables.append(history[["step", "miou"]].apply(pd.to_numeric, errors="coerce").dropna())
-        except (ValueError, KeyError) as error:
+            curves.append(read_curve(run))
+        except ValueError as error:
             remarks.append(Remark(str(run.cell), f"no learning curve: {error}"))
     # By step: a seed that was evaluated at other steps adds points, and none is interpolated.
-    joined = pd.concat(tables) if tables else pd.DataFrame()
+    joined = pd.DataFrame(np.concatenate(curves), columns=["step", "miou"])
     return joined.groupby("step")["miou"].agg(["mean", "min", "max"]) if len(joined) else None
 
 

@@ -126,6 +126,22 @@ def weights_note(section: Section, method: str) -> str:
     return ", ".join(notes) or NOTHING
 
 
+def measured_on(section: Section) -> str:
+    """Say in one sentence on what memory and time were measured; nothing without runs."""
+    names, machines = short_names(section.methods), section.machines
+    if not machines:
+        return NOTHING
+    if len(machines) == 1:
+        return f"Memory and time were measured on {next(iter(machines))}."
+    parts = [f"{machine} ({', '.join(names[m] for m in methods)})" for machine, methods in machines.items()]
+    return f"Memory and time were measured on {_listed(parts)}; multiples are of the same hardware only."
+
+
+def machine_note(section: Section, method: str) -> str:
+    """Name the hardware of a row, where rows of a section differ in it."""
+    return section.costs[method].machine if len(section.machines) > 1 else NOTHING
+
+
 def tuning_finding(section: Section) -> str:
     """Say in one sentence how the rows of a section were tuned."""
     found = tuning_by_method(section.runs)

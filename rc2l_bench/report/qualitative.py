@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,6 +25,8 @@ BESIDE = 2
 _IGNORED = (255, 255, 255)
 _RIGHT = (222, 226, 230)
 _WRONG = (213, 94, 0)
+_GAP = 0.03
+"""Between pictures, as a share of their width."""
 
 Bytes = NDArray[np.uint8]
 
@@ -72,6 +73,51 @@ def _first(runs: Sequence[FinishedRun]) -> FinishedRun | None:
     return runs[0] if runs else None
 
 
+class _Mosaic:
+    """A grid of pictures in one field, with places of width 1: sixty fields take ten times as long to draw."""
+
+    def __init__(self, axes: Axes, height: float, rows: int, columns: int) -> None:
+        """Empties the field.
+
+        Args:
+            axes: where pictures go.
+            height: of a place.
+            rows: of places.
+            columns: of places.
+        """
+        self._axes, self._height = axes, height
+        self._size = (columns * (1 + _GAP) - _GAP, rows * (height + _GAP) - _GAP)
+        axes.set_axis_off()
+
+    def _corner(self, row: int, column: int) -> tuple[float, float]:
+        return column * (1 + _GAP), row * (self._height + _GAP)
+
+    def put(self, picture: Bytes, row: int, column: int, smooth: bool = False) -> None:
+        """Shows a picture as large as its place allows; classes are not smoothed, for between two there is no third."""
+        left, top = self._corner(row, column)
+        height, width = picture.shape[:2]
+        scale = min(1 / width, self._height / height)
+        left, top = left + (1 - width * scale) / 2, top + (self._height - height * scale) / 2
+        extent = (left, left + width * scale, top + height * scale, top)
+        self._axes.imshow(picture, extent=extent, interpolation=None if smooth else "nearest")
+
+    def head(self, text: str, column: int) -> None:
+        """Writes the head of a column."""
+        self._axes.text(
+            self._corner(0, column)[0] + 0.5, -0.04, text, fontsize=8, fontweight="bold", ha="center", va="bottom"
+        )
+
+    def note(self, text: str, row: int, column: int) -> None:
+        """Writes a few words onto a picture."""
+        left, top = self._corner(row, column)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
+        self._axes.text(left + 0.03, top + 0.96 * self._height, text, fontsize=6.5, va="bottom", bbox=box)
+
+    def close(self) -> None:
+        """Makes the field as large as the grid, whatever pictures there are."""
+        self._axes.set(xlim=(0, self._size[0]), ylim=(self._size[1], 0), aspect="equal")
+
+
 def _figure(section: Section, panels: Mapping[str, Mapping[str, PanelFiles]]) -> Figure:
     """Lay out a line for each image with errors beside predictions, or two with errors below when methods are many."""
     ids = _common(panels)
@@ -82,17 +128,15 @@ def _figure(section: Section, panels: Mapping[str, Mapping[str, PanelFiles]]) ->
     height, width = read_picture(one.run, one.image).shape[:2]
     size = (1.75 * across, 1.75 * height / width * lines * len(ids) + 0.7)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02))
-    grid: NDArray[Any] = figure.subplots(lines * len(ids), across, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
+    mosaic = _Mosaic(figure.subplots(), height / width, lines * len(ids), across)
     names = short_names(section.methods)
     heads = [head for m in panels for head in ([names[m], "errors"] if beside else [names[m]])]
-    for axes, head in zip(grid[0], ["image", "truth", *heads], strict=True):
-        axes.set_title(head, fontsize=8, loc="center")
-    for row, panel_id in enumerate(ids):
+    for column, head in enumerate(["image", "truth", *heads]):
+        mosaic.head(head, column)
+    for index, panel_id in enumerate(ids):
         found = [table.get(panel_id) for table in panels.values()]
-        upper, lower = (grid[row, 2::2], grid[row, 3::2]) if beside else (grid[2 * row, 2:], grid[2 * row + 1, 2:])
-        _fill(grid[lines * row, :2], upper, lower, found, section)
+        _fill(mosaic, index, found, section, beside)
+    mosaic.close()
     _legend(figure, section)
     return figure
 
@@ -103,31 +147,26 @@ def _common(panels: Mapping[str, Mapping[str, PanelFiles]]) -> list[str]:
     return sorted(sorted(counts, key=lambda i: (-counts[i], i))[:IMAGES])
 
 
-def _fill(
-    seen: Iterable[Axes],
-    said: Iterable[Axes],
-    wrong: Iterable[Axes],
-    panels: Sequence[PanelFiles | None],
-    section: Section,
-) -> None:
+def _fill(mosaic: _Mosaic, index: int, panels: Sequence[PanelFiles | None], section: Section, beside: bool) -> None:
     """Draw one image: picture and truth, then every prediction with its errors."""
     known = next(panel for panel in panels if panel)
     truth = read_picture(known.run, known.truth)
-    image, labels = seen
-    image.imshow(read_picture(known.run, known.image))
-    # Nearest, because between two classes there is no third one.
-    labels.imshow(paint(truth, section.palette), interpolation="nearest")
-    for upper, lower, panel in zip(said, wrong, panels, strict=True):
+    row = index if beside else 2 * index
+    mosaic.put(read_picture(known.run, known.image), row, 0, smooth=True)
+    mosaic.put(paint(truth, section.palette), row, 1)
+    for number, panel in enumerate(panels):
         # The method has no panel of this image: its place stays empty, so that columns keep their meaning.
         if panel is None:
             continue
+        upper, lower = (
+            ((row, 2 + 2 * number), (row, 3 + 2 * number)) if beside else ((row, 2 + number), (row + 1, 2 + number))
+        )
         prediction = read_picture(panel.run, panel.prediction)
         # Against the first method's copy of the truth; another size means another data set and raises.
         share, errors = errors_of(truth, prediction)
-        upper.imshow(paint(prediction, section.palette), interpolation="nearest")
-        lower.imshow(errors, interpolation="nearest")
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.85}
-        lower.text(0.03, 0.04, f"{percent(share)} % wrong", transform=lower.transAxes, fontsize=6.5, bbox=box)
+        mosaic.put(paint(prediction, section.palette), *upper)
+        mosaic.put(errors, *lower)
+        mosaic.note(f"{percent(share)} % wrong", *lower)
 
 
 def _legend(figure: Figure, section: Section) -> None:

@@ -43,7 +43,8 @@ _FILTERS = (
     formatting.percent, formatting.signed, formatting.p_value, formatting.amount, formatting.duration,
     formatting.ratio, formatting.title, formatting.heading, formatting.seeds_of, formatting.findings,
     formatting.score, formatting.averaged, formatting.code, formatting.seeds_needed, formatting.weights_note,
-    formatting.tuning_finding, formatting.gap_interval, formatting.measured,
+    formatting.tuning_finding, formatting.gap_interval, formatting.measured, formatting.measured_on,
+    formatting.machine_note,
 )  # fmt: skip
 
 

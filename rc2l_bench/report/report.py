@@ -15,7 +15,8 @@ from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.report.ablation_table import plan_families
 from rc2l_bench.report.comparability import screen
 from rc2l_bench.report.comparison import Plan, Section, compare_runs
-from rc2l_bench.report.results import Cell, FinishedRun, Remark, find
+from rc2l_bench.report.merging import choose_one_per_cell, gather
+from rc2l_bench.report.results import Cell, FinishedRun, Remark
 from rc2l_bench.report.tuning_table import list_outdated
 from rc2l_bench.variants import base_of, variant_of
 
@@ -64,27 +65,32 @@ class Report:
         return {run.cell: run for run in self.runs}
 
 
-def build(root: Path, params: Params, reference: str | None = None) -> Report:
+def build(root: Path, params: Params, reference: str | None = None, more: Sequence[Path] = ()) -> Report:
     """Read the runs and compute the tables.
 
     Args:
         root: folder of the runs, `<dataset>/<split>/<method id>/seed<k>`; it may be missing.
         params: gives the declared grid and the protocols.
         reference: a method id or a unique tail of one; None takes `supervised`, else the grid's first method.
+        more: further folders like it, of other machines; where they have different runs of a cell, one is shown.
 
     Raises:
         UsageError: the reference is no method of the grid or of a run.
+        BenchError: two runs have the same fingerprint and different numbers.
     """
-    runs, broken = find(root)
+    found, broken = gather([root, *more])
     declared = tuple(
         Cell(*cell) for cell in product(params.grid.dataset, params.grid.split, params.grid.method, params.grid.seed)
     )
     # Before anything is computed, so that a misspelt reference is told at once.
-    methods = list(dict.fromkeys([*params.grid.method, *(run.cell.method for run in runs)]))
+    methods = list(dict.fromkeys([*params.grid.method, *(run.cell.method for run in found)]))
     chosen = choose_reference(reference, methods)
     # All runs together: what lies outside of the grid is measured like the rest, and may not be compared if it differs.
-    kept, aside = screen(runs, params)
-    kept = [run for run in kept if math.isfinite(run.miou)]
+    comparable, aside = screen(found, params)
+    comparable = [run for run in comparable if math.isfinite(run.miou)]
+    runs, hidden = choose_one_per_cell(found, comparable)
+    shown = {id(run) for run in runs}
+    kept = [run for run in comparable if id(run) in shown]
     # Variants have sections of their own. Among the methods each of them would be one more for all intervals to pay
     # for.
     inside, outside = _part([run for run in kept if not variant_of(run.cell.method)], set(declared))
@@ -95,6 +101,7 @@ def build(root: Path, params: Params, reference: str | None = None) -> Report:
     remarks = [
         *broken,
         *aside,
+        *hidden,
         *_carried(runs),
         *(r for dataset in dict.fromkeys(run.cell.dataset for run in kept) for r in list_outdated(dataset, params)),
         *(r for section in sections for r in (*section.remarks, *_missing(section))),

@@ -161,7 +161,7 @@ def find(root: Path) -> tuple[list[FinishedRun], list[Remark]]:
     """
     runs: list[FinishedRun] = []
     remarks: list[Remark] = []
-    for cell, folder in sorted(_folders(root)):
+    for cell, folder in sorted(find_folders(root)):
         try:
             runs.append(read_run(cell, folder, remarks))
         except (OSError, DamagedFileError) as error:
@@ -169,7 +169,8 @@ def find(root: Path) -> tuple[list[FinishedRun], list[Remark]]:
     return runs, remarks
 
 
-def _folders(root: Path) -> Iterator[tuple[Cell, Path]]:
+def find_folders(root: Path) -> Iterator[tuple[Cell, Path]]:
+    """Find the folders of runs, `<dataset>/<split>/<method id>/seed<k>`, whatever is in them."""
     for folder in root.glob("*/*/**/seed*"):
         dataset, split, *method, leaf = folder.relative_to(root).parts
         seed = leaf.removeprefix("seed")

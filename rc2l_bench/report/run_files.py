@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rc2l_bench.metrics import Floats, areas_of, mean_iou
-from rc2l_bench.readers import ArrayForm, DamagedFileError, parse_arrays, parse_picture, reading
+from rc2l_bench.readers import ArrayForm, DamagedFileError, parse_arrays, parse_picture, parse_rows, parse_text, reading
 from rc2l_bench.report.results import FinishedRun, tell
 from rc2l_bench.seals import read_listed
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 COUNTS = ArrayForm("int32", 3)
 """Of confusion.npz: (N, K, K) pixels of N images by true and predicted class."""
@@ -65,30 +61,34 @@ def _read_listed(run: FinishedRun, name: str) -> bytes:
         raise DamagedFileError(tell(error, run.folder)) from None
 
 
-def read_history(run: FinishedRun) -> pd.DataFrame:
-    """Read history.csv: step, lr, loss, one column per loss, miou (nan but at evaluations).
+def read_curve(run: FinishedRun) -> Floats:
+    """Read the evaluations in history.csv.
+
+    Not by pandas, whose table of all losses takes several times as long: reports have thousands of runs.
+
+    Returns:
+        (E, 2): step and mIoU in [0, 1] of every evaluation.
 
     Raises:
-        ValueError: the file is missing, damaged, has no column `step`, or holds what is no number.
+        ValueError: the file is missing, damaged, has no columns `step` and `miou`, or holds what is no number there.
     """
-    import pandas as pd
-
     name = "history.csv"
-    data = _read_listed(run, name)
+    head, *rows = parse_rows(parse_text(_read_listed(run, name), name), name) or [[]]
+    if missing := [column for column in ("step", "miou") if column not in head]:
+        raise DamagedFileError(f"{name}: has no column '{missing[0]}'")
+    step, miou = head.index("step"), head.index("miou")
     with reading(name):
-        table = pd.read_csv(io.BytesIO(data))
-        if "step" not in table:
-            raise DamagedFileError(f"{name}: has no column 'step'")
-        return table.astype(np.float64)
+        pairs = [(float(row[step]), float(row[miou])) for row in rows if row and row[miou]]
+    return np.array([pair for pair in pairs if all(map(math.isfinite, pair))]).reshape(-1, 2)
 
 
 def panels_of(run: FinishedRun) -> list[PanelFiles]:
-    """Find the complete panels of a run, in order of their names."""
+    """Find the complete panels of a run, in order of their names; evidence may lack some of those that it lists."""
     found = []
     for image in sorted(name for name in run.files if name.startswith("panels/") and name.endswith(".image.png")):
         stem = image.removesuffix(".image.png")
         truth, prediction = (f"{stem}.{kind}.png" for kind in ("truth", "prediction"))
-        if truth in run.files and prediction in run.files:
+        if all(name in run.files and (run.folder / name).is_file() for name in (image, truth, prediction)):
             name = stem.removeprefix("panels/")
             found.append(PanelFiles(name.partition("-")[2] or name, run, image, truth, prediction))
     return found

@@ -16,8 +16,10 @@ from rc2l_bench.files import replace_folder, write_atomically
 from rc2l_bench.report import citations, figures, qualitative, quoted_study
 from rc2l_bench.report.ablation_table import Settings, settings
 from rc2l_bench.report.citations import cite, read_references
+from rc2l_bench.report.class_table import class_table
 from rc2l_bench.report.comparison import Key, Section
-from rc2l_bench.report.figures import FigureFile, class_table
+from rc2l_bench.report.cost_table import machine_of
+from rc2l_bench.report.figures import FigureFile
 from rc2l_bench.report.formatting import short_names
 from rc2l_bench.report.literature import FILE, match, read_figures
 from rc2l_bench.report.provenance import trace
@@ -268,6 +270,7 @@ def _row(report: Report, cell: Cell, run: FinishedRun | None) -> dict[str, Any]:
         "parameters_trained": number(cost, "parameters", "trained"),
         "parameters_deployed": number(cost, "parameters", "deployed"),
         "device": cost.get("device", ""),
+        "hardware": machine_of(run) if run else "",
         "fingerprint": record.get("fingerprint", ""),
         "split_id": split.get("id", ""),
         "source": record.get("source", ""),

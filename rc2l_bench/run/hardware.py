@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -30,6 +31,7 @@ def hardware(device: torch.device) -> dict[str, Any]:
     """Describe processor, cores, memory, and the GPU where there is one, for run.json."""
     facts: dict[str, Any] = {
         "machine": platform.machine(),
+        "cpu": _processor(),
         "system": platform.system(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
@@ -39,6 +41,16 @@ def hardware(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         facts["gpu"] = torch.cuda.get_device_name(device)
     return facts
+
+
+def _processor() -> str:
+    """Name the processor as its maker does; as the system does where that is not known."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()
 
 
 def commit() -> str | None:

@@ -13,6 +13,7 @@ from rc2l_bench.errors import BenchError, BusyError, UsageError
 from rc2l_bench.run.pipeline import open_present_cell
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.seals import FILES, RECORD, list_files, read_record, seal
+from rc2l_bench.sources import FACTS
 
 CARRIED = "carried"
 """Key of run.json: from which fingerprints a run was taken over, and why."""
@@ -144,7 +145,9 @@ def carry_over(result: Path, reason: str, store: Path = STORE) -> str:
             f"{result}: differs in {', '.join(strange)}, not only in {' and '.join(NEUTRAL)}: train it again"
         )
     before = {name: old.get(name) for name in ("fingerprint", *changed)}
-    record = {**old, **new, CARRIED: [*old.get(CARRIED, []), {**before, "reason": reason.strip()}]}
+    # Of the old record the facts alone: the fingerprint has to be that of the parts beside it.
+    facts = {name: old[name] for name in FACTS if name in old}
+    record = {**facts, **new, CARRIED: [*old.get(CARRIED, []), {**before, "reason": reason.strip()}]}
     run = Run(store, new["fingerprint"])
     with run.lock():
         if not run.complete:

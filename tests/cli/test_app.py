@@ -113,15 +113,6 @@ def test_the_doctor_looks_at_everything(here, monkeypatch):
     assert "look" in row
 
 
-@pytest.mark.parametrize(("made", "said"), [(True, "ok"), (False, "look")])
-def test_the_doctor_looks_into_the_store(here, monkeypatch, made, said):
-    if made:
-        (here / "store").mkdir(exist_ok=True)
-    monkeypatch.setenv("RC2L_BENCH_STORE", str(here / ("store" if made else "nowhere")))
-    row = next(line for line in call("doctor")[1].splitlines() if "RC2L_BENCH_STORE" in line)
-    assert row.rstrip(" │┃|").endswith(said)
-
-
 def test_the_doctor_says_what_a_backbone_can_do(here, monkeypatch):
     monkeypatch.setenv("RC2L_BENCH_WEIGHTS", str(here))
     (here / "test_vit.safetensors").touch()
@@ -142,6 +133,15 @@ def test_the_doctor_knows_which_backbones_can_be_dilated(here):
 
 def test_the_doctor_says_why_a_backbone_cannot_serve(here):
     assert "mixer_s16_224: cannot see an image of 64×96" in refused("doctor", "--backbone", "mixer_s16_224")
+
+
+@pytest.mark.parametrize(("made", "said"), [(True, "ok"), (False, "look")])
+def test_the_doctor_looks_into_the_store(here, monkeypatch, made, said):
+    if made:
+        (here / "store").mkdir(exist_ok=True)
+    monkeypatch.setenv("RC2L_BENCH_STORE", str(here / ("store" if made else "nowhere")))
+    row = next(line for line in call("doctor")[1].splitlines() if "RC2L_BENCH_STORE" in line)
+    assert row.rstrip(" │┃|").endswith(said)
 
 
 def test_an_unknown_method_names_the_nearest(here):

@@ -330,7 +330,7 @@ def test_a_folder_that_was_renamed_is_left_out(tmp_path):
 def test_times_of_different_machines_are_said_not_to_be_comparable(tmp_path):
     write_run(tmp_path, seed=0)
     write_run(tmp_path, seed=1, record={"hardware": {"cpu": "another"}})
-    assert "2 kinds of machine" in said(build(tmp_path))
+    assert "2 kinds of hardware" in said(build(tmp_path))
 
 
 def test_costs_are_multiples_of_the_reference(tmp_path):

@@ -97,6 +97,7 @@ def test_hardware_says_what_numbers_depend_on():
     found = hardware(torch.device("cpu"))
     assert (found["cores"], found["device"]) == (os.cpu_count(), "cpu")
     assert found["memory_mb"] > 100
+    assert found["cpu"]
 
 
 def test_the_peak_of_this_process_is_in_mebibytes():

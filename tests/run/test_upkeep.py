@@ -11,6 +11,7 @@ import pytest
 import repository_data
 
 from rc2l_bench.errors import UsageError
+from rc2l_bench.report.evidence import check_folder
 from rc2l_bench.report.results import find
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.run.upkeep import carry_over, list_runs, prunable, prune, verify_runs
@@ -83,6 +84,10 @@ def test_a_flipped_byte_is_found(here):
     assert "metrics.json" in fault
 
 
+def test_a_result_agrees_with_itself_as_evidence_has_to(here):
+    assert check_folder(Path("runs")) == (1, [])
+
+
 def test_a_run_of_now_cannot_be_carried_over(here):
     with pytest.raises(UsageError, match="has the present fingerprint already"):
         carry_over(RESULT, "because")
@@ -121,3 +126,4 @@ def test_a_refactored_method_keeps_its_result(here):
     assert (RESULT / "metrics.json").read_bytes() == metrics
     runs, remarks = find(Path("runs"))
     assert (len(runs), remarks) == (1, [])
+    assert check_folder(Path("runs")) == (1, [])

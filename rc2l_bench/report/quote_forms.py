@@ -1,0 +1,153 @@
+"""The forms in which documents quote evidence: tables, findings, single figures, as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
+from rc2l_bench.report.formatting import (
+    amount,
+    duration,
+    findings,
+    gap_interval,
+    heading,
+    machine_note,
+    measured_on,
+    percent,
+    ratio,
+    score,
+    seeds_of,
+    short_names,
+    signed,
+    tuning_finding,
+    weights_note,
+)
+from rc2l_bench.report.rendering import escape_markdown
+
+Form = Callable[..., str]
+
+
+def table(section: Section, split: str = "") -> str:
+    """One split: mIoU with its interval, the difference to the reference, memory, time."""
+    column = _column(section, split)
+    reference = escape_markdown(short_names([*section.methods, section.reference])[section.reference])
+    heads = ["method", "mIoU", f"against {reference}", f"memory, MiB ({section.memory_kind})", "step, ms", "training"]
+    rows = [[_name(section, m), *_numbers(section, m, column.split)] for m in section.methods]
+    return _lines(heads, rows)
+
+
+def scores(section: Section) -> str:
+    """All splits: mIoU with its interval."""
+    heads = ["method", *(f"{c.split}, {heading(c)}" for c in section.columns)]
+    rows = [
+        [_name(section, m), *(_miou(section.groups[Key(m, c.split)]) for c in section.columns)] for m in section.methods
+    ]
+    return _lines(heads, rows)
+
+
+def said(section: Section) -> str:
+    """What the tables say, and on what they were measured, as a list."""
+    lines = [*findings(section), tuning_finding(section), measured_on(section)]
+    return "\n".join(f"- {escape_markdown(line)}" for line in lines if line)
+
+
+def miou(section: Section, method: str, split: str = "") -> str:
+    """Mean and standard deviation of a method."""
+    return score(_group(section, method, split).final)
+
+
+def seeds(section: Section, method: str, split: str = "") -> str:
+    """The final mIoU of a method by seed."""
+    return ", ".join(percent(run.miou) for run in _group(section, method, split).runs)
+
+
+def gap(section: Section, method: str, split: str = "") -> str:
+    """The difference of a method to the reference, with its interval."""
+    return _gap(_group(section, method, split))
+
+
+def floor(section: Section, split: str = "") -> str:
+    """The points under which differences cannot be told from chance."""
+    return percent(_column(section, split).floor)
+
+
+def runs(section: Section) -> str:
+    """How many runs there are."""
+    return str(len(section.runs))
+
+
+def hardware(section: Section) -> str:
+    """On what memory and time were measured."""
+    return escape_markdown(measured_on(section))
+
+
+FORMS: Mapping[str, Form] = {
+    "table": table, "scores": scores, "findings": said, "miou": miou, "seeds": seeds, "gap": gap, "floor": floor,
+    "runs": runs, "hardware": hardware,
+}  # fmt: skip
+INLINE = frozenset(FORMS) - {"table", "scores", "findings"}
+"""Forms that stand in a sentence."""
+
+
+def _lines(heads: list[str], rows: list[list[str]]) -> str:
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+
+
+def _name(section: Section, method: str) -> str:
+    note = weights_note(section, method)
+    return escape_markdown(short_names(section.methods)[method] + (f" ({note})" if note else ""))
+
+
+def _numbers(section: Section, method: str, split: str) -> list[str]:
+    group, cost = section.groups[Key(method, split)], section.costs.get(method)
+    if cost is None:
+        return [_miou(group), _gap(group), "", "", ""]
+    note = machine_note(section, method)
+    return [
+        _miou(group), _gap(group), _of(amount(cost.memory_mb), cost.memory_ratio),
+        _of(amount(cost.step_ms, 1), cost.time_ratio),
+        duration(cost.seconds) + (f" ({escape_markdown(note)})" if note else ""),
+    ]  # fmt: skip
+
+
+def _of(text: str, multiple: float) -> str:
+    return f"{text} {ratio(multiple)}".strip()
+
+
+def _miou(group: SeedGroup) -> str:
+    final = group.final
+    if final is None:
+        return ""
+    mean = f"**{percent(final.mean)}**" if group.tied else percent(final.mean)
+    spread = f" ± {percent(final.sd)}" if final.n > 1 else ""
+    interval = f" [{percent(final.low)}, {percent(final.high)}]" if math.isfinite(final.low) else ""
+    return f"{mean}{spread}{interval}" + (f", {seeds_of(group)}" if group.missing else "")
+
+
+def _gap(group: SeedGroup) -> str:
+    if group.gap is None:
+        return ""
+    interval = "" if group.gap.over == "nothing" else f" [{gap_interval(group.gap).replace(' to ', ', ')}]"
+    return f"{signed(group.gap.mean)}{interval}"
+
+
+def _column(section: Section, split: str) -> Column:
+    found = {column.split: column for column in section.columns}
+    if not split and len(found) == 1:
+        return next(iter(found.values()))
+    if split not in found:
+        raise UsageError(f"split={split}: {suggest(split, found)}")
+    return found[split]
+
+
+def _group(section: Section, method: str, split: str) -> SeedGroup:
+    names = {name: method_id for method_id, name in short_names(section.methods).items()}
+    if method not in names:
+        raise UsageError(f"method={method}: {suggest(method, names)}")
+    group: SeedGroup = section.groups[Key(names[method], _column(section, split).split)]
+    if not group.final:
+        raise UsageError(f"method={method}: has no result there")
+    return group
