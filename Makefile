@@ -12,6 +12,9 @@ FOLDERS := $(filter-out tests/,$(sort $(dir $(wildcard tests/*/test_*.py tests/*
 ROOMS := $(LONGEST) $(filter-out $(LONGEST) tests/data/%,$(FOLDERS)) tests/test_*.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
+# Where bytecode is switched off, every process parses torch anew, which takes seconds of each of hundreds.
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/.bytecode
 
 .PHONY: bench test test-fast test-cluster fuzz check gpu perf scaling evidence setup clean
 
