@@ -10,11 +10,14 @@ from PIL import Image
 
 from rc2l_bench.config import Params, load
 from rc2l_bench.metrics import areas_of, class_iou, mean_iou
+from rc2l_bench.report import report as reports
 from rc2l_bench.report.comparability import declared_protocol
 from rc2l_bench.seals import FILES, KEY, RECORD, list_files, seal
 from rc2l_bench.sources import fingerprint_again
 
 ROOT = Path(__file__).parents[1]
+TEMPLATES = ROOT / "reports" / "templates"
+SUPERVISED, CPS, RC2L = "baselines/supervised", "baselines/cps", "rc2l_bench/methods/rc2l"
 CLASSES = ("ground", "disc", "box", "ring", "cross", "star")
 PALETTE = ((40, 40, 48), (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66))
 LABELS = {"1_30": 33, "1_16": 63, "1_8": 125, "1_4": 250, "1_2": 500, "full": 1000}
@@ -31,6 +34,19 @@ def params(**grid):
     """params.yaml of the checkout with another grid."""
     real = _real()
     return real.model_copy(update={"grid": real.grid.model_copy(update=grid)})
+
+
+GRID = params(method=[SUPERVISED, CPS, RC2L], split=["1_16", "1_4"], seed=[0, 1, 2])
+
+
+def build(root, grid=GRID, **more):
+    """A report of the runs under a folder."""
+    return reports.build(Path(root), grid, **more)
+
+
+def said(report):
+    """Its remarks as text."""
+    return "\n".join(f"{remark.where}: {remark.text}" for remark in report.remarks)
 
 
 def confusions(quality, *, images=40, classes=6, seed=0, scene=0):

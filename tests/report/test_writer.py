@@ -6,24 +6,18 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
-from PIL import Image
-from report_data import PALETTE, ROOT, params, reseal, write_grid, write_run
+from report_data import ROOT, TEMPLATES, params, write_grid, write_run
 from typer.testing import CliRunner
 
 from rc2l_bench.cli.report import report as command
 from rc2l_bench.config import Params, load
-from rc2l_bench.errors import UsageError
 from rc2l_bench.files import MADE
 from rc2l_bench.report import report as reports
 from rc2l_bench.report.formatting import duration, p_value, ratio, short_names, signed
-from rc2l_bench.report.qualitative import errors_of, paint
-from rc2l_bench.report.rendering import escape_markdown, escape_tex
-from rc2l_bench.report.writer import CITATIONS, FILES, compose, slug, write
+from rc2l_bench.report.writer import CITATIONS, FILES, slug, write
 
-TEMPLATES = ROOT / "reports" / "templates"
 HOSTILE = "bad/<img src=x onerror=alert(1)>&\"'_%$#{}~^\\|[é]😀--`*"
 GRID = params(method=["baselines/supervised", "rc2l_bench/methods/rc2l"], split=["1_16", "1_4"], seed=[0, 1])
 
@@ -171,18 +165,6 @@ def test_the_latex_table_marks_gaps_and_ties(written):
     assert re.fullmatch(r"rc2l & \\bfseries \d\d\.\d\(\d+\) & \{\} & .*", row)
 
 
-@pytest.mark.parametrize(
-    ("text", "escaped"),
-    [("a_b%", r"a\_b\%"), ("\\input{x}", r"\textbackslash{}input\{x\}"), ("é😀", "e?"), ("$x$\n%", r"\$x\$ \%")],
-)
-def test_latex_is_escaped(text, escaped):
-    assert escape_tex(text) == escaped
-
-
-def test_markdown_is_escaped():
-    assert escape_markdown("a|b_c\n<d>*") == r"a\|b\_c &lt;d&gt;\*"
-
-
 def test_short_names_stay_apart():
     assert short_names(["a/x", "b/x", "b/y"]) == {"a/x": "a/x", "b/x": "b/x", "b/y": "y"}
     assert short_names(["x/y", "z/x/y"]) == {"x/y": "x/y", "z/x/y": "z/x/y"}
@@ -200,24 +182,6 @@ def test_numbers_are_written_so(made, text):
     assert made == text
 
 
-def test_errors_are_counted_without_ignored_pixels():
-    truth = np.array([[0, 1], [255, 1]], np.uint8)
-    share, picture = errors_of(truth, np.array([[0, 0], [0, 1]], np.uint8))
-    assert share == pytest.approx(1 / 3)
-    assert [tuple(int(v) for v in pixel) for pixel in picture[[0, 1], [1, 0]]] == [(213, 94, 0), (255, 255, 255)]
-    assert (paint(truth, PALETTE)[0, 1] == PALETTE[1]).all()
-    assert (paint(truth, PALETTE)[1, 0] == 255).all()
-
-
-def test_panels_of_different_sizes_are_a_remark_not_an_end(tmp_path):
-    folder = write_run(tmp_path / "runs")
-    for path in (folder / "panels").glob("*.prediction.png"):
-        Image.new("P", (3, 3)).save(path)
-    reseal(folder)
-    write(build(tmp_path / "runs"), tmp_path / "out", TEMPLATES)
-    assert "no pictures: the truth is (64, 96), the prediction (3, 3)" in (tmp_path / "out" / "report.md").read_text()
-
-
 def test_file_names_cannot_leave_the_folder():
     assert slug("../../x y") == "_.._x_y"
     assert slug("") == "_"
@@ -226,20 +190,6 @@ def test_file_names_cannot_leave_the_folder():
 def test_an_empty_folder_gives_a_report_that_says_so(tmp_path):
     write(build(tmp_path / "none"), tmp_path / "out", TEMPLATES)
     assert "There are no finished runs yet" in (tmp_path / "out" / "index.html").read_text()
-
-
-def test_a_missing_template_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"table\.tex\.j2: no such template"):
-        compose(build(tmp_path), "latex", tmp_path)
-
-
-def test_figures_of_many_methods_stay_readable(tmp_path):
-    grid = params(method=[f"baselines/m{i}" for i in range(30)], split=["1_16", "1_4"], seed=[0])
-    write_grid(tmp_path / "runs", grid.grid, images=3, panels=1)
-    write(build(tmp_path / "runs", grid), tmp_path / "out", TEMPLATES)
-    text = (tmp_path / "out" / "report.md").read_text()
-    assert "figures show the first 24 of 30 methods" in text
-    assert "Predictions of the first 8 of 30 methods" in text
 
 
 @pytest.mark.slow
@@ -285,13 +235,3 @@ def test_the_command_refuses_an_unknown_reference_in_one_line(tmp_path, monkeypa
     assert done.exit_code == 2
     assert "did you mean 'baselines/supervised'?" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.parametrize("kind", ["html", "markdown", "latex"])
-def test_a_method_whose_teacher_was_scored_is_marked(tmp_path, kind):
-    for method in ("baselines/supervised", "baselines/u2pl"):
-        write_run(tmp_path, method=method, panels=0)
-    grid = params(method=["baselines/supervised", "baselines/u2pl"], split=["1_16"], seed=[0])
-    text = compose(build(tmp_path, grid), kind, TEMPLATES)
-    assert text.count("teacher scored") == 1
-    assert "student scored" not in text
