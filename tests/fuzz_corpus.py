@@ -307,7 +307,7 @@ def write_state() -> dict[str, Kind]:
         "names of own folders": Kind(Path("made") / MADE, _replace, MADE),
         "checkpoint": Kind(checkpoint, _read_checkpoint, ""),
         "checkpoint with its hash": Kind(checkpoint, _read_resealed_checkpoint, checkpoint.name),
-        "weights": Kind(weights, lambda path: check_weights(path, net, "linear"), weights.name),
+        "weights": Kind(weights, lambda path: check_weights(path, net.state_dict(), "linear"), weights.name),
         "weights of MaskFormer": Kind(Path("maskformer.safetensors"), read_maskformer, "maskformer.safetensors"),
         "table of scaling": Kind(measured / "scaling.csv", lambda _: show_scaling(measured, Path("out")), ""),
         "table of exponents": Kind(Path("scaling/exponents.csv"), lambda _: show_scaling(measured, Path("out")), ""),

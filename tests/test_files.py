@@ -97,7 +97,7 @@ def test_a_link_is_removed_and_not_what_it_points_to(tmp_path):
     (tmp_path / "data/mine").touch()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    link = tmp_path / f".x.{files._place()}-{gone.pid}-0.tmp"
+    link = tmp_path / f".x.{files.place()}-{gone.pid}-0.tmp"
     link.symlink_to(tmp_path / "data")
     sweep(tmp_path)
     assert names(tmp_path) == ["data"]

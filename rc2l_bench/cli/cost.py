@@ -150,7 +150,7 @@ def _dry_runs(methods: list[str], params: Params, dataset: str, classes: int) ->
     for method in methods:
         table = _table(f"{dataset}: {method}, whole runs", ["step", "image", "steps", "scored", "run"], RUNS)
         for name in names:
-            run = dry_run(method, params.recipes[name], classes, data.canvas, data.counts["val"])
+            run = dry_run(method, params.recipes[name], classes, data.usual, data.counts["val"])
             cells = [f"{run.step / 1e12:.2f}", f"{run.image / 1e12:.2f}", f"{run.steps:,}", f"{run.images:,}"]
             table.add_row(name, *cells, f"{run.flops / 1e15:,.0f}")
             found[f"{method} {name}"] = {"step": run.step, "image": run.image, "run": run.flops}

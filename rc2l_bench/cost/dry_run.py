@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from rc2l_bench.config import Protocol
-from rc2l_bench.cost.symbolic import forget_values, make_batch
+from rc2l_bench.cost.symbolic import count_flops, forget_values, make_batch
 from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.methods.contract import Method, build, load_config
+from rc2l_bench.run.cell import vary_protocol
 from rc2l_bench.run.evaluate import predict_logits
+from rc2l_bench.variants import protocol_changes
 
 CPU = torch.device("cpu")
 
@@ -56,6 +57,7 @@ def dry_run(name: str, protocol: Protocol, num_classes: int, size: tuple[int, in
     Raises:
         UsageError: timm does not have the backbone, or not at this output stride.
     """
+    protocol = vary_protocol(protocol, protocol_changes(name), name)
     net = protocol.net.model_copy(update={"weights": "none"})
     protocol = protocol.model_copy(update={"net": net})
     # Made without values from the start, which saves seconds for a deep network; autocast knows no such device, so that
@@ -78,7 +80,7 @@ def _learn(method: Method, protocol: Protocol, num_classes: int) -> None:
 
 
 def _count(function: Callable[[], object]) -> int:
-    counter = FlopCounterMode(display=False)
+    counter = count_flops()
     with counter:
         function()
     return counter.get_total_flops()

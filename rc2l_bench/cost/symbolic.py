@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from torch.utils.hooks import RemovableHandle
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -35,6 +35,27 @@ KINDS = {
     "Other": "batch",
 }
 """Our names by those of torch's tracker."""
+
+
+def _attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:  # noqa: ANN401 - shapes
+    return int(sdpa_flop_count(query, key, value))  # type: ignore[no-untyped-call]
+
+
+def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:  # noqa: ANN401
+    return int(sdpa_backward_flop_count(gradient, query, key, value))  # type: ignore[no-untyped-call]
+
+
+_ATEN = torch.ops.aten
+FUSED = {
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: _attention,
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+"""Attention as one kernel of the CPU, which torch counts as nothing (pytorch issue 195460)."""
+
+
+def count_flops() -> FlopCounterMode:
+    """Make a counter of FLOPs that knows attention on the CPU."""
+    return FlopCounterMode(display=False, custom_mapping=FUSED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +139,7 @@ def track(function: Callable[[], object], known: Iterable[nn.Module | Tensor | t
     Returns:
         Memory at the moment when all kinds together are largest, over all devices.
     """
-    tracker, counter = Tracker(), FlopCounterMode(display=False)
+    tracker, counter = Tracker(), count_flops()
     known = list(known)
     # In this order: what the tracker was told of before it starts belongs to its peak from the first moment.
     tracker.track_external(*known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from rc2l_bench.config import EvalConfig, Protocol
+from rc2l_bench.data.datasets.ade20k import Ade20k
 from rc2l_bench.data.decode import decode_image
 from rc2l_bench.deployment.photo_files import read_photo
 from rc2l_bench.errors import BenchError, UsageError
@@ -91,13 +93,19 @@ class LoadedRun:
         """Data set, split, method and seed in one word that is fit for a file."""
         cell = self.record["cell"]
         method = cell["method"].rpartition("/")[2].replace("@", "+")
-        return f"{cell['dataset']}-{cell['split']}-{method}-seed{cell['seed']}"
+        # Somebody else may have written them: no separators, so that no file lands in another folder.
+        return re.sub(r"[^\w.+-]", "_", f"{cell['dataset']}-{cell['split']}-{method}-seed{cell['seed']}")
 
     @property
     def canvas(self) -> tuple[int, int]:
         """Height and width that every image of the data set fits into."""
         height, width = self.record["dataset"]["canvas"]
         return height, width
+
+    @property
+    def usual(self) -> tuple[int, int]:
+        """Height and width of a large image: the canvas, but for ADE20K, whose canvas is a bound of ours."""
+        return Ade20k.usual if self.canvas == Ade20k.canvas else self.canvas
 
     def predict(self, image: Pixels | Path | str) -> Pixels:
         """Find the class of every pixel of an image, as in the evaluation of the run.

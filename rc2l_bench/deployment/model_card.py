@@ -90,6 +90,9 @@ def _feeding(facts: Facts) -> list[str]:
     if evaluation["one_pass_is_as_scored"]:
         return [feeding]
     rule = evaluation["protocol"]
+    if rule["mode"] == "center_crop":
+        height, width = rule["window"]
+        return [feeding, f"It was scored on the middle of pictures alone, {height} × {width} pixels, cut out before."]
     return [
         feeding,
         f"It was scored through overlapping windows of {rule['window'][0]} × {rule['window'][1]} pixels, each "

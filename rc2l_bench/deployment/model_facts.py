@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rc2l_bench import __version__
-from rc2l_bench.config import Sliding
+from rc2l_bench.config import Whole
 from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.deployment.exported_network import INPUT, OUTPUTS, Format, least_size
 from rc2l_bench.deployment.loading import LoadedRun
@@ -77,12 +77,10 @@ def _outputs() -> Facts:
 
 def _evaluation(run: LoadedRun) -> Facts:
     """How the run was scored, and whether one pass of the file over a picture is the same."""
-    rule = run.protocol.eval.protocol
-    windows = isinstance(rule, Sliding)
     return {
         **run.protocol.eval.model_dump(mode="json"),
         "image_scale": run.protocol.image_scale,
-        "one_pass_is_as_scored": not windows,
+        "one_pass_is_as_scored": isinstance(run.protocol.eval.protocol, Whole),
     }
 
 

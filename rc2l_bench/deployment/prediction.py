@@ -77,7 +77,7 @@ class PhotoPrediction:
         self.extras = extras
         self.fit = fit
         self.told = told
-        area = run.canvas[0] * run.canvas[1]
+        area = run.usual[0] * run.usual[1]
         self.most = LARGE * area
         self.together = max(LARGE, run.protocol.eval.batch) * area
         rule = run.protocol.eval.protocol
@@ -124,7 +124,7 @@ class PhotoPrediction:
                 return
             self._remark(remark == ALPHA)
             size = pixels.shape[0], pixels.shape[1]
-            if self.fit and any(side > most for side, most in zip(size, self.run.canvas, strict=True)):
+            if self.fit and any(side > most for side, most in zip(size, self.run.usual, strict=True)):
                 self._write(source, size, "fit", [decide_fitted(self.run, pixels)])
             elif size[0] * size[1] > self.most:
                 self._slide(source, ArrayRows(pixels))
@@ -206,7 +206,7 @@ def decide_fitted(run: LoadedRun, pixels: Pixels) -> Band:
     One class at a time, because those of all classes at the size of a photo would fill the memory.
     """
     height, width = pixels.shape[:2]
-    factor = min(most / side for most, side in zip(run.canvas, (height, width), strict=True))
+    factor = min(most / side for most, side in zip(run.usual, (height, width), strict=True))
     size = max(1, round(height * factor)), max(1, round(width * factor))
     small = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BOX)
     scores = run.logits(np.array(small)[None]).softmax(1)[0]

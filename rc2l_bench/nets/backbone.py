@@ -63,10 +63,11 @@ def choose_sizes(lattices: list[Lattice], by_size: bool) -> SizeRule:
         by_size: see `pads_by_size`; such layers pad alike on both sides where a size is 1 more than a multiple.
     """
     coarsest = math.ceil(max(lattice.stride for lattice in lattices))
-    if by_size:
-        return SizeRule(coarsest, 1)
-    # Patches drop the pixels that do not fill one; convolutions that pad take any size.
-    return SizeRule(coarsest, 0) if lattices[-1].offset > 0 else SizeRule(1, 0)
+    # Patches drop the pixels that do not fill one, also where layers that pad by size stand before them.
+    if lattices[-1].offset > 0:
+        return SizeRule(coarsest, 0)
+    # Convolutions that pad alike take any size.
+    return SizeRule(coarsest, 1) if by_size else SizeRule(1, 0)
 
 
 class Backbone(nn.Module):

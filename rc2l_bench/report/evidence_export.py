@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rc2l_bench.errors import BenchError, UsageError, suggest
 from rc2l_bench.files import replace_folder
 from rc2l_bench.readers import read_bytes
-from rc2l_bench.report.evidence import check_run, is_optional
+from rc2l_bench.report.evidence import WEIGHTS, check_run, is_optional
 from rc2l_bench.report.results import Cell, find_folders
 from rc2l_bench.seals import RECORD, read_listed, read_record
 from rc2l_bench.variants import base_of, file_name_of, variant_of
@@ -108,6 +108,8 @@ def _holds(target: Path, folder: Path) -> bool:
         return False
     ours, theirs = read_bytes(folder / RECORD), target / RECORD
     if theirs.is_file() and read_bytes(theirs) == ours:
+        if (target / WEIGHTS).exists():
+            raise UsageError(f"{target}: holds the run with its weights, which evidence lacks: choose another folder")
         return True
     raise UsageError(f"{target}: holds another run than {folder}: remove it, or choose another folder")
 

@@ -130,7 +130,7 @@ def submit_trials(dataset: str, studies: Sequence[MethodStudy], cluster: Cluster
 
 
 def _is_told(fingerprint: str, answer: Path) -> bool:
-    return Run(STORE, fingerprint).complete or has_diverged(answer, fingerprint)
+    return has_diverged(answer, fingerprint) or fetch_finished(Run(STORE, fingerprint))
 
 
 def _submit_new(wanted: Sequence[ArrayTask], stored: int, cluster: ClusterConfig, jobs: Path) -> Sent:

@@ -36,7 +36,7 @@ POLL, PATIENCE = 0.5, 600.0
 """Seconds between two looks for what the first process of a training fetches, and for how long."""
 
 
-class Manifest(Model):
+class StoredResult(Model):
     """`result.json`."""
 
     fingerprint: str
@@ -64,7 +64,7 @@ class FarRun:
         self.where = f"{store.name}/{run.name}"
         self._put_at, self._newest = time.monotonic(), ""
 
-    def find(self) -> Manifest | None:
+    def find(self) -> StoredResult | None:
         """Read what is said of the result there; None while there is none.
 
         Raises:
@@ -74,7 +74,7 @@ class FarRun:
             return None
         path, hint = f"{self.where}/{MANIFEST}", "remove it there to train this run again"
         try:
-            found = Manifest.model_validate(unseal(self.store.read(f"{self.run.name}/{MANIFEST}"), path, hint))
+            found = StoredResult.model_validate(unseal(self.store.read(f"{self.run.name}/{MANIFEST}"), path, hint))
         except ValueError as error:
             if isinstance(error, DamagedFileError):
                 raise
@@ -95,7 +95,7 @@ class FarRun:
         self._take_over(found)
         return True
 
-    def _take_over(self, found: Manifest) -> None:
+    def _take_over(self, found: StoredResult) -> None:
         hint = f"remove {MANIFEST} there to train this run again"
         part = temporary_name(self.run.folder / found.tar)
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ class FarRun:
         finally:
             part.unlink(missing_ok=True)
 
-    def _fetch(self, found: Manifest, part: Path, hint: str) -> None:
+    def _fetch(self, found: StoredResult, part: Path, hint: str) -> None:
         try:
             self.store.fetch(f"{self.run.name}/{found.tar}", part)
         except FileNotFoundError:
@@ -123,7 +123,7 @@ class FarRun:
 
     def fetch_checkpoint(self) -> None:
         """Take over the newest checkpoint there that is whole, if it is newer than what is here."""
-        here = max((path.name for path in self.run.checkpoints()), default="")
+        here = max((path.name for path in self.run.checkpoints() if is_whole(path)), default="")
         for name in sorted(self._checkpoints(), reverse=True):
             if name <= here:
                 return
@@ -184,7 +184,7 @@ class FarRun:
                 f"differ, mIoU {_miou(self.run)} there and {mine} here. The one there counts, and is now here, too"
             )
 
-    def _put(self) -> Manifest:
+    def _put(self) -> StoredResult:
         """Put the result there; returns the list of the first one that anybody has put."""
         self.run.verify()
         mine, part = self._pack()
@@ -202,13 +202,13 @@ class FarRun:
             self.store.remove(f"{self.run.name}/{name}")
         return first
 
-    def _pack(self) -> tuple[Manifest, Path]:
+    def _pack(self) -> tuple[StoredResult, Path]:
         """Make the tar, and what is said of it."""
         part = temporary_name(self.run.folder / "result.tar")
         listed = read_record(self.run.result)[1]
         pack(self.run.result, [RECORD, *listed], part)
         sha256 = digest_file(part)
-        manifest = Manifest(
+        manifest = StoredResult(
             fingerprint=self.run.name, tar=f"result-{sha256[:16]}.tar", tar_sha256=sha256,
             files=listed, by=this_process(),
         )  # fmt: skip

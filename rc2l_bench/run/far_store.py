@@ -23,7 +23,7 @@ ABANDONED = 3600.0
 """Seconds without a write after which a file under a temporary name belongs to nobody."""
 
 
-class Entry(NamedTuple):
+class StoredFile(NamedTuple):
     """A file there: bytes, and when it was last written, seconds since 1970 by the clock of the place."""
 
     size: int
@@ -40,7 +40,7 @@ class FarStore(ABC):
     name: str
 
     @abstractmethod
-    def list(self, folder: str) -> dict[str, Entry]:
+    def list(self, folder: str) -> dict[str, StoredFile]:
         """Look at the files of a folder, by name; empty where there is no such folder."""
 
     @abstractmethod
@@ -92,14 +92,14 @@ class FolderStore(FarStore):
         self.root = root
         self.name = str(root)
 
-    def list(self, folder: str) -> dict[str, Entry]:
+    def list(self, folder: str) -> dict[str, StoredFile]:
         """See `FarStore.list`."""
-        found: dict[str, Entry] = {}
+        found: dict[str, StoredFile] = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self.root / folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # it has just been removed
                     if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False):
-                        found[entry.name] = Entry(entry.stat().st_size, entry.stat().st_mtime)
+                        found[entry.name] = StoredFile(entry.stat().st_size, entry.stat().st_mtime)
         return found
 
     def read(self, path: str) -> bytes:

@@ -25,7 +25,7 @@ State = Literal["up to date", "in the store", "continues", "stale", "new"]
 PARTS = {
     "source": "code", "method_config": "method", "tuning": "tuning", "protocol": "protocol", "runtime": "runtime",
     "protocol_changes": "variant's protocol", "split": "labels", "shards": "data", "pool": "pool", "dataset": "classes",
-    "weights": "initial weights", "versions": "versions",
+    "weights": "initial weights", "versions": "versions", "corruptions": "corruptions",
 }  # fmt: skip
 """Parts of a fingerprint, and what a reader calls them."""
 SHOWN = 3
@@ -139,8 +139,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         before: run.json of the last run.
         now: provenance of the next one.
     """
-    changed = [part for part in PARTS if part in now and before.get(part) != now[part]]
-    return [f"{PARTS[part]}{_values(before.get(part), now[part])}" for part in changed]
+    changed = [part for part in PARTS if before.get(part) != now.get(part)]
+    return [f"{PARTS[part]}{_values(before.get(part), now.get(part))}" for part in changed]
 
 
 def _values(before: Any, now: Any) -> str:  # noqa: ANN401 - JSON values

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from rc2l_bench.errors import BenchError, BusyError
 from rc2l_bench.files import say
-from rc2l_bench.run.far_store import Entry, FarStore
+from rc2l_bench.run.far_store import FarStore, StoredFile
 from rc2l_bench.run.owners import Owner, this_process
 
 BEAT = 60.0
@@ -72,7 +72,7 @@ def _take(store: FarStore, folder: str, where: str, data: bytes) -> str:
 _ADVICE = "wait for it, the result will be shared"
 
 
-def _refuse_living(store: FarStore, folder: str, name: str, entry: Entry, where: str) -> None:
+def _refuse_living(store: FarStore, folder: str, name: str, entry: StoredFile, where: str) -> None:
     owner = read_owner(store, f"{folder}/{name}")
     if owner is not None and owner.is_gone():
         return
@@ -97,7 +97,7 @@ def read_owner(store: FarStore, path: str) -> Owner | None:
         return None
 
 
-def _held(store: FarStore, folder: str) -> dict[str, Entry]:
+def _held(store: FarStore, folder: str) -> dict[str, StoredFile]:
     return {name: entry for name, entry in store.list(folder).items() if LEASE.fullmatch(name)}
 
 

@@ -6,6 +6,7 @@ Errors are one line and hold no secret.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 from rc2l_bench.data.addresses import is_remote, split_base, with_environment, without_secrets
 from rc2l_bench.errors import BenchError, UsageError
 from rc2l_bench.readers import MOST_TEXT
-from rc2l_bench.run.far_store import Entry, FarStore, FolderStore
+from rc2l_bench.run.far_store import FarStore, FolderStore, StoredFile
 
 VARIABLE = "RC2L_BENCH_STORE"
 """Names the store that machines share: a folder or an address."""
@@ -42,7 +43,7 @@ class FsspecStore(FarStore):
         self._system, path = open_system(with_environment(base))
         self._base = path.rstrip("/")
 
-    def list(self, folder: str) -> dict[str, Entry]:
+    def list(self, folder: str) -> dict[str, StoredFile]:
         """See `FarStore.list`."""
         with self._telling():
             self._system.invalidate_cache()
@@ -51,7 +52,7 @@ class FsspecStore(FarStore):
             except FileNotFoundError:
                 return {}
             files = [one for one in found if one["type"] == "file"]
-            return {one["name"].rpartition("/")[2]: Entry(one["size"] or 0, _changed(one)) for one in files}
+            return {one["name"].rpartition("/")[2]: StoredFile(one["size"] or 0, _changed(one)) for one in files}
 
     def read(self, path: str) -> bytes:
         """See `FarStore.read`."""
@@ -81,6 +82,10 @@ class FsspecStore(FarStore):
                 self._system.pipe_file(f"{self._base}/{path}", data, mode="create")
             except FileExistsError:
                 return False
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # s3fs, where a store does not say which condition failed
+                    return False
+                raise
             return True
 
     def remove(self, path: str) -> None:

@@ -27,6 +27,7 @@ from rc2l_bench.run.allocations import measure_step
 from rc2l_bench.run.cell import RunInputs
 from rc2l_bench.run.evaluate import Evaluation, predict_classes
 from rc2l_bench.run.hardware import commit, count_workers, hardware, open_fabric, peak_memory
+from rc2l_bench.run.levers import uncompiled
 from rc2l_bench.run.prefetch import prefetch
 from rc2l_bench.run.progress import Progress
 from rc2l_bench.run.record import Record
@@ -256,8 +257,10 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption:
             trainer.restore(state)
     with wiring.open_trackers(provenance) as trackers:
         val = wiring.train(trainer, run, trackers)
-        test = wiring.scorer.evaluate(method, cell.test, calibrate=True) if cell.test else None
-        corrupted = wiring.scorer.score_corrupted(method, cell.val, cell.corruptions)
+        levers = cell.params.runtime.levers
+        with uncompiled(levers):  # as every evaluation of val
+            test = wiring.scorer.evaluate(method, cell.test, calibrate=True) if cell.test else None
+            corrupted = wiring.scorer.score_corrupted(method, cell.val, cell.corruptions)
         # Not inside the `if`: the processes take the measured step together.
         cost = wiring.cost(trainer, wiring.weigh(trainer))
         if fabric.is_global_zero:
@@ -266,6 +269,7 @@ def carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption:
                 "scored": method.scored, "network": artifacts.network_of(method), "hardware": hardware(fabric.device),
                 "commit": commit(),
             }  # fmt: skip
-            run.finish(lambda folder: wiring.write(folder, trainer, facts, cost, val, test, corrupted))
+            with uncompiled(levers):  # it draws predictions
+                run.finish(lambda folder: wiring.write(folder, trainer, facts, cost, val, test, corrupted))
             # After the result is safe: trackers may take their time.
             trackers.finish(run.result)

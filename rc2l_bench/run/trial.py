@@ -53,7 +53,14 @@ def _answer(asked: dict[str, Any], preemption: Preemption) -> None:
         if first:
             if not answer["diverged"]:
                 put()
+                answer |= _read(run)  # `put` may have taken over the result of another machine
             write_atomically(Path(asked["answer"]), json.dumps(answer, indent=1).encode())
+
+
+def _read(run: Run) -> dict[str, Any]:
+    run.verify()
+    metrics, cost = (read_json(run.result / f"{name}.json") for name in ("metrics", "cost"))
+    return {"miou": metrics["miou"], "diverged": False, "seconds": cost["seconds"]}
 
 
 def _carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption: Preemption) -> dict[str, Any]:
@@ -65,9 +72,7 @@ def _carry_out(cell: RunInputs, run: Run, provenance: dict[str, Any], preemption
         except DivergedError as error:
             # A trial that diverges has used its share of the budget: it counts, as the worst there is.
             return {"miou": 0.0, "diverged": True, "seconds": error.seconds}
-    run.verify()
-    metrics, cost = (read_json(run.result / f"{name}.json") for name in ("metrics", "cost"))
-    return {"miou": metrics["miou"], "diverged": False, "seconds": cost["seconds"]}
+    return _read(run)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rc2l_bench.errors import BenchError, BusyError, UsageError
 from rc2l_bench.run.pipeline import open_present_cell
 from rc2l_bench.run.store import STORE, Run
-from rc2l_bench.seals import FILES, RECORD, list_files, read_record, seal
+from rc2l_bench.seals import FILES, RECORD, check_files, list_files, read_record, seal
 from rc2l_bench.sources import FACTS
 
 CARRIED = "carried"
@@ -135,7 +135,8 @@ def carry_over(result: Path, reason: str, store: Path = STORE) -> str:
     """
     if not reason.strip():
         raise UsageError("--reason: say in a sentence why this change moves no number; it is shown in the report")
-    old, _ = read_record(result)
+    old, listed = read_record(result)
+    check_files(result, listed)  # they are hashed anew below, which would make damage look whole
     new = _present(old["cell"])
     changed = [name for name in new if name != "fingerprint" and new[name] != old.get(name)]
     if not changed:

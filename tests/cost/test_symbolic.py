@@ -8,8 +8,9 @@ import pytest
 import torch
 from method_data import CLASSES, METHODS, make_config, make_protocol
 from torch import nn
+from torch.nn import functional
 
-from rc2l_bench.cost.symbolic import StepEstimate, estimate_step, make_batch, track
+from rc2l_bench.cost.symbolic import StepEstimate, count_flops, estimate_step, make_batch, track
 from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.methods.contract import build
 from rc2l_bench.run.allocations import peak_of, size_of, state_of, take_step
@@ -73,3 +74,11 @@ def test_flops_are_those_of_the_products():
     forward = 2 * 2 * 5 * 16 * 16 * 3 * 9
     assert track(lambda: net(image), [net]).flops == forward
     assert track(lambda: net(image).sum().backward(), [net]).flops == 2 * forward
+
+
+def test_attention_in_one_kernel_is_counted():
+    """Torch has no formula for the kernel that the CPU takes."""
+    with count_flops() as counter:
+        query = torch.zeros(1, 12, 64, 64)
+        functional.scaled_dot_product_attention(query, query, query)
+    assert counter.get_total_flops() == 2 * 2 * 12 * 64 * 64 * 64

@@ -163,7 +163,9 @@ def test_what_a_pixel_gets_does_not_depend_on_the_size_of_the_image(net, grown):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 33), (48, 48), (65, 64), (112, 37)])
-@pytest.mark.parametrize("backbone", ["test_resnet", "convnext_atto", "tf_mobilenetv3_small_minimal_100"])
+@pytest.mark.parametrize(
+    "backbone", ["test_resnet", "convnext_atto", "tf_mobilenetv3_small_minimal_100", "vit_small_r26_s32_224"]
+)
 @pytest.mark.parametrize("kind", [PixelNet, RegionNet])
 def test_networks_take_any_size(kind, backbone, size):
     net = kind(config(backbone=backbone, output_stride=32), 3).eval()

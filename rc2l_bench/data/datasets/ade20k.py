@@ -52,6 +52,8 @@ class Ade20k(Dataset):
     palette = by_bits(1, 150)
     canvas = (4096, 4096)
     """Ours: the publisher says of no largest size, only that large images were scaled to a shorter side of 512."""
+    usual = (512, 683)
+    """Of such an image, 4:3."""
     licence = "images: for research and teaching only; masks: BSD 3-Clause (MIT scene parsing)"
     sources = (
         Source(

@@ -65,6 +65,11 @@ class Dataset(ABC):
     def canvas(self) -> tuple[int, int]:
         """Height and width in pixels that every image fits into. A subclass may write `canvas = (360, 480)`."""
 
+    @property
+    def usual(self) -> tuple[int, int]:
+        """Height and width of a large image: the canvas, unless that is only a bound of ours."""
+        return self.canvas
+
     @abstractmethod
     def prepare(self, raw: Path) -> None:
         """Fill `raw` and verify it; continue what was cut off; do nothing when all is there.
