@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class BenchError(Exception):
@@ -56,10 +57,36 @@ class PreemptedError(BaseException):
         self.exit_code = exit_code
 
 
+def one_line(error: BaseException) -> str:
+    """Give what an error says without its line breaks; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class RefusedError(Exception):
+    """A library cannot do what it was asked to do; whoever asked says so in words of their own."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether the memory of the machine or of the GPU has run out; needs no torch, whose errors these may be."""
     torch_says = type(error).__name__ == "OutOfMemoryError" or "t allocate memory" in str(error)
     return isinstance(error, MemoryError) or torch_says
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Tell apart that torch or timm refuses to do something; to be put around one call of theirs.
+
+    They have no exception of their own for it and raise whatever is at hand.
+
+    Raises:
+        RefusedError: they did; in one line why, and what they raised as its cause. Memory that ran out is none.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, KeyError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
+        raise RefusedError(one_line(error)[:200]) from error
 
 
 def suggest(name: str, options: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from rc2l_bench.errors import BenchError
+from rc2l_bench.errors import BenchError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,14 +97,14 @@ def reading(path: Path | str, hint: str = "") -> Iterator[None]:
 
 def first_line(error: BaseException) -> str:
     """Describe an error in at most 160 characters; by its type where it has no words."""
-    text = " ".join(str(error).split())[:160]
+    text = one_line(error)[:160]
     if isinstance(error, KeyError):
         return f"has no {text}"
     if isinstance(error, RecursionError):
         return "nested too deeply"
     if isinstance(error, MemoryError):
         return "claims to need more memory than there is"
-    return f"damaged ({text or type(error).__name__})"
+    return f"damaged ({text})"
 
 
 def read_bytes(path: Path, most: int = MOST_TEXT) -> bytes:

@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tiny_data
 from PIL import Image
 
 from rc2l_bench.config import Params, load
+from rc2l_bench.data import catalog
 from rc2l_bench.data.datasets.base import Dataset, Source
 from rc2l_bench.data.datasets.registry import load_dataset
+from rc2l_bench.errors import BenchError
 from rc2l_bench.run.pipeline import cell_stages
 
 ROOT = Path(__file__).parents[1]
@@ -98,6 +101,26 @@ def expecting(dataset: str, folder: Path, counts: dict[str, int]) -> Dataset:
     sources = tuple(describe(source, folder / source.name) for source in kind.sources)
     changes = {"sources": sources, "counts": counts, "rare_classes": kind.classes}
     return type(kind.__name__, (kind,), changes)()
+
+
+def pass_the_door(dataset: Dataset, raw: Path) -> None:
+    """Look at every sample once, as the stages do before anything is made of them."""
+    dataset.prepare(raw)
+    catalog.make(dataset, raw)
+
+
+def complaint(dataset: Dataset, raw: Path) -> str:
+    """What is said of a data set that does not pass."""
+    with pytest.raises(BenchError) as caught:
+        pass_the_door(dataset, raw)
+    return str(caught.value)
+
+
+def publish(root: Path, dataset: Dataset, split: str, definition: str, lines: list[str]) -> None:
+    """Write the definition of a published list of labelled images, and the list itself into the mirror."""
+    (root / f"mirror/{dataset.name}-{split}-one.txt").write_text("".join(f"{line}\n" for line in lines))
+    (root / "splits").mkdir()
+    (root / f"splits/{dataset.name}.yaml").write_text(definition)
 
 
 def write_checkout(

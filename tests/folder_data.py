@@ -16,6 +16,8 @@ from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.errors import BenchError
 
 RAW = Path("data/raw/mine")
+COLOURS = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
+RED_GREEN_BLUE = np.array(COLOURS, np.uint8)
 
 
 def pixels(seed: int, height: int = 12, width: int = 16) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""Notes of trainings that run, for tests."""
+"""Notes of trainings that run, and a process that does not, for tests."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,3 +22,10 @@ def note(folder: Path, **changes: Any) -> RunningRun:
     folder.mkdir(parents=True, exist_ok=True)
     write_note(folder, run)
     return run
+
+
+def ended() -> int:
+    """The number of a process that is gone."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid

@@ -44,5 +44,11 @@ def make_shards(folder: Path, count: int, *, per_shard: int = 4, masks: bool = T
     return Shards(folder)
 
 
+def make_others(folder: Path) -> Shards:
+    """Images 4 to 11 without masks: of a pool of six, two of them are in it, too, under the same names."""
+    write(folder, make_samples(8, start=4), META, "train", 3, with_masks=False)
+    return Shards(folder)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}

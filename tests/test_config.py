@@ -1,24 +1,12 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import tiny_data
+from config_data import refused, refused_protocol
 
 from rc2l_bench.config import Grid, Params, load
 from rc2l_bench.errors import UsageError
 from rc2l_bench.schema import read_yaml
-
-
-def refused(folder: Path, **changes) -> str:
-    tiny_data.write_yaml(folder / "params.yaml", tiny_data.params(**changes))
-    with pytest.raises(UsageError) as caught:
-        load(Params, folder / "params.yaml")
-    return str(caught.value).removeprefix(f"{folder / 'params.yaml'}: ")
-
-
-def refused_protocol(folder: Path, **changes) -> str:
-    return refused(folder, protocol={"default": changes}).removeprefix("protocol.default.")
 
 
 def test_params_of_the_checkout_are_read():

@@ -7,8 +7,10 @@ from rc2l_bench.errors import (
     BenchError,
     DivergedError,
     PreemptedError,
+    RefusedError,
     UsageError,
     is_out_of_memory,
+    refusals,
     shorten,
     suggest,
 )
@@ -46,3 +48,21 @@ def test_a_near_miss_is_suggested_and_else_all_are_listed():
 def test_a_long_text_is_cut():
     assert shorten("a" * 100) == "a" * 100
     assert shorten("a" * 101) == "a" * 99 + "…"
+
+
+@pytest.mark.parametrize("error", [TypeError("no\n such  option"), NotImplementedError("no such option")])
+def test_a_refusal_says_why_in_one_line(error):
+    with pytest.raises(RefusedError, match=r"^no such option$") as caught, refusals():
+        raise error
+    assert caught.value.__cause__ is error
+
+
+def test_a_refusal_without_a_word_is_told_by_its_kind():
+    with pytest.raises(RefusedError, match=r"^AssertionError$"), refusals():
+        raise AssertionError
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't allocate memory"), UsageError("x"), NameError("x")])
+def test_memory_that_ran_out_and_mistakes_are_no_refusals(error):
+    with pytest.raises(type(error)), refusals():
+        raise error

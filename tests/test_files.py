@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from running_data import ended
 
 from rc2l_bench import files
 from rc2l_bench.files import (
@@ -95,9 +96,7 @@ def test_what_is_not_known_to_be_left_over_stays(tmp_path, name):
 def test_a_link_is_removed_and_not_what_it_points_to(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/mine").touch()
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    link = tmp_path / f".x.{files.place()}-{gone.pid}-0.tmp"
+    link = tmp_path / f".x.{files.place()}-{ended()}-0.tmp"
     link.symlink_to(tmp_path / "data")
     sweep(tmp_path)
     assert names(tmp_path) == ["data"]

@@ -1,23 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import tiny_data
+from config_data import refused, refused_protocol
 
-from rc2l_bench.config import CenterCrop, Params, Protocol, Sliding, Whole, load
-from rc2l_bench.errors import UsageError
-
-
-def refused(folder: Path, **changes) -> str:
-    tiny_data.write_yaml(folder / "params.yaml", tiny_data.params(**changes))
-    with pytest.raises(UsageError) as caught:
-        load(Params, folder / "params.yaml")
-    return str(caught.value).removeprefix(f"{folder / 'params.yaml'}: ")
-
-
-def refused_protocol(folder: Path, **changes) -> str:
-    return refused(folder, protocol={"default": changes}).removeprefix("protocol.default.")
+from rc2l_bench.config import CenterCrop, Protocol, Sliding, Whole
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,7 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import tiny_data
-
-from rc2l_bench.config import Params, load
-from rc2l_bench.errors import UsageError
-
-
-def refused(folder: Path, **changes) -> str:
-    tiny_data.write_yaml(folder / "params.yaml", tiny_data.params(**changes))
-    with pytest.raises(UsageError) as caught:
-        load(Params, folder / "params.yaml")
-    return str(caught.value).removeprefix(f"{folder / 'params.yaml'}: ")
+from config_data import refused
 
 
 @pytest.mark.parametrize(

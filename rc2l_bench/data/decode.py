@@ -24,7 +24,7 @@ from rc2l_bench.data.image_headers import (
     pixel_chunks,
     read_header,
 )
-from rc2l_bench.errors import BenchError
+from rc2l_bench.errors import BenchError, one_line
 
 try:
     import kornia_rs.io as fast
@@ -172,7 +172,7 @@ def _pillow(data: bytes, name: str, header: ImageHeader, mode: str | None) -> Pi
         with PngImageFile(file) if header.kind == "png" else JpegImageFile(file) as image:
             return np.array(image.convert(mode) if mode else image, dtype=np.uint8)
     except Exception as error:  # Pillow lets errors of many types through on damaged bytes
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error)[:120]
         raise BenchError(f"{name}: cannot be decoded, the file is damaged ({reason})") from None
 
 

@@ -23,7 +23,7 @@ from rc2l_bench.data.selection import everything
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.data.slots import Parcel, Slots
 from rc2l_bench.data.streaming import ImageStream, StreamReader, stream_windows
-from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.errors import BenchError, UsageError, one_line
 from rc2l_bench.types import Batch
 
 _AHEAD = 2
@@ -199,7 +199,7 @@ def _carry_out(
             except (RuntimeError, OSError, EOFError) as error:
                 if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                     raise
-                fault = " ".join(str(error).split()) or type(error).__name__
+                fault = one_line(error)
                 break
             if isinstance(item, Exception):
                 raise item

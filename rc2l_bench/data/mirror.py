@@ -14,7 +14,7 @@ from rc2l_bench.data.addresses import is_remote, join, with_environment, without
 from rc2l_bench.data.index import Index
 from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.data.ranges import open_system
-from rc2l_bench.errors import BenchError
+from rc2l_bench.errors import BenchError, one_line
 from rc2l_bench.files import exclusive, say
 
 _CHUNK = 1 << 20
@@ -101,7 +101,7 @@ def _copy_by_fsspec(address: str, part: PartialFile, size: int | None) -> None:
             break
         except Exception as error:  # every file system has errors of its own
             if attempt == remote.TRIES or isinstance(error, BenchError | FileNotFoundError | PermissionError):
-                reason = without_secrets(" ".join(str(error).split()))[:160]
+                reason = without_secrets(one_line(error))[:160]
                 raise BenchError(f"{without_secrets(address)}: {type(error).__name__}: {reason}") from None
             time.sleep(remote.PAUSE * 2 ** (attempt - 1))
     if size is not None and part.size != size:

@@ -18,7 +18,7 @@ import urllib3
 
 from rc2l_bench.data.addresses import with_environment, without_secrets
 from rc2l_bench.data.download import TEMPORARY, TIMEOUT, reason_of
-from rc2l_bench.errors import UsageError
+from rc2l_bench.errors import UsageError, one_line
 
 CONNECTIONS = 16
 """Requests of one process at a time: a batch should not wait for one answer after the other."""
@@ -182,5 +182,5 @@ def open_system(address: str) -> tuple[Any, str]:
 def _judge(found: bytes | Exception) -> bytes | Fault:
     if isinstance(found, bytes):
         return found
-    text = without_secrets(" ".join(str(found).split()))[:160]
+    text = without_secrets(one_line(found))[:160]
     return Fault(f"{type(found).__name__}: {text}", final=isinstance(found, FileNotFoundError | PermissionError))

@@ -26,7 +26,7 @@ from rc2l_bench.data.geometry import Geometry, Window, cut
 from rc2l_bench.data.remote import COPIES
 from rc2l_bench.data.scan import IMAGES
 from rc2l_bench.draws import derive
-from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.errors import BenchError, UsageError, one_line
 
 Decoded = tuple[str, Pixels]
 """Id and image (H, W, 3)."""
@@ -216,7 +216,7 @@ def _one_line(pipeline: Iterable[dict[str, Any]], name: str) -> Iterator[dict[st
     except BenchError as error:
         raise BenchError(error.args[0]) from None  # the library adds the address to the arguments
     except Exception as error:
-        text = without_secrets(" ".join(str(error).split()))[:160]
+        text = without_secrets(one_line(error))[:160]
         raise BenchError(f"{name}: {type(error).__name__}: {text}") from None
 
 

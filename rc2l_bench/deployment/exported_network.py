@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from rc2l_bench.config import Protocol
-from rc2l_bench.errors import BenchError, UsageError, is_out_of_memory
+from rc2l_bench.errors import BenchError, RefusedError, UsageError, refusals
 
 Format = Literal["onnx", "torch"]
 Pixels = NDArray[np.uint8]
@@ -35,8 +35,6 @@ MOST_ONNX = 2_000_000_000
 """Bytes of weights that one ONNX file holds: protobuf's limit of 2 GiB, with room for the graph."""
 TOLERANCE = 1e-4
 """Largest difference of a probability between the file and the network that it was made of."""
-_REFUSALS = (RuntimeError, TypeError, ValueError, NotImplementedError, AssertionError)
-"""What torch raises where a network cannot be exported."""
 _MISSING = re.compile(r"No ONNX function found for <OpOverload\(op='(?P<name>[^']+)'")
 
 
@@ -247,12 +245,10 @@ def _refusing(what: str) -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with refusals(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except _REFUSALS as error:
-        if is_out_of_memory(error):
-            raise
+    except RefusedError as error:
         hint = ": try --format torch" if what == "onnx" else ""
         raise BenchError(f"this network cannot be exported ({what}): {_reason(error)}{hint}") from None
     finally:

@@ -16,10 +16,10 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from rc2l_bench.config import EvalConfig, Protocol
-from rc2l_bench.data.datasets.ade20k import Ade20k
+from rc2l_bench.data.datasets.registry import BUILT_IN, load_dataset
 from rc2l_bench.data.decode import decode_image
 from rc2l_bench.deployment.photo_files import read_photo
-from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.errors import BenchError, UsageError, one_line
 from rc2l_bench.methods.contract import Method, build, check_config
 from rc2l_bench.nets.pixel_net import PixelNet
 from rc2l_bench.nets.region_net import RegionNet
@@ -104,8 +104,9 @@ class LoadedRun:
 
     @property
     def usual(self) -> tuple[int, int]:
-        """Height and width of a large image: the canvas, but for ADE20K, whose canvas is a bound of ours."""
-        return Ade20k.usual if self.canvas == Ade20k.canvas else self.canvas
+        """Height and width of a large image, see `Dataset.usual`."""
+        name = self.record["dataset"]["name"]
+        return load_dataset(name).usual if name in BUILT_IN else self.canvas
 
     def predict(self, image: Pixels | Path | str) -> Pixels:
         """Find the class of every pixel of an image, as in the evaluation of the run.
@@ -267,7 +268,7 @@ def _fill(network: nn.Module, path: Path, files: dict[str, str]) -> None:
     try:
         inner.load_state_dict(load(data))
     except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise BenchError(
             f"{path / WEIGHTS}: does not fit the code that is installed, which has changed since: {reason}"
         ) from None

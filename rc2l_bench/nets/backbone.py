@@ -12,7 +12,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig
-from rc2l_bench.errors import UsageError
+from rc2l_bench.errors import RefusedError, UsageError, refusals
 from rc2l_bench.nets.features import channels_first, create_features, timm_name
 from rc2l_bench.nets.lattice import Lattice, SizeRule, find_lattices
 from rc2l_bench.nets.maskformer_weights import load_maskformer
@@ -128,16 +128,21 @@ class Backbone(nn.Module):
         Raises:
             UsageError: timm does not say which layers the model has.
         """
+        fault = f"optimiser.layer_decay: timm does not say which layers {self.name} has: write 1.0"
+        with torch.device("meta"):  # the model itself, without values and without drawing any
+            whole: Any = timm.create_model(self.name)
+        if not hasattr(whole, "group_matcher"):
+            raise UsageError(fault)
         try:
-            with torch.device("meta"):  # the model itself, without values and without drawing any
-                whole: Any = timm.create_model(self.name)
-            layers = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
-            known = {name.replace(".", "_"): layer for name, layer in layers.items()}
-            own = {p: known[timm_name(name).replace(".", "_")] for name, p in self.features.named_parameters()}
-        except (AttributeError, AssertionError, NotImplementedError, KeyError):
-            raise UsageError(
-                f"optimiser.layer_decay: timm does not say which layers {self.name} has: write 1.0"
-            ) from None
+            with refusals():
+                layers = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
+        except RefusedError:
+            raise UsageError(fault) from None
+        known = {name.replace(".", "_"): layer for name, layer in layers.items()}
+        names = {p: timm_name(name).replace(".", "_") for name, p in self.features.named_parameters()}
+        if not known.keys() >= set(names.values()):
+            raise UsageError(fault)
+        own = {parameter: known[name] for parameter, name in names.items()}
         deepest = max(own.values())
         return {parameter: deepest - layer for parameter, layer in own.items()}
 

@@ -13,15 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from rc2l_bench.config import NetConfig
-from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.errors import RefusedError, UsageError, refusals, suggest
 from rc2l_bench.nets.weights import check_weights, find_weights, maskformer_file, out_of_reach, require_reach
 
 STRIDES = (4, 8, 16, 32)
 """Of the levels that networks want, cut off at the output stride."""
 _TRIED = (16, 24)
 """Height and width of the image on which a new extractor is tried, in cells of the finest level: 64×96 at stride 4."""
-_REFUSALS = (RuntimeError, TypeError, ValueError, KeyError, NotImplementedError, AssertionError)
-"""What timm raises where a model cannot do what is asked of it."""
 
 
 class Extractor(NamedTuple):
@@ -52,9 +50,10 @@ def create_features(net: NetConfig) -> Extractor:
     # A checkpoint of MaskFormer is in another layout and loaded by `Backbone`.
     file = None if maskformer_file(net) else find_weights(net)
     try:
-        probe: Any = timm.create_model(net.backbone, features_only=True)
-    except _REFUSALS as error:
-        raise UsageError(f"net.backbone: {net.backbone} gives no features: {_reason(error)}") from None
+        with refusals():
+            probe: Any = timm.create_model(net.backbone, features_only=True)
+    except RefusedError as error:
+        raise UsageError(f"net.backbone: {net.backbone} gives no features: {error}") from None
     if file:
         check_weights(file, {timm_name(name): x for name, x in probe.state_dict().items()}, net.backbone)
     elif net.weights == "imagenet":
@@ -66,7 +65,7 @@ def create_features(net: NetConfig) -> Extractor:
     # Many families know no `output_stride`, which they need not where they have it anyway.
     if net.output_stride != STRIDES[-1]:
         if not is_hierarchical(reductions):
-            raise _one_stride(net)
+            raise _one_stride(net, "its maps are of other strides")
         wanted["output_stride"] = net.output_stride
     size = round(_TRIED[0] * strides[0]), round(_TRIED[1] * strides[0])
     features = _find_way(net, file, [wanted | way for way in _ways(probe, reductions)], size)
@@ -143,16 +142,17 @@ def _find_way(net: NetConfig, file: Path | None, ways: Sequence[dict[str, Any]],
     reasons, faults = [], []
     for way in ways:
         try:
-            features = _create(net, file, way)
-        except _REFUSALS as error:
-            if "output_stride" in way:
-                raise _one_stride(net) from None
-            reasons.append(_reason(error))
+            with refusals():
+                features = _create(net, file, way)
+        except RefusedError as error:
+            reasons.append(str(error))
             continue
         fault = _find_fault(features, net, size)
         if fault is None:
             return features
         faults.append(fault)
+    if not faults and "output_stride" in ways[0]:
+        raise _one_stride(net, reasons[0])
     raise UsageError(f"net.backbone: {net.backbone}: {[*faults, *reasons][0]}")
 
 
@@ -170,10 +170,10 @@ def _create(net: NetConfig, file: Path | None, options: dict[str, Any]) -> nn.Mo
     return features
 
 
-def _one_stride(net: NetConfig) -> UsageError:
+def _one_stride(net: NetConfig, reason: str) -> UsageError:
     return UsageError(
         f"net.output_stride: {net.backbone} cannot have {net.output_stride}, only its own, {STRIDES[-1]}: "
-        "write that, or choose a backbone that can be dilated"
+        f"write that, or choose a backbone that can be dilated ({reason})"
     )
 
 
@@ -181,10 +181,10 @@ def _find_fault(features: nn.Module, net: NetConfig, size: tuple[int, int]) -> s
     """What is wrong with the maps that an extractor gives of a small image; None = they are as wanted."""
     mode = features.training
     try:
-        with torch.no_grad():
+        with refusals(), torch.no_grad():
             maps = channels_first(features.eval()(torch.zeros(1, 3, *size)), features)
-    except _REFUSALS as error:
-        return f"cannot see an image of {size[0]}×{size[1]}: {_reason(error)}"
+    except RefusedError as error:
+        return f"cannot see an image of {size[0]}×{size[1]}: {error}"
     finally:
         features.train(mode)
     info: Any = features.feature_info
@@ -195,11 +195,6 @@ def _find_fault(features: nn.Module, net: NetConfig, size: tuple[int, int]) -> s
             shapes = "×".join(map(str, found.shape[1:])), "×".join(map(str, expected))
             return f"its map at stride {step} is {shapes[0]} for an image of {size[0]}×{size[1]}, not {shapes[1]}"
     return None
-
-
-def _reason(error: Exception) -> str:
-    """What an exception says, in one line; its kind where it says nothing."""
-    return " ".join(str(error).split())[:200] or f"timm raises {type(error).__name__}"
 
 
 def channels_first(maps: list[Tensor], features: nn.Module) -> list[Tensor]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rc2l_bench.data.addresses import is_remote, split_base, with_environment, without_secrets
-from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.errors import BenchError, UsageError, one_line
 from rc2l_bench.readers import MOST_TEXT
 from rc2l_bench.run.far_store import FarStore, FolderStore, StoredFile
 
@@ -123,7 +123,7 @@ def _changed(entry: dict[str, Any]) -> float:
 
 def _reason(error: Exception) -> str:
     """Describe an error in words that hold no secret."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     # Of the longest first, because one may hold another.
     values = sorted((value for name, value in os.environ.items() if _SECRET.search(name)), key=len, reverse=True)
     for value in values:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
+from rc2l_bench.errors import one_line
 from rc2l_bench.files import exclusive, say
 
 FOLDER = Path(".rc2l/trackers")
@@ -214,7 +215,7 @@ def main(name: str) -> int:
         say(f"tracker {name}: {error.name} is not installed: pip install 'rc2l-bench[{name}]'; the training goes on")
         return 1
     except Exception as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = one_line(error)[:200]
         say(f"tracker {name}: {reason}; the training goes on without it")
         return 1
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from commands_data import call
-from running_data import FIELDS, note
+from running_data import FIELDS, ended, note
 
 from rc2l_bench.run.running import QUIET, find_running
 
@@ -35,6 +35,11 @@ def test_a_training_is_a_row(store):
 def test_what_is_not_known_yet_is_an_empty_place(store):
     note(store / "a", loss=None, miou=None)
     assert row()[7:9] == ["–", "–"]
+
+
+def test_what_a_stopped_training_would_go_on_with_is_empty(store):
+    note(store / "a", pid=ended())
+    assert row()[-4:] == ["–", "–", "–", "stopped"]
 
 
 def test_a_training_without_news_is_quiet(store):

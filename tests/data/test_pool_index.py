@@ -8,46 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pool_data import EXTRA, images, listed, write_far
 from shards_data import META, make_shards
-from tar_data import image_tar
 from web_data import FolderServer, serve_folder
 
-from rc2l_bench.data import download, remote
 from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.index import render
 from rc2l_bench.data.pool_index import index_sets
 from rc2l_bench.data.pool_sets import open_sets, read_summary
-from rc2l_bench.data.shards import Shards
 from rc2l_bench.errors import BenchError
 from rc2l_bench.readers import DamagedFileError
 from rc2l_bench.seals import seal
 
-EXTRA = Path("data/shards/tiny/extra")
-
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(remote, "PAUSE", 0.01)
-    monkeypatch.setattr(download, "PAUSE", 0.01)
-    image_tar(tmp_path / "far/t-0.tar", range(4))
-    image_tar(tmp_path / "far/t-1.tar", range(4, 9))
-    return tmp_path
+    return write_far(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def web(here) -> Iterator[FolderServer]:
     with serve_folder(here / "far") as server:
         yield server
-
-
-def listed(*places: str, room: int = 0) -> list[Shards]:
-    index_sets(places, None, META, EXTRA, room)
-    return open_sets(EXTRA)
-
-
-def images(shards: Shards) -> list[bytes]:
-    return [encoded.image for encoded in shards.read(range(len(shards)))]
 
 
 @pytest.mark.parametrize("where", ["near", "far"])

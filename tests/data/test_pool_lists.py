@@ -6,43 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from shards_data import META
-from tar_data import image_tar, png
+from pool_data import images, listed, write_far
+from tar_data import png
 from web_data import FolderServer, serve_folder
 
-from rc2l_bench.data import download, pool_lists, remote
+from rc2l_bench.data import pool_lists
 from rc2l_bench.data.packing import verify
-from rc2l_bench.data.pool_index import LISTS, index_sets
-from rc2l_bench.data.pool_sets import open_sets
-from rc2l_bench.data.shards import Shards
+from rc2l_bench.data.pool_index import LISTS
 from rc2l_bench.errors import BenchError
-
-EXTRA = Path("data/shards/tiny/extra")
 
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(remote, "PAUSE", 0.01)
-    monkeypatch.setattr(download, "PAUSE", 0.01)
-    image_tar(tmp_path / "far/t-0.tar", range(4))
-    image_tar(tmp_path / "far/t-1.tar", range(4, 9))
-    return tmp_path
+    return write_far(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def web(here) -> Iterator[FolderServer]:
     with serve_folder(here / "far") as server:
         yield server
-
-
-def listed(*places: str, room: int = 0) -> list[Shards]:
-    index_sets(places, None, META, EXTRA, room)
-    return open_sets(EXTRA)
-
-
-def images(shards: Shards) -> list[bytes]:
-    return [encoded.image for encoded in shards.read(range(len(shards)))]
 
 
 def test_images_stay_where_they_are(here):

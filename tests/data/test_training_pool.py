@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from shards_data import META, make_samples, make_shards
+from shards_data import META, make_others, make_samples, make_shards
 
 from rc2l_bench.data.packing import write
 from rc2l_bench.data.shards import Shards
@@ -17,10 +17,7 @@ def pool(tmp_path_factory) -> Shards:
 
 @pytest.fixture(scope="module")
 def others(tmp_path_factory) -> Shards:
-    """Images 4 to 11: two of them are in the pool, too, under the same names."""
-    folder = tmp_path_factory.mktemp("others")
-    write(folder, make_samples(8, start=4), META, "train", 3, with_masks=False)
-    return Shards(folder)
+    return make_others(tmp_path_factory.mktemp("others"))
 
 
 def split(labelled: tuple[str, ...], unlabelled: tuple[str, ...] | None = None) -> Split:

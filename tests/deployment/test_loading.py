@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 import rc2l_bench
 from rc2l_bench import load_run
+from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.deployment.loading import MethodNetwork
 from rc2l_bench.errors import BenchError, UsageError
@@ -143,6 +145,13 @@ def test_loading_moves_no_generator(region_run, ensemble_run):
     load_run(region_run)
     load_run(ensemble_run)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_canvas_that_is_only_a_bound_is_no_size_of_an_image(pixel_run):
+    ade, run = load_dataset("ade20k"), load_run(pixel_run)
+    known = replace(run, record=run.record | {"dataset": ade.meta()})
+    assert (known.usual, known.canvas) == (ade.usual, ade.canvas)
+    assert run.usual == run.canvas
 
 
 def test_a_folder_without_a_run_is_told(tmp_path):

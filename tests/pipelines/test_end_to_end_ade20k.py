@@ -34,10 +34,8 @@ def done(tmp_path_factory, launch):
     """A checkout in which a cell of a published list was carried out; the run."""
     root = tmp_path_factory.mktemp("ade20k")
     dataset = ade20k_data.write(root / "mirror")
-    lines = [f"images/training/{name}.jpg annotations/training/{name}.png\n" for name in reversed(LABELLED)]
-    (root / "mirror/ade20k-few-one.txt").write_text("".join(lines))
-    (root / "splits").mkdir()
-    (root / "splits/ade20k.yaml").write_text(DEFINITION)
+    lines = [f"images/training/{name}.jpg annotations/training/{name}.png" for name in reversed(LABELLED)]
+    archives_data.publish(root, dataset, "few", DEFINITION, lines)
     small = {"crop": [33, 33], "strong": {"sigma": [0.1, 1.0]}, "eval": {"evaluations": 2}}
     env = archives_data.write_checkout(root, dataset, root / "mirror", "few", METHOD, **small)
     return root, archives_data.run_cell(launch, root, env, "ade20k", "few", METHOD)

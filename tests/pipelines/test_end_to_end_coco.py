@@ -35,10 +35,8 @@ def done(tmp_path_factory, launch):
     """A checkout in which a cell of a published list was carried out; the run."""
     root = tmp_path_factory.mktemp("coco")
     dataset = coco_data.write(root / "mirror")
-    lines = [f"train2017/{name}.jpg masks/{name}.png\n" for name in LABELLED]
-    (root / "mirror/coco_instances-few-one.txt").write_text("".join(lines))
-    (root / "splits").mkdir()
-    (root / "splits/coco_instances.yaml").write_text(DEFINITION)
+    lines = [f"train2017/{name}.jpg masks/{name}.png" for name in LABELLED]
+    archives_data.publish(root, dataset, "few", DEFINITION, lines)
     small = {"crop": [33, 33], "strong": {"sigma": [0.1, 1.0]}, "eval": {"evaluations": 1}}
     env = archives_data.write_checkout(root, dataset, root / "mirror", "few", METHOD, **small)
     return root, archives_data.run_cell(launch, root, env, "coco_instances", "few", METHOD)

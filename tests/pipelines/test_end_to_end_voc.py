@@ -34,10 +34,8 @@ def done(tmp_path_factory, launch):
     """A checkout in which a cell of a published list was carried out; the run."""
     root = tmp_path_factory.mktemp("voc")
     dataset = voc_data.write(root / "mirror")
-    lines = [f"JPEGImages/{name}.jpg SegmentationClass/{name}.png\n" for name in reversed(CLEAN)]
-    (root / "mirror/voc-4-one.txt").write_text("".join(lines))
-    (root / "splits").mkdir()
-    (root / "splits/voc.yaml").write_text(DEFINITION)
+    lines = [f"JPEGImages/{name}.jpg SegmentationClass/{name}.png" for name in reversed(CLEAN)]
+    archives_data.publish(root, dataset, "4", DEFINITION, lines)
     env = archives_data.write_checkout(
         root,
         dataset,

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 
 import pytest
+from running_data import ended
 
 from rc2l_bench.errors import BusyError
 from rc2l_bench.run import leases
@@ -27,13 +26,6 @@ def leave(store: FolderStore, age: float = 0.0, name: str = "lease-000001.json",
     store.write(f"f/{name}", owner.model_dump_json().encode())
     then = time.time() - age
     os.utime(store.root / "f" / name, (then, then))
-
-
-def ended() -> int:
-    """The number of a process that is gone."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return process.pid
 
 
 def test_a_lease_says_who_holds_it_and_is_given_back(store):
@@ -66,13 +58,13 @@ def test_clocks_of_hosts_do_not_count(store, monkeypatch):
 def test_a_dead_process_of_this_machine_holds_nothing(store):
     leave(store, pid=ended())
     with holding(store, "f", "the run"):
-        pass
+        assert list(store.list("f")) == ["lease-000002.json"]
 
 
 def test_a_number_that_was_given_to_another_process_is_not_the_holder(store):
     leave(store, born=1.0)
     with holding(store, "f", "the run"):
-        pass
+        assert list(store.list("f")) == ["lease-000002.json"]
 
 
 @pytest.mark.parametrize(("attempt", "taken"), [("1", False), ("2", True)])
@@ -125,8 +117,10 @@ def test_the_holder_gives_signs_of_life(store, monkeypatch):
     with holding(store, "f", "the run"):
         path = store.root / "f/lease-000001.json"
         os.utime(path, (1.0, 1.0))
-        while path.stat().st_mtime == 1.0:
+        end = time.monotonic() + 60
+        while path.stat().st_mtime == 1.0 and time.monotonic() < end:
             time.sleep(0.01)
+        assert path.stat().st_mtime > 1.0
 
 
 def test_a_holder_that_was_taken_for_dead_is_told_and_removes_its_own_lease_only(store, monkeypatch, capsys):
@@ -145,3 +139,4 @@ def test_a_place_out_of_reach_at_the_end_does_not_fail_the_run(store, monkeypatc
 
     with holding(store, "f", "the run"):
         monkeypatch.setattr(FolderStore, "remove", refuse)
+    assert list(store.list("f")) == ["lease-000001.json"]  # it expires by itself

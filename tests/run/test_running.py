@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import tiny_data
-from commands_data import call
-from running_data import FIELDS, note
+from running_data import FIELDS, ended, note
 
 from rc2l_bench.run.owners import describe_process
 from rc2l_bench.run.running import NOTE, PERIOD, RunningRun, find_running, write_note
@@ -22,22 +21,14 @@ def store(tmp_path, monkeypatch) -> Path:
     return tmp_path / ".rc2l/runs"
 
 
-def row(*arguments: str) -> list[str]:
-    code, text = call("watch", *arguments)
-    assert code == 0, text
-    return next(line for line in text.splitlines() if "tiny" in line).split()
-
-
 def test_a_process_that_is_gone_has_stopped(store):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    note(store / "a", pid=gone.pid)
-    assert row()[-4:] == ["–", "–", "–", "stopped"]
+    note(store / "a", pid=ended())
+    assert [run.state(time.time()) for run in find_running(store)] == ["stopped"]
 
 
 def test_another_process_of_the_same_number_is_not_taken_for_it(store):
     note(store / "a", born=1.0)
-    assert row()[-1] == "stopped"
+    assert [run.state(time.time()) for run in find_running(store)] == ["stopped"]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"title": "x"}', b"\xff" * 9])
@@ -73,7 +64,7 @@ def test_a_killed_training_says_where_it_stopped(checkout, monkeypatch):
     finally:
         os.kill(training.pid, signal.SIGKILL)
         training.wait()
-    assert row()[-1] == "stopped"
+    assert [run.state(time.time()) for run in find_running()] == ["stopped"]
 
 
 @pytest.mark.slow

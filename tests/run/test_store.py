@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from running_data import ended
 
 from rc2l_bench.errors import BenchError
 from rc2l_bench.files import temporary_name
@@ -143,10 +144,9 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_others_alone(saved, monk
 @pytest.fixture
 def left(saved, monkeypatch) -> Run:
     """A run with a checkpoint and a result that a process was writing when it was killed."""
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+    gone = ended()
     with monkeypatch.context() as patch:
-        patch.setattr(os, "getpid", lambda: gone.pid)
+        patch.setattr(os, "getpid", lambda: gone)
         checkpoint, result = map(temporary_name, (saved.folder / "step-00000040.ckpt", saved.result))
     checkpoint.write_bytes(b"half")
     result.mkdir()

@@ -70,6 +70,11 @@ class Dataset(ABC):
         """Height and width of a large image: the canvas, unless that is only a bound of ours."""
         return self.canvas
 
+    @property
+    def made(self) -> Source | None:
+        """A file that `prepare` makes of the sources, as good as they are; it lies beside them."""
+        return None
+
     @abstractmethod
     def prepare(self, raw: Path) -> None:
         """Fill `raw` and verify it; continue what was cut off; do nothing when all is there.
@@ -107,17 +112,16 @@ class Dataset(ABC):
         # Without sources the data is generated or the user's own: `prepare` compares it with what it makes or finds.
         for source in self.sources:
             verify(source, raw / source.name)
-        if not self.sources:
+        if self.made:
+            (raw / self.made.name).unlink(missing_ok=True)
+        if self.made or not self.sources:
             self.prepare(raw)
 
     def present(self, raw: Path) -> bool:
         """Tell whether `prepare` has been through, without reading the data."""
         # By stamps of size and time: a status line must not read gigabytes. `verify` is there to do so.
-        return (
-            raw.is_dir()
-            and any(raw.iterdir())
-            and all(is_stamped(source, raw / source.name) for source in self.sources)
-        )
+        wanted = [*self.sources, *([self.made] if self.made else [])]
+        return raw.is_dir() and any(raw.iterdir()) and all(is_stamped(source, raw / source.name) for source in wanted)
 
     def inputs(self) -> Iterable[Path]:
         """List the files outside of `raw` that `prepare` reads: when one of them changes, it has to run again.

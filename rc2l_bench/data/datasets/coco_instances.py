@@ -79,10 +79,10 @@ class CocoInstances(Dataset):
         for source in self.sources:
             fetch(source, raw)
         with exclusive(raw / TABLE):
-            if not is_stamped(self._made, raw / TABLE):
+            if not is_stamped(self.made, raw / TABLE):
                 self._make_table(raw)
                 self._check(raw)
-                stamp(self._made, raw / TABLE)
+                stamp(self.made, raw / TABLE)
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """The samples of a part, with masks as `coco_masks.paint` makes them; see `Dataset.samples`."""
@@ -102,20 +102,6 @@ class CocoInstances(Dataset):
         """The samples without masks; see `Dataset.images`."""
         yield from self._images(raw, part, None)
 
-    def verify(self, raw: Path) -> None:
-        """Hash the archives again and make the table anew.
-
-        Raises:
-            BenchError: an archive is missing or differs.
-        """
-        super().verify(raw)
-        (raw / TABLE).unlink(missing_ok=True)
-        self.prepare(raw)
-
-    def present(self, raw: Path) -> bool:
-        """Whether `prepare` has been through, without reading the data."""
-        return super().present(raw) and is_stamped(self._made, raw / TABLE)
-
     def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:
         """Archive and member; of a mask, what it is made of."""
         if mask:
@@ -134,7 +120,7 @@ class CocoInstances(Dataset):
                     yield Sample(id=identity, part=part, image=image, suffix="jpg", mask=None)
 
     @property
-    def _made(self) -> Source:
+    def made(self) -> Source:
         """The table, as good as the archive that it is made of and the form in which it is made."""
         return replace(self.sources[0], name=TABLE, size=None, checksum=f"{self.sources[0].checksum}, form {FORM}")
 

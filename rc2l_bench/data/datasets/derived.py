@@ -27,6 +27,11 @@ class Derived(Dataset):
         """See `Dataset.canvas`."""
         return self.base.canvas
 
+    @property
+    def usual(self) -> tuple[int, int]:
+        """See `Dataset.usual`."""
+        return self.base.usual
+
     def home(self, raw: Path) -> Path:
         """Where the data set itself keeps its files."""
         return raw.parent / self.base.name

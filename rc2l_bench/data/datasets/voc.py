@@ -90,10 +90,10 @@ class Voc(Dataset):
         for source in self.sources:
             fetch(source, raw)
         with exclusive(raw / MASKS):
-            if not is_stamped(self._kept, raw / MASKS):
+            if not is_stamped(self.made, raw / MASKS):
                 _keep_masks(raw / self.sources[1].name, raw / MASKS)
                 self._check(raw)
-                stamp(self._kept, raw / MASKS)
+                stamp(self.made, raw / MASKS)
 
     def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:
         """The samples of a part; VOC's masks are the bytes of its palette PNGs; see `Dataset.samples`."""
@@ -102,20 +102,6 @@ class Voc(Dataset):
     def images(self, raw: Path, part: str) -> Iterator[Sample]:
         """The samples without masks; see `Dataset.images`."""
         yield from self._read(raw, part, None, with_masks=False)
-
-    def verify(self, raw: Path) -> None:
-        """Hash both archives again and take the masks out anew.
-
-        Raises:
-            BenchError: an archive is missing or differs.
-        """
-        super().verify(raw)
-        (raw / MASKS).unlink(missing_ok=True)
-        self.prepare(raw)
-
-    def present(self, raw: Path) -> bool:
-        """Whether `prepare` has been through, without reading the data."""
-        return super().present(raw) and is_stamped(self._kept, raw / MASKS)
 
     def origin(self, raw: Path, part: str, identity: str, *, mask: bool = False) -> str:  # noqa: ARG002
         """Archive and member."""
@@ -139,7 +125,7 @@ class Voc(Dataset):
                     yield Sample(id=identity, part=part, image=image, suffix="jpg", mask=mask)
 
     @property
-    def _kept(self) -> Source:
+    def made(self) -> Source:
         """SBD's masks, as good as the archive that they are from."""
         return replace(self.sources[1], name=MASKS, size=None)
 

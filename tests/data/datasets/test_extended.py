@@ -46,6 +46,11 @@ def test_all_but_the_pool_is_that_of_the_data_set_itself():
     assert len(table.of("train")) == len(list(mine.samples(Path("data/raw/mine"), "train")))
 
 
+def test_the_size_of_a_large_image_is_that_of_the_data_set_itself():
+    extend("larger", extends="ade20k", pool="more")
+    assert load_dataset("larger").usual == load_dataset("ade20k").usual != load_dataset("ade20k").canvas
+
+
 def test_description_and_folders_of_the_pool_are_looked_at():
     extend("larger", extends="mine", pool=["more", "https://a.org/x.tar"])
     found = {path.as_posix() for path in inputs_of("larger")}

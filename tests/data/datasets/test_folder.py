@@ -7,16 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from folder_data import RAW, describe, fault, ids, labels, pixels, png, prepared, write_images
+from folder_data import COLOURS, RAW, RED_GREEN_BLUE, describe, fault, ids, labels, pixels, png, prepared, write_images
 from PIL import Image
 
 from rc2l_bench.data.datasets.held_out import HeldOut
 from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.data.decode import decode_mask
 from rc2l_bench.errors import BenchError
-
-COLOURS = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
-RED_GREEN_BLUE = np.array(COLOURS, np.uint8)
 
 
 @pytest.fixture(autouse=True)

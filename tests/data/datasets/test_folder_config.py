@@ -1,16 +1,11 @@
-"""The user's own images: what is found, how parts are drawn, what masks may be, and one line for every mistake."""
-
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from folder_data import fault, labels, png, prepared, write_images
+from folder_data import COLOURS, RED_GREEN_BLUE, fault, labels, png, prepared, write_images
 
 from rc2l_bench.data import catalog
 from rc2l_bench.errors import BenchError
-
-COLOURS = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
-RED_GREEN_BLUE = np.array(COLOURS, np.uint8)
 
 
 @pytest.fixture(autouse=True)

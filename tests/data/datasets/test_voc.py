@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pytest
 import voc_data
-from archives_data import jpeg
+from archives_data import complaint, jpeg, pass_the_door
 from PIL import Image
 from voc_data import CLEAN, MORE, SBD, TRAIN, VAL, VOC
 
@@ -40,16 +40,8 @@ def prepared(tmp_path, raw):
 
 
 def spoilt(tmp_path, raw, **how):
-    """A data set whose archives lack something; what it says."""
-    dataset = voc_data.write(tmp_path / "mirror", **how)
-    with pytest.raises(BenchError) as caught:
-        pass_the_door(dataset, raw)
-    return str(caught.value)
-
-
-def pass_the_door(dataset, raw):
-    dataset.prepare(raw)
-    catalog.make(dataset, raw)
+    """What a data set says whose archives lack something."""
+    return complaint(voc_data.write(tmp_path / "mirror", **how), raw)
 
 
 def test_train_is_voc_train_and_sbd_without_voc_val(prepared, raw):
