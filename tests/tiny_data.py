@@ -125,6 +125,8 @@ def write_data(root: Path, dataset: str = "tiny", split: str = "1_4", seeds: Seq
     for seed in seeds:
         out = folder / "labelled" / split / f"seed{seed}"
         packing.write(out, labelled, meta, "train", 100, with_masks=True, split=split, split_id=plan.id)
+        audited = folder / "audit" / split / f"seed{seed}"
+        packing.write(audited, train[LABELLED:], meta, "train", 100, with_masks=True)
         splits.write(plan, root / "data/splits" / dataset / split / f"seed{seed}.json")
 
 

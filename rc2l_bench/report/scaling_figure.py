@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rc2l_bench.readers import UNREADABLE, first_line, read_bytes
-from rc2l_bench.report.figures import COLOURS, MARKERS, FigureFile, save, style
+from rc2l_bench.report.figure_style import COLOURS, MARKERS, FigureFile, save, style
 from rc2l_bench.report.results import Remark
 
 _COLUMNS = {
