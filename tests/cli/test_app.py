@@ -184,11 +184,6 @@ def test_runs_that_are_not_there_are_wrong_use(here):
     assert not (here / "reports").exists()
 
 
-@pytest.mark.parametrize("options", [["--crop", "3"], ["--crop", "9" * 5000], ["--batch", "3"]])
-def test_an_absurd_cost_is_one_line(here, options):
-    assert "error: --" in refused("cost", *options)
-
-
 def test_run_without_cells_asks_for_them(here):
     assert "give --method and --split" in refused("run")
     assert "give --method and --split" in refused("run", "--method", "supervised")
