@@ -204,10 +204,3 @@ def test_a_name_of_another_format_is_wrong_use(pixel_run, tmp_path):
     assert place_of("a-b", "torch", None) == Path("a-b.pt2")
     with pytest.raises(UsageError, match=r"ends in \.pt2"):
         place_of("a-b", "torch", Path("x.onnx"))
-
-
-def test_a_missing_package_is_wrong_use_before_anything_is_loaded(monkeypatch):
-    from rc2l_bench.deployment import exported_network
-
-    monkeypatch.setattr(exported_network, "ONNX_PACKAGES", ("onnx", "no_such_package"))
-    assert "--format onnx needs no_such_package: pip install 'rc2l-bench[onnx]'" in refused("export", "nowhere")
