@@ -345,9 +345,10 @@ def test_the_stages_import_no_torch():
 
 
 def test_camvid_has_the_pixels_that_its_masks_have(tmp_path, monkeypatch):
+    from fetch_data import mirror
+
     from rc2l_bench.data.datasets.registry import load_dataset
     from rc2l_bench.data.fetch import MIRROR
-    from tests.fetch_data import mirror
 
     monkeypatch.setenv(MIRROR, str(mirror()))
     dataset, raw = load_dataset("camvid"), tmp_path / "camvid"
