@@ -99,6 +99,12 @@ def test_a_curve_has_the_evaluations_and_skips_what_is_no_number(run):
     assert read_curve(changed(run, "history.csv", text)).tolist() == [[10, 0.25], [20, 0.5]]
 
 
+def test_a_curve_of_pseudo_labels_is_empty_where_nobody_scored_them(run):
+    assert read_curve(run, "pseudo_miou").shape == (0, 2)
+    text = b"step,miou,pseudo_miou\n5,0.1,\n10,0.25,0.75\n"
+    assert read_curve(changed(run, "history.csv", text), "pseudo_miou").tolist() == [[10, 0.75]]
+
+
 def test_a_run_that_was_never_evaluated_has_an_empty_curve(run):
     assert read_curve(changed(run, "history.csv", b"step,miou\n5,\n")).shape == (0, 2)
 
