@@ -215,7 +215,7 @@ def namesake(file: Path) -> Path:
     """Where the tests of a module are: in the room of its name."""
     package = ROOT / "rc2l_bench"
     inside = file.relative_to(package if file.is_relative_to(package) else ROOT)
-    return ROOT / "tests" / inside.parent / f"test_{inside.stem}.py"
+    return ROOT / "tests" / inside.parent / f"test_{inside.stem.strip('_')}.py"
 
 
 def has_tests(file: Path) -> bool:
@@ -240,6 +240,7 @@ def test_logic_is_told_from_declarations(tmp_path, text, logic):
 
 @pytest.mark.parametrize(("module", "tests"), [
     ("rc2l_bench/errors.py", "tests/test_errors.py"), ("rc2l_bench/data/hue.py", "tests/data/test_hue.py"),
+    ("rc2l_bench/__init__.py", "tests/test_init.py"),
     ("rc2l_bench/data/datasets/voc.py", "tests/data/datasets/test_voc.py"),
     ("baselines/cps.py", "tests/baselines/test_cps.py"), ("pipelines/pool.py", "tests/pipelines/test_pool.py"),
 ])  # fmt: skip
