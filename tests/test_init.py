@@ -23,7 +23,7 @@ def test_finished_runs_are_loaded_with_the_package_alone():
 
 
 def test_what_is_not_there_is_said_as_python_says_it():
-    with pytest.raises(AttributeError, match="^module 'rc2l_bench' has no attribute 'load_runs'$"):
+    with pytest.raises(AttributeError, match=r"^module 'rc2l_bench' has no attribute 'load_runs'$"):
         _ = rc2l_bench.load_runs
     assert not hasattr(rc2l_bench, "nothing")
 
