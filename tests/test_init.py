@@ -28,7 +28,7 @@ def test_what_is_not_there_is_said_as_python_says_it():
     assert not hasattr(rc2l_bench, "nothing")
 
 
-def test_the_package_starts_without_torch_which_comes_when_a_run_is_loaded():
-    code = "import sys, rc2l_bench; print('torch' in sys.modules); rc2l_bench.load_run; print('torch' in sys.modules)"
+def test_the_package_starts_without_torch():
+    code = "import sys, rc2l_bench; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tiny_data.ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+    assert done.stdout.strip() == "False"
