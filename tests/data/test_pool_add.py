@@ -8,6 +8,7 @@ import pytest
 import yaml
 from folder_data import describe, write_images
 
+from rc2l_bench.data import pool_add
 from rc2l_bench.data.pool_add import add_places, check_places, extend_dataset
 from rc2l_bench.errors import UsageError
 
@@ -75,11 +76,16 @@ def test_a_stream_has_nothing_beside_it():
     assert DESCRIPTION.read_bytes() == before
 
 
-def test_a_description_that_turns_out_to_be_wrong_is_as_before():
-    """Places that cannot stand side by side with those of the data set that is extended."""
-    describe("streamed", pool={"stream": "https://a.org/x.tar"})
-    DESCRIPTION.write_text("extends: streamed\npool: []\n")
-    before = DESCRIPTION.read_bytes()
-    with pytest.raises(UsageError):
+def test_a_description_that_turns_out_to_be_wrong_is_as_before(monkeypatch):
+    before, found = DESCRIPTION.read_bytes(), []
+
+    def load(name: str) -> None:
+        found.append(name)
+        if DESCRIPTION.read_bytes() != before:
+            raise UsageError("wrong")
+
+    monkeypatch.setattr(pool_add, "load_dataset", load)
+    with pytest.raises(UsageError, match="wrong"):
         add_places("mine", ["more"])
     assert DESCRIPTION.read_bytes() == before
+    assert found == ["mine", "mine"]

@@ -67,6 +67,11 @@ def test_what_shards_and_runs_say_of_it_is_ready_for_json():
     assert Plain().usual == (4, 6)
 
 
+@pytest.mark.parametrize(("mask", "kind"), [(False, "image"), (True, "mask")])
+def test_a_message_names_the_sample_and_what_of_it(tmp_path, mask, kind):
+    assert Plain().origin(tmp_path, "val", "i1", mask=mask) == f"plain: {kind} of 'i1' in val"
+
+
 def test_without_sources_it_is_there_when_its_folder_holds_something(tmp_path):
     assert not Plain().present(tmp_path / "raw")
     (tmp_path / "raw").mkdir()
@@ -106,7 +111,8 @@ def test_verifying_makes_anew_what_is_made_of_the_sources(tmp_path, mirror):
 
         def prepare(self, raw: Path) -> None:
             super().prepare(raw)
-            (raw / "table").write_bytes((raw / "a.tar").read_bytes()[:2])
+            if not (raw / "table").exists():
+                (raw / "table").write_bytes((raw / "a.tar").read_bytes()[:2])
 
     raw = tmp_path / "raw"
     Made().prepare(raw)
