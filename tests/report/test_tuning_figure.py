@@ -40,8 +40,9 @@ def test_it_is_written_in_three_formats(summary, tmp_path):
 
 
 def test_every_method_has_the_curve_of_its_expected_best(summary, drawn):
-    left, _ = drawn().axes
-    assert len(left.lines) == len(summary.rows)
+    figure = drawn()
+    left, _ = figure.axes
+    assert len(left.lines) == len(summary.rows) == len(figure.legends[0].get_texts())
     for line, row in zip(left.lines, summary.rows, strict=True):
         best = expected_best([trial.miou for trial in summary.trials[row.method]])
         assert list(line.get_xdata()) == list(range(1, row.trials + 1))

@@ -66,6 +66,13 @@ def test_gradients_are_added_to_those_that_are_there(fabric):
         torch.testing.assert_close(parameter.grad, 2 * before)
 
 
+def test_losses_of_parts_are_those_of_the_batch(fabric):
+    method = make("baselines/supervised").eval()
+    batch = make_batch(method)
+    whole, parts = (passes(fabric, method, count).carry_out(batch, 0.5) for count in (1, 4))
+    assert parts["loss"] == pytest.approx(float(whole["loss"]), rel=1e-5)
+
+
 @pytest.mark.parametrize("parts", [1, 2, 4])
 def test_processes_exchange_gradients_with_the_last_part_alone(fabric, monkeypatch, parts):
     waits = []
