@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import typer
 from method_data import ROOT
-from typer.testing import CliRunner
 
-from rc2l_bench.cli import cost as cli_cost
 from rc2l_bench.config import Params, load
-from rc2l_bench.cost import dry_run as dry_run_module
 from rc2l_bench.cost.dry_run import FullRun, dry_run
 from rc2l_bench.data.datasets.registry import load_dataset
 
@@ -56,30 +52,3 @@ def test_windows_that_overlap_cost_more_than_the_whole_image():
     windows = carry_out("cityscapes_r50_801", "baselines/supervised", batch=SMALL)
     assert windows.image > 1.2 * whole.image
     assert windows.step == whole.step
-
-
-@pytest.fixture
-def run(monkeypatch):
-    """The command, with a dry run that takes no time."""
-    monkeypatch.chdir(ROOT)
-    answer = FullRun(step=2 * 10**12, image=10**12, steps=40_000, images=5_000)
-    monkeypatch.setattr(dry_run_module, "dry_run", lambda *_: answer)
-    app = typer.Typer()
-    app.command()(cli_cost.cost)
-    return lambda *arguments: CliRunner().invoke(app, arguments, env={"COLUMNS": "100"})
-
-
-def test_the_command_tells_what_every_recipe_takes(run, tmp_path):
-    done = run("--recipes", "--dataset", "cityscapes", "--method", "cps", "--out", str(tmp_path / "a.json"))
-    assert done.exit_code == 0, done.output
-    names = [name for name in PARAMS.recipes if name.startswith("cityscapes_")]
-    for name in names:
-        row = next(line for line in done.stdout.splitlines() if line.startswith(f"{name} "))
-        assert row.split()[1:] == ["2.00", "1.00", "40,000", "5,000", "85"]
-    assert (tmp_path / "a.json").is_file()
-
-
-def test_a_data_set_without_recipes_is_told(run):
-    done = run("--recipes", "--dataset", "shapes")
-    assert done.exit_code == 2
-    assert "no recipe named shapes_" in done.stderr
