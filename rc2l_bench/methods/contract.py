@@ -97,15 +97,9 @@ class Method(nn.Module, ABC):
         return out
 
     def pseudo_logits(self, image: Tensor) -> Tensor:
-        """Compute class logits as those that stand for labels on unlabelled images, for scoring them; no gradients.
+        """Compute class logits like those that stand for labels on unlabelled images; shapes are those of `predict`.
 
-        Those of `predict`, unless a method overrides this: many methods teach themselves.
-
-        Args:
-            image: as for `predict`.
-
-        Returns:
-            (B, K, H, W) float.
+        Only to score them. Those of `predict`, unless a method overrides this: many methods teach themselves.
         """
         return self.predict(image)
 
