@@ -6,7 +6,7 @@ import time
 import pytest
 from running_data import ended
 
-from rc2l_bench.errors import BusyError
+from rc2l_bench.errors import BenchError, BusyError
 from rc2l_bench.run import leases
 from rc2l_bench.run.far_store import FolderStore
 from rc2l_bench.run.leases import EXPIRES, describe_holder, holding
@@ -18,6 +18,10 @@ ELSEWHERE = {"host": "n7", "place": "0" * 8, "pid": 1}
 @pytest.fixture
 def store(tmp_path) -> FolderStore:
     return FolderStore(tmp_path)
+
+
+def raise_(error: Exception) -> bool:
+    raise error
 
 
 def leave(store: FolderStore, age: float = 0.0, name: str = "lease-000001.json", **changes: object) -> None:
@@ -131,6 +135,26 @@ def test_a_holder_that_was_taken_for_dead_is_told_and_removes_its_own_lease_only
             time.sleep(0.01)
     assert said.count("\n") == 1
     assert list(store.list("f")) == ["lease-000002.json"]
+
+
+@pytest.mark.parametrize("answer", [lambda: False, lambda: raise_(BenchError("500"))])
+def test_an_answer_that_was_lost_does_not_lock_a_process_out(store, monkeypatch, answer):
+    create = FolderStore.create
+
+    def lose(self: FolderStore, path: str, data: bytes) -> bool:
+        assert create(self, path, data)
+        return answer()
+
+    monkeypatch.setattr(FolderStore, "create", lose)
+    with holding(store, "f", "the run"):
+        assert describe_holder(store, "f") == this_process().describe()
+    assert store.list("f") == {}
+
+
+def test_a_lease_that_could_not_be_made_is_an_error(store, monkeypatch):
+    monkeypatch.setattr(FolderStore, "create", lambda *_: raise_(BenchError("403")))
+    with pytest.raises(BenchError, match=r"^403$"), holding(store, "f", "the run"):
+        pytest.fail("entered")
 
 
 def test_a_place_out_of_reach_at_the_end_does_not_fail_the_run(store, monkeypatch):
