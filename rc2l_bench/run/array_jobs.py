@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from rc2l_bench.cluster import ClusterConfig
+from rc2l_bench.errors import BenchError
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import read_json
 from rc2l_bench.run.cell import open_cell
-from rc2l_bench.run.far_runs import fetch_finished
+from rc2l_bench.run.far_runs import fetch_finished, is_finished
 from rc2l_bench.run.pipeline import Stage, carry_out_data, cell_stages
 from rc2l_bench.run.slurm import Place, Queued, ask_end, count_places, read_queue, submit
 from rc2l_bench.run.store import STORE, Run
@@ -221,10 +223,26 @@ def list_tasks(jobs: Path = JOBS) -> list[Task]:
 
 
 def _look(submission: Submission, place: Place, queue: Mapping[Place, Queued]) -> Task:
-    title, state = submission.task(place.task).title, submission.state(place.task)
+    task, state = submission.task(place.task), submission.state(place.task)
     where, restarts = (state.host, state.restarts + (state.state == "stopped")) if state else ("", 0)
     standing, why = _judge(submission, place, state, queue.get(place))
-    return Task(title, place, standing, where, restarts, why, submission.log(place.task))
+    if standing in ("failed", "stopped") and _is_mended(task):
+        standing, why = "done", ""
+    return Task(task.title, place, standing, where, restarts, why, submission.log(place.task))
+
+
+def _is_mended(task: ArrayTask) -> bool:
+    """Whether what failed has been carried out elsewhere meanwhile, as it was submitted or as it would be now."""
+    with contextlib.suppress(BenchError, OSError):  # a store out of reach, a method that is edited: then it has failed
+        return _is_there(task, task.expected["fingerprint"]) or _is_there(
+            task, provenance_of(task.module)["fingerprint"]
+        )
+    return False
+
+
+def _is_there(task: ArrayTask, fingerprint: str) -> bool:
+    diverged = task.module[0] == TRIAL and has_diverged(Path(task.module[1]).with_suffix(".json"), fingerprint)
+    return diverged or is_finished(Run(STORE, fingerprint))
 
 
 def _judge(
@@ -236,6 +254,8 @@ def _judge(
         return "done", ""
     if queued is not None and queued.state != "COMPLETING":
         return ("waits", queued.where) if queued.state == "PENDING" else ("runs", "")
+    if own == "cancelled":
+        return "stopped", _tell_stopped("CANCELLED")
     if own == "stopped":
         return ("waits", "goes back into the queue") if queued else ("stopped", _tell_stopped(ask_end(place)))
     words = submission.last_words(place.task)

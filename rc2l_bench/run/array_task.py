@@ -22,7 +22,7 @@ from rc2l_bench.run.array_jobs import provenance_of
 from rc2l_bench.run.pipeline import run_program
 from rc2l_bench.run.process_pool import KILLED
 from rc2l_bench.run.signals import held_back, listening
-from rc2l_bench.run.slurm import Place, ask_end, requeue
+from rc2l_bench.run.slurm import Place, ask_end, is_cancelled, requeue
 from rc2l_bench.run.submissions import ArrayTask, Submission, TaskState
 
 
@@ -35,13 +35,13 @@ def main(folder: Path) -> None:
 
     Raises:
         BenchError: this node has other sources, packages or data than the machine that submitted the run.
-        PreemptedError: asked to stop; the task is in the queue again, unless Slurm did not let it.
+        PreemptedError: asked to stop; the task is in the queue again, unless it was cancelled, or Slurm did not let it.
     """
     submission = Submission(folder)
     place = Place(int(os.environ["SLURM_ARRAY_JOB_ID"]), int(os.environ["SLURM_ARRAY_TASK_ID"]))
     restarts = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
-    def note(state: Literal["running", "done", "stopped", "failed"], code: int = 0) -> None:
+    def note(state: Literal["running", "done", "stopped", "cancelled", "failed"], code: int = 0) -> None:
         known = TaskState(state=state, code=code, host=_node(), restarts=restarts)
         submission.write_state(place.task, known)
 
@@ -51,8 +51,9 @@ def main(folder: Path) -> None:
             code = _carry_out(submission.task(place.task))
         except PreemptedError as stopped:
             with held_back():  # Slurm ends what is put back into the queue
-                note("stopped", stopped.exit_code)
-                say(_put_back(place))
+                cancelled = is_cancelled(place, restarts)
+                note("cancelled" if cancelled else "stopped", stopped.exit_code)
+                say("cancelled: submit it again, and it continues" if cancelled else _put_back(place))
             raise PreemptedError("", stopped.exit_code) from None  # the training has said the rest
         except BenchError as error:
             note("failed", error.exit_code)
@@ -78,7 +79,9 @@ def launch(task: ArrayTask) -> list[str]:
         return [sys.executable, "-m", *task.module]
     address = f"{socket.gethostname()}:{_port(os.environ['SLURM_JOB_ID'])}"
     return [
-        "srun", f"--ntasks={task.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1", sys.executable,
+        "srun", f"--ntasks={task.nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1",
+        # Said again, because from Slurm 22.05 on srun does not take it over from the job that it is a part of.
+        f"--cpus-per-task={os.environ['SLURM_CPUS_PER_TASK']}", sys.executable,
         "-m", "torch.distributed.run", f"--nnodes={task.nodes}", f"--nproc-per-node={task.processes // task.nodes}",
         "--rdzv-backend=c10d", f"--rdzv-endpoint={address}", f"--rdzv-id={os.environ['SLURM_JOB_ID']}",
         "-m", *task.module,

@@ -53,8 +53,8 @@ class ArrayTask(Model):
 class TaskState(Model):
     """What a task says of itself."""
 
-    state: Literal["running", "done", "stopped", "failed"]
-    """`stopped`: asked to stop, goes on in the queue."""
+    state: Literal["running", "done", "stopped", "cancelled", "failed"]
+    """`stopped`: asked to stop, goes on in the queue; `cancelled`: does not."""
     code: int
     """Exit code."""
     host: str

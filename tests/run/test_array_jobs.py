@@ -151,6 +151,13 @@ def test_what_was_stopped_and_is_in_no_queue_has_to_be_submitted(fake):
     assert told() == [("stopped", "was cancelled: submit again, it continues")]
 
 
+def test_what_was_cancelled_waits_for_nothing(fake):
+    submit_cells(ITEMS[:1], CLUSTER)
+    note(0, "cancelled", 75)
+    fake.answer("squeue", "41 0 COMPLETING n1\n")
+    assert told() == [("stopped", "was cancelled: submit again, it continues")]
+
+
 def test_what_is_done_is_done_though_slurm_still_shows_it(fake):
     submit_cells(ITEMS[:1], CLUSTER)
     note(0, "done")
@@ -193,6 +200,29 @@ def test_when_slurm_has_forgotten_a_task_its_log_speaks(fake):
     fake.refuse("scontrol-show-job", "slurm_load_jobs error: Invalid job id specified\n")
     find_submissions()[0].log(0).write_text("slurmstepd: error: *** JOB 41 CANCELLED DUE TO TIME LIMIT ***\n")
     assert told() == [("failed", "slurmstepd: error: *** JOB 41 CANCELLED DUE TO TIME LIMIT ***")]
+
+
+def test_a_failure_that_was_mended_elsewhere_is_none(fake, made):
+    submit_cells(ITEMS, CLUSTER)
+    for number in range(2):
+        note(number, "failed", 1)
+    run_data.train(made, "baselines/supervised", 1, protocol={"default": {"steps": 2}})
+    STORE.parent.mkdir(exist_ok=True)
+    STORE.symlink_to(made / STORE)
+    assert told() == [("failed", "exit code 1"), ("done", "")]
+
+
+def test_a_failure_that_was_mended_in_the_sources_and_carried_out_elsewhere_is_none(fake, made):
+    submit_cells(ITEMS[1:], CLUSTER)
+    note(0, "failed", 1)
+    submission = find_submissions()[0]
+    task = submission.task(0)
+    submission.write_task(0, task.model_copy(update={"expected": task.expected | {"fingerprint": "former"}}))
+    assert told() == [("failed", "exit code 1")]
+    run_data.train(made, "baselines/supervised", 1, protocol={"default": {"steps": 2}})
+    STORE.parent.mkdir(exist_ok=True)
+    STORE.symlink_to(made / STORE)
+    assert told() == [("done", "")]
 
 
 def test_of_a_cell_only_the_last_submission_counts(fake):
@@ -238,7 +268,8 @@ def test_a_trial_that_diverged_is_not_submitted_again(fake):
 def node(fake, monkeypatch) -> FakeSlurm:
     """A task that Slurm has started."""
     submit_cells(ITEMS[:1], CLUSTER)
-    variables = {"SLURM_ARRAY_JOB_ID": "41", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "41", "SLURMD_NODENAME": "n7"}
+    variables = {"SLURM_ARRAY_JOB_ID": "41", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "41", "SLURMD_NODENAME": "n7",
+                 "SLURM_CPUS_PER_TASK": "3"}  # fmt: skip
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return fake
@@ -283,6 +314,14 @@ def test_a_task_that_was_stopped_puts_itself_back(node, monkeypatch, capsys, how
     assert "in the queue again as 41_0" in capsys.readouterr().err
 
 
+def test_a_task_that_was_cancelled_stays_away(node, monkeypatch, capsys):
+    node.answer("scontrol-show-job", "JobId=41 JobState=COMPLETING Reason=None Restarts=0 PreemptTime=None\n")
+    code, state = carry_out(monkeypatch, stopped)
+    assert (code, state.state) == (75, "cancelled")
+    assert node.asked("scontrol-requeue") == []
+    assert "cancelled: submit it again, and it continues" in capsys.readouterr().err
+
+
 def test_a_task_that_slurm_has_put_back_itself_is_in_the_queue(node, monkeypatch, capsys):
     node.refuse("scontrol-requeue", "41_0: Job is pending execution\n")
     node.answer("scontrol-show-job", "JobId=41 JobState=PENDING\n")
@@ -317,6 +356,7 @@ def test_several_nodes_are_started_by_torchrun(node):
     task = find_submissions()[0].task(0).model_copy(update={"nodes": 2, "processes": 8})
     command = array_task.launch(task)
     assert command[:4] == ["srun", "--ntasks=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    assert command[4:6] == ["--cpus-per-task=3", sys.executable], "srun does not take it over"
     assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-backend=c10d", "--rdzv-id=41"} <= set(command)
     assert command[-len(task.module) - 1 :] == ["-m", *task.module]
 
