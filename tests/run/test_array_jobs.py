@@ -17,7 +17,7 @@ from slurm_data import FakeSlurm, put_on_path
 from rc2l_bench.cluster import ClusterConfig
 from rc2l_bench.config import Params, load
 from rc2l_bench.errors import BenchError, PreemptedError
-from rc2l_bench.run import array_jobs, array_task
+from rc2l_bench.run import array_jobs, array_task, assignments
 from rc2l_bench.run.array_jobs import list_tasks, submit_cells, submit_trials
 from rc2l_bench.run.slurm import Place
 from rc2l_bench.run.store import STORE
@@ -277,7 +277,7 @@ def node(fake, monkeypatch) -> FakeSlurm:
 
 def carry_out(monkeypatch, answer) -> tuple[int, TaskState | None]:
     """Exit code and last state of the task, whose program does what is said."""
-    monkeypatch.setattr(array_task, "run_program", answer)
+    monkeypatch.setattr(assignments, "run_program", answer)
     submission = find_submissions()[0]
     with pytest.raises(SystemExit) as caught:
         array_task.main(submission.folder)
