@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -146,16 +145,11 @@ def _submit_all(tasks: Sequence[Assignment], cluster: ClusterConfig, jobs: Path)
     while some := list(islice(left, most)):
         with new_submission(some, jobs) as submission:
             script = submission.folder / SCRIPT
-            write_atomically(script, _script(submission.folder, cluster).encode())
+            command = [sys.executable, "-m", "rc2l_bench.run.array_task", str(submission.folder)]
+            write_atomically(script, cluster.script(command).encode())
             number = submit(script, submission.folder, len(some), cluster)
             submission.write_number(number, len(some))
         yield number
-
-
-def _script(folder: Path, cluster: ClusterConfig) -> str:
-    """What runs on a node: the user's own lines, and the task in the place of the shell, which gets its signals."""
-    command = shlex.join([sys.executable, "-m", "rc2l_bench.run.array_task", str(folder)])
-    return "\n".join(["#!/bin/bash", "set -e", *cluster.setup, f"exec {command}", ""])
 
 
 def list_tasks(jobs: Path = JOBS) -> list[Task]:
