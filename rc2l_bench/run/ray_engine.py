@@ -28,8 +28,10 @@ from rc2l_bench.run.submissions import NOW
 from rc2l_bench.tuning import BUSY
 
 ADDRESS = "RAY_ADDRESS"
-SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
-"""Of a cluster that is started here: it tells nobody about itself, and trainings are as urgent as other processes."""
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_DEDUP_LOGS": "1", "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+}  # fmt: skip
+"""Ray tells nobody about its use, gives trainings the rank of other processes, and prints no messages of its nodes."""
 LOGS = Path(".rc2l/ray")
 AGAIN = 20
 """How often a run begins again whose node went away."""
@@ -196,8 +198,12 @@ class RayEngine:
                         yield index, ending.code
                     if relay.asked:
                         raise PreemptedError(f"stopped; {GO_ON}")
+            except KeyboardInterrupt:
+                self._stop(running)
+                say(f"interrupted; {GO_ON}")
+                raise
             finally:
-                self._stop(list(running))
+                self._stop(running)
 
     def _write_errands(self, assignments: Sequence[Assignment]) -> list[Errand]:
         if not assignments:
@@ -243,13 +249,15 @@ class RayEngine:
             words = ending.words.removeprefix("error: ") or f"exit code {ending.code}"
             say(f"error: {errand.assignment.title}: failed{where}: {words} ({log})")
 
-    def _stop(self, left: Sequence[Any]) -> None:
-        """Ask trainings to stop, and wait for their checkpoints."""
-        if not left:
+    def _stop(self, running: dict[Any, tuple[int, int]]) -> None:
+        """Ask trainings to stop, wait for their checkpoints, and forget them."""
+        if not running:
             return
-        say(f"{len(left)} runs are asked to stop, and write their checkpoints")
-        for ref in left:
+        say(f"{len(running)} runs are asked to stop, and write their checkpoints")
+        for ref in running:
             self._ray.cancel(ref)
-        _, slow = self._ray.wait(list(left), num_returns=len(left), timeout=self._cluster.notice_seconds + KILL)
+        patience = self._cluster.notice_seconds + KILL
+        _, slow = self._ray.wait(list(running), num_returns=len(running), timeout=patience)
         for ref in slow:
             self._ray.cancel(ref, force=True)
+        running.clear()

@@ -10,7 +10,7 @@ from rc2l_bench.errors import BenchError, BusyError
 from rc2l_bench.run import leases
 from rc2l_bench.run.far_store import FolderStore
 from rc2l_bench.run.leases import EXPIRES, describe_holder, holding
-from rc2l_bench.run.owners import Owner, this_process
+from rc2l_bench.run.owners import ATTEMPT, JOB, Owner, this_process
 
 ELSEWHERE = {"host": "n7", "place": "0" * 8, "pid": 1}
 
@@ -76,6 +76,19 @@ def test_a_job_that_was_started_again_succeeds_itself(store, monkeypatch, attemp
     leave(store, job="77_4", attempt=1, **ELSEWHERE)
     for name, value in {"ARRAY_JOB_ID": "77", "ARRAY_TASK_ID": "4", "JOB_ID": "79", "RESTART_COUNT": attempt}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
+    try:
+        with holding(store, "f", "the run"):
+            assert taken
+    except BusyError:
+        assert not taken
+
+
+@pytest.mark.parametrize(("attempt", "taken"), [("1", False), ("2", True)])
+def test_an_attempt_succeeds_the_one_before_it(store, monkeypatch, attempt, taken):
+    leave(store, job="x_3", attempt=1, **ELSEWHERE)
+    monkeypatch.setenv("SLURM_JOB_ID", "78")  # a cluster may run inside of a job
+    monkeypatch.setenv(JOB, "x_3")
+    monkeypatch.setenv(ATTEMPT, attempt)
     try:
         with holding(store, "f", "the run"):
             assert taken
