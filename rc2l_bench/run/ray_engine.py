@@ -38,7 +38,13 @@ AGAIN = 20
 POLL = 1.0
 """Seconds between two looks at whether this process was asked to stop."""
 PATIENCE = 5.0
-"""Seconds for a cluster to answer; where there is none, Ray itself would try for a minute and end the process."""
+"""Seconds for a cluster to answer; where there is none, Ray itself would try for minutes."""
+PREFACE, SETTINGS_FRAME = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000"), b"\x04"
+"""What a client says first, with settings that change nothing, and the kind of what a server answers first."""
+ADVICE = (
+    "is the cluster up? `ray start --head` on its first node says its address; without the variable a cluster on this "
+    "machine is used"
+)
 KILL = 10.0
 """Seconds beyond `notice_seconds` for a node to say that a training has stopped."""
 UNSEEN = (
@@ -85,16 +91,20 @@ def _import() -> Any:  # noqa: ANN401 - a module
 
 
 def _require_answer(address: str) -> None:
-    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
-    if found is None:
+    """Make sure that something answers at an address, and in the language of Ray's servers, HTTP/2 (RFC 9113, 3.4)."""
+    if address.startswith("ray://"):
+        raise UsageError(f"{ADDRESS}: {address}: give the address of the head itself, HOST:6379, on one of the nodes")
+    found = re.fullmatch(r"(.+):(\d+)", address)
+    if found is None or os.environ.get("RAY_USE_TLS", "0") == "1":
         return
     try:
-        socket.create_connection((found[1].strip("[]"), int(found[2])), PATIENCE).close()
+        with socket.create_connection((found[1].strip("[]"), int(found[2])), PATIENCE) as server:
+            server.sendall(PREFACE)
+            answer = server.recv(9)
     except (OSError, OverflowError) as error:
-        raise BenchError(
-            f"{ADDRESS}: {address}: no answer ({one_line(error)}): is the cluster up? `ray start --head` on its first "
-            "node says its address; without the variable a cluster on this machine is used"
-        ) from None
+        raise BenchError(f"{ADDRESS}: {address}: no answer ({one_line(error)}): {ADVICE}") from None
+    if answer[3:4] != SETTINGS_FRAME:
+        raise BenchError(f"{ADDRESS}: {address}: what answers there is not Ray: {ADVICE}")
 
 
 def check_request(nodes: Sequence[Mapping[str, float]], cluster: ClusterConfig) -> None:

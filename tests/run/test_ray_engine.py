@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,6 +63,29 @@ def test_a_cluster_that_does_not_answer_is_told_of_at_once(here):
     assert code == 1
     assert text.startswith(f"error: RAY_ADDRESS: {address}: no answer (")
     assert text.count("\n") == 1
+
+
+def test_another_program_at_the_address_is_not_taken_for_ray(here):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+
+        def answer() -> None:
+            client = other.accept()[0]
+            with client:
+                client.recv(100)
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        code, text = call(*ON_RAY, RAY_ADDRESS=address)
+        thread.join()
+    assert code == 1
+    assert text.startswith(f"error: RAY_ADDRESS: {address}: what answers there is not Ray: is the cluster up?")
+
+
+def test_the_address_of_a_proxy_is_refused(here, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    assert "give the address of the head itself" in refused(*ON_RAY)
 
 
 class Gone:
