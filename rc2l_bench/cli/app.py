@@ -130,11 +130,7 @@ def _start(items: list[dict[str, str]], jobs: int, runtime: Runtime, on: Engine)
 
 
 def _carry_out(items: list[dict[str, str]], carry_out: Callable[[], list[int]]) -> None:
-    """Bring cells up to date and show their results.
-
-    Args:
-        items: the cells.
-        carry_out: does so, and returns exit codes.
+    """Bring cells up to date by a function that returns exit codes, and show their results.
 
     Raises:
         typer.Exit: with the exit code of the first stage that failed; as in shells, 128 + the number of a signal that
