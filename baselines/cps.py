@@ -125,6 +125,11 @@ class CPS(PixelMeans, Method):
         # log(p₁ + p₂) without leaving logarithms; the missing log 2 is the same for all classes, and softmax drops it.
         return both.log_softmax(2).logsumexp(0)
 
+    def pseudo_logits(self, image: Tensor) -> Tensor:
+        """Compute logits of the second network, from which the first one learns; see `Method.pseudo_logits`."""
+        out: Tensor = self.second(image)
+        return out
+
     @property
     def scored(self) -> Scored:
         """Weights of the first network, the student, or of both."""

@@ -287,3 +287,10 @@ class U2PL(TaughtMethod):
         embedder = super().deployed()
         assert isinstance(embedder, Embedder)
         return embedder.net
+
+    def pseudo_logits(self, image: Tensor) -> Tensor:
+        """Compute the teacher's class logits, without its representations; see `Method.pseudo_logits`."""
+        embedder = self.teacher.net
+        assert isinstance(embedder, Embedder)
+        out: Tensor = embedder.net(image)
+        return out

@@ -23,7 +23,7 @@ def main(dataset: str, split: str, method: str, seed: int, shards: Path, plan: P
         split: name.
         method: id as it is spelled in paths, for instance `baselines/cps` or `baselines/cps+plain`.
         seed: of initialisation, order and augmentation; the stage `split` has used it for the labels.
-        shards: folder with `pool`, `val`, `test` and `labelled/<split>/seed<k>`.
+        shards: folder with `pool`, `val`, `test`, and `<split>/seed<k>` in `labelled` and in `audit`.
         plan: what the stage `split` wrote.
         out: where the result is wanted.
     """

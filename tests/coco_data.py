@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,13 @@ def document(part: str) -> dict[str, Any]:
         "annotations": found[1::2] + found[0::2],
         "categories": [{"supercategory": "x", "id": number, "name": label} for number, label in NAMES.items()],
     }
+
+
+def changed(part: str, change: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """The documents, one of which was changed."""
+    content = copy.deepcopy(document(part))
+    change(content)
+    return {"documents": {part: content}}
 
 
 def image_of(number: int) -> np.ndarray:

@@ -19,6 +19,7 @@ import pytest
 import tiny_data
 from hypothesis import settings
 from s3_data import s3, s3_port  # noqa: F401 - fixtures
+from slurm_data import jobs_checkout, slurm  # noqa: F401 - fixtures
 
 settings.register_profile("bench", derandomize=True, database=None, deadline=None)
 settings.register_profile("fuzz", settings.get_profile("bench"), derandomize=False, max_examples=2000, print_blob=True)

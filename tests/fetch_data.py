@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from local_server import LocalHandler, LocalServer, running
+
+from rc2l_bench.data.fetch import Source
+from rc2l_bench.data.partial_files import PartialFile
+
+DATA = hashlib.shake_128(b"a file").digest(400_000)
+NAME = "archive.tar"
 
 
 class Web(LocalServer):
@@ -104,6 +113,23 @@ class Handler(LocalHandler):
 
 def serve(data: bytes) -> AbstractContextManager[Web]:
     return running(Web(data))
+
+
+def source_at(web: Web, **changes: Any) -> Source:
+    digest = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
+    source = Source(name=NAME, url=f"{web.url}/{NAME}", size=len(DATA), checksum=digest, licence="none")
+    return replace(source, **changes)
+
+
+def begin(folder: Path, data: bytes) -> None:
+    """What an earlier process of this program has downloaded."""
+    part = PartialFile(folder / NAME)
+    part.begin()
+    part.path.write_bytes(data)
+
+
+def leftovers(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {NAME, f"{NAME}.ok", f"{NAME}.lock"}
 
 
 def mirror() -> Path:

@@ -20,6 +20,8 @@ METHODS = sorted(f"baselines/{file.stem}" for file in (ROOT / "baselines").glob(
 METHODS += ["rc2l_bench/methods/rc2l"]
 LEARNERS = [method for method in METHODS if load_class(method).unlabelled]
 """Methods that look at unlabelled images."""
+ADDING_UP = ["baselines/cps", "baselines/fixmatch", "baselines/mean_teacher", "baselines/supervised"]
+"""Methods whose losses are means over pixels that the batch alone tells."""
 
 CLASSES = 5
 SIZE = 32

@@ -12,17 +12,23 @@ from rc2l_bench.config import Params, load
 from rc2l_bench.metrics import areas_of, class_iou, mean_iou
 from rc2l_bench.report import report as reports
 from rc2l_bench.report.comparability import declared_protocol
+from rc2l_bench.report.quotes import refresh
 from rc2l_bench.seals import FILES, KEY, RECORD, list_files, seal
 from rc2l_bench.sources import fingerprint_again
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = ROOT / "reports" / "templates"
 SUPERVISED, CPS, RC2L = "baselines/supervised", "baselines/cps", "rc2l_bench/methods/rc2l"
+RC2L_NONE, RC2L_RMC = f"{RC2L}@none", f"{RC2L}@rmc"
+WEIGHTS = {RC2L: {"rmc": 0.5, "rfc": 0.1}, RC2L_NONE: {"rmc": 0.0, "rfc": 0.0}, RC2L_RMC: {"rmc": 0.5, "rfc": 0.0}}
+QUALITY = {RC2L: 0.75, RC2L_NONE: 0.65, RC2L_RMC: 0.7}
 CLASSES = ("ground", "disc", "box", "ring", "cross", "star")
 PALETTE = ((40, 40, 48), (0, 114, 178), (230, 159, 0), (0, 158, 115), (204, 121, 167), (240, 228, 66))
 LABELS = {"1_30": 33, "1_16": 63, "1_8": 125, "1_4": 250, "1_2": 500, "full": 1000}
 SKILL = {"baselines/supervised": 0.0, "baselines/cps": 0.05, "rc2l_bench/methods/rc2l": 0.08, "baselines/u2pl": 0.055}
 TRAIN = 1000
+PLACE = f"shapes/1_16/{SUPERVISED}/seed0"
+"""Of the run that `write_run` writes when nothing else is said."""
 
 
 @cache
@@ -47,6 +53,14 @@ def build(root, grid=GRID, **more):
 def said(report):
     """Its remarks as text."""
     return "\n".join(f"{remark.where}: {remark.text}" for remark in report.remarks)
+
+
+def quoted(library, words):
+    """What a document has between the markers of a quote."""
+    text, _ = refresh(f"It has <!-- evidence {words} -->?<!-- /evidence --> points.", "page.md", library)
+    assert text.startswith(f"It has <!-- evidence {words} -->")
+    assert text.endswith("<!-- /evidence --> points.")
+    return text.split("-->")[1].removesuffix("<!-- /evidence ").strip()
 
 
 def confusions(quality, *, images=40, classes=6, seed=0, scene=0):
@@ -205,3 +219,11 @@ def write_grid(root, grid, skip=(), **more):
                 for seed in grid.seed:
                     if (dataset, split, method, seed) not in skip:
                         write_run(root, dataset, split, method, seed, **more)
+
+
+def write_family(root, methods=(RC2L, RC2L_NONE, RC2L_RMC), **more):
+    """Runs of a method and its variants, whose scores differ as their weights do."""
+    for method in methods:
+        for seed in (0, 1, 2):
+            config = {"weights": WEIGHTS[method], "threshold": 0.7, "targets": "soft"}
+            write_run(root, method=method, seed=seed, quality=QUALITY[method], method_config=config, **more)

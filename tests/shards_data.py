@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from rc2l_bench.data.datasets.base import Sample
+from rc2l_bench.data.datasets.base import Dataset, Sample
 from rc2l_bench.data.decode import encode_image, encode_mask
 from rc2l_bench.data.packing import write
 from rc2l_bench.data.shards import Shards
@@ -52,3 +53,21 @@ def make_others(folder: Path) -> Shards:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+class Packed(Dataset):
+    """Twelve training and five validation samples, no test part."""
+
+    name = META["name"]
+    classes = tuple(META["classes"])
+    palette = tuple(map(tuple, META["palette"]))
+    canvas = tuple(META["canvas"])
+
+    def prepare(self, raw: Path) -> None:
+        raise NotImplementedError
+
+    def samples(self, raw: Path, part: str, only: Collection[str] | None = None) -> Iterator[Sample]:  # noqa: ARG002
+        count = {"train": 12, "val": 5, "test": 0}[part]
+        for sample in make_samples(count, part=part, start=100 if part == "val" else 0):
+            if only is None or sample.id in only:
+                yield sample

@@ -202,6 +202,52 @@ def test_every_module_has_a_docstring():
     assert bare == []
 
 
+def has_logic(file: Path) -> bool:
+    """Whether a function of a module does something; declarations and abstract methods do not."""
+    for node in functions(file):
+        body = node.body[1:] if ast.get_docstring(node) else node.body
+        if any(ast.unparse(statement) not in ("...", "pass") for statement in body):
+            return True
+    return False
+
+
+def namesake(file: Path) -> Path:
+    """Where the tests of a module are: in the room of its name."""
+    package = ROOT / "rc2l_bench"
+    inside = file.relative_to(package if file.is_relative_to(package) else ROOT)
+    return ROOT / "tests" / inside.parent / f"test_{inside.stem.strip('_')}.py"
+
+
+def has_tests(file: Path) -> bool:
+    return file.is_file() and re.search(r"^def test_", file.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
+def test_every_module_with_logic_has_its_file_of_tests():
+    assert [name_of(namesake(file)) for file in CODE if has_logic(file) and not has_tests(namesake(file))] == []
+
+
+@pytest.mark.parametrize(("text", "logic"), [
+    ("X = 1\nclass A:\n    x: int = 0\n    'Said.'\n", False),
+    ("class A:\n    @abstractmethod\n    def f(self):\n        'Said.'\n    def g(self): ...\n", False),
+    ("class A:\n    def f(self):\n        'Said.'\n        return 1\n", True),
+    ("async def f():\n    await x\n", True),
+])  # fmt: skip
+def test_logic_is_told_from_declarations(tmp_path, text, logic):
+    """Twin of the test above."""
+    (tmp_path / "x.py").write_text(text)
+    assert has_logic(tmp_path / "x.py") == logic
+
+
+@pytest.mark.parametrize(("module", "tests"), [
+    ("rc2l_bench/errors.py", "tests/test_errors.py"), ("rc2l_bench/data/hue.py", "tests/data/test_hue.py"),
+    ("rc2l_bench/__init__.py", "tests/test_init.py"),
+    ("rc2l_bench/data/datasets/voc.py", "tests/data/datasets/test_voc.py"),
+    ("baselines/cps.py", "tests/baselines/test_cps.py"), ("pipelines/pool.py", "tests/pipelines/test_pool.py"),
+])  # fmt: skip
+def test_the_rooms_of_tests_are_those_of_the_code(module, tests):
+    assert namesake(ROOT / module) == ROOT / tests
+
+
 def test_methods_keep_to_their_contract():
     """A method never calls backward, an optimiser, `.cuda()`, print, or a path."""
     banned = {"backward", "cuda", "print", "open", "Path", "manual_seed", "step"}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
+
+from rc2l_bench.console import one_line_errors
+from rc2l_bench.errors import BenchError, PreemptedError, UsageError
 
 SHOW = """
 from rich.table import Table
@@ -68,6 +72,7 @@ def main():
         console.print(number)
 main()
 """
+
 OPEN = """
 import os
 from rc2l_bench.console import console, errors, guarded
@@ -104,3 +109,43 @@ def test_digits_are_not_cut_off_in_a_narrow_terminal(columns):
     script = SHOW.format(name="a").replace("57.1 ± 0.5 ×2.44 –", number)
     done = run(f"import os; os.environ['COLUMNS'] = '{columns}'\n{script}", "")
     assert number in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UsageError("a [bold]name[/] is wrong"), 2, "error: a [bold]name[/] is wrong"),
+        (BenchError("it failed " * 40), 1, "error: " + "it failed " * 40),
+        (PermissionError(13, "Permission denied", "/a/b"), 1, "error: /a/b: Permission denied"),
+        (OSError(28, "No space left on device"), 1, "error: No space left on device"),
+        (
+            shutil.Error([("a", "b/c", "[Errno 28] No space left on device"), ("a", "d", "[Errno 5] x")]),
+            1,
+            "error: b/c: No space left on device",
+        ),
+        (
+            MemoryError("Unable to allocate 3.00 TiB for an array"),
+            1,
+            "error: out of memory (3.00 TiB more were asked for): make smaller what is held at a time",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000 bytes"),
+            1,
+            "error: out of memory (8000 bytes more were asked for): make smaller what is held at a time",
+        ),
+        (PreemptedError("stopped; go on"), 75, "stopped; go on"),
+        (PreemptedError("", 0), 0, ""),
+        (KeyboardInterrupt(), 130, "interrupted; the same command continues where this one stopped"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(capsys, error, code, line):
+    with pytest.raises(SystemExit) as caught, one_line_errors():
+        raise error
+    assert caught.value.code == code
+    said = capsys.readouterr().err.strip()
+    assert said == line.strip() or said.startswith(f"{line}: in params.yaml batch")
+
+
+def test_a_mistake_in_the_program_is_not_hidden():
+    with pytest.raises(ZeroDivisionError), one_line_errors():
+        raise ZeroDivisionError

@@ -66,3 +66,9 @@ def test_a_refusal_without_a_word_is_told_by_its_kind():
 def test_memory_that_ran_out_and_mistakes_are_no_refusals(error):
     with pytest.raises(type(error)), refusals():
         raise error
+
+
+def test_suggestions_name_the_nearest_or_all():
+    assert suggest("shap", ["shapes", "camvid"]) == "did you mean 'shapes'?"
+    assert suggest("zzz", ["b", "a"]) == "valid: a, b"
+    assert suggest("zzz", []) == "valid: none"

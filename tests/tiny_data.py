@@ -109,6 +109,11 @@ def samples(part: str) -> list[Sample]:
     return [make_sample(part, number) for number in range(COUNTS[part])]
 
 
+def pictures(count: int, height: int, width: int) -> np.ndarray:
+    """Noise, (count, H, W, 3) uint8."""
+    return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), np.uint8)
+
+
 def write_data(root: Path, dataset: str = "tiny", split: str = "1_4", seeds: Sequence[int] = (0, 1)) -> None:
     """Shards and a split as the stages before `train` leave them; every seed has the same labels."""
     meta = {"name": dataset, "classes": list(CLASSES), "palette": [[0, 0, 0], [255, 0, 0], [0, 0, 255]],
@@ -125,6 +130,8 @@ def write_data(root: Path, dataset: str = "tiny", split: str = "1_4", seeds: Seq
     for seed in seeds:
         out = folder / "labelled" / split / f"seed{seed}"
         packing.write(out, labelled, meta, "train", 100, with_masks=True, split=split, split_id=plan.id)
+        audited = folder / "audit" / split / f"seed{seed}"
+        packing.write(audited, train[LABELLED:], meta, "train", 100, with_masks=True)
         splits.write(plan, root / "data/splits" / dataset / split / f"seed{seed}.json")
 
 

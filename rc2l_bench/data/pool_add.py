@@ -70,6 +70,7 @@ def add_places(name: str, places: Sequence[str]) -> Path:
         raise UsageError(f"{path}: pool: is a stream, which has nothing beside it: edit it there")
     known = [present] if isinstance(present, str) else list(present)
     content["pool"] = known + [place for place in places if place not in known]
+    content.fa.set_block_style()  # within {…}, as in JSON, the colon of an address would be no part of it
     _write(path, content)
     return path
 

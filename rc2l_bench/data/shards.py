@@ -164,7 +164,11 @@ class Shards:
         return self.read([position])[0].decode_mask()
 
     def _file(self, entry: Entry) -> str:
-        return entry.id if self.index.layout == "files" else self.index.shards[entry.shard].name
+        if self.index.layout == "files":
+            return entry.id
+        if entry.shard >= len(self.index.shards):
+            raise BenchError(f"{self.folder}: sample '{entry.id}' is in a shard that the index does not list: {REPAIR}")
+        return self.index.shards[entry.shard].name
 
     def _name(self, entry: Entry) -> str:
         place = self.folder if self.index.base is None else Path(without_secrets(self.index.base))

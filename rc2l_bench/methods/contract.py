@@ -96,6 +96,19 @@ class Method(nn.Module, ABC):
         out: Tensor = self.deployed()(image)
         return out
 
+    def pseudo_logits(self, image: Tensor) -> Tensor:
+        """Compute class logits as those that stand for labels on unlabelled images, for scoring them; no gradients.
+
+        Those of `predict`, unless a method overrides this: many methods teach themselves.
+
+        Args:
+            image: as for `predict`.
+
+        Returns:
+            (B, K, H, W) float.
+        """
+        return self.predict(image)
+
     @abstractmethod
     def deployed(self) -> nn.Module:
         """Return the part that `predict` needs: saved as model.safetensors, counted as deployed parameters."""
@@ -217,6 +230,11 @@ class TaughtMethod(Method):
     def deployed(self) -> nn.Module:
         """Return the student or the teacher, as `config.predict` says."""
         return self.student if self.config.predict == "student" else self.teacher.net
+
+    def pseudo_logits(self, image: Tensor) -> Tensor:
+        """Compute the teacher's class logits; see `Method.pseudo_logits`."""
+        out: Tensor = self.teacher(image)
+        return out
 
     def after_step(self) -> None:
         """Let the teacher follow the student."""

@@ -4,86 +4,27 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rc2l_bench.report.ablation_figure import draw_variants
 from rc2l_bench.report.class_table import class_table
 from rc2l_bench.report.comparison import Key, Section
+from rc2l_bench.report.curve_figure import draw_learning, draw_pseudo_labels
+from rc2l_bench.report.figure_style import FigureFile, draw_legend, look_of, save, style
 from rc2l_bench.report.formatting import percent, short_names
-from rc2l_bench.report.results import FinishedRun, Remark
-from rc2l_bench.report.run_files import read_curve
+from rc2l_bench.report.results import Remark
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
-"""Okabe and Ito's colours without the yellow, which is too light for a line; told apart by the colour-blind."""
-MARKERS = "osD^vPX*"
-LINES = ("-", "--", ":", "-.")
 MOST_METHODS = 24
-SUFFIXES = ("svg", "pdf", "png")
-
-# Class and method names are plain text: `text.parse_math` would take a dollar sign for mathematics. The salt makes ids
-# in an SVG equal from one time to the next; paths instead of text make it look the same without the fonts. Type 42
-# embeds fonts in a PDF as journals ask for them. Pictures that lie in one field keep their own pixels.
-_STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 9, "text.parse_math": False, "text.usetex": False,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#8a8a8a", "axes.labelcolor": "#333333",
-    "axes.titlesize": 9, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.grid": True,
-    "grid.color": "#e6e6e6", "grid.linewidth": 0.7, "xtick.color": "#555555", "ytick.color": "#555555",
-    "lines.linewidth": 1.6, "lines.markersize": 5, "legend.frameon": False, "legend.fontsize": 8,
-    "figure.dpi": 100, "savefig.dpi": 160, "svg.hashsalt": "rc2l-bench", "svg.fonttype": "path", "pdf.fonttype": 42,
-    "image.composite_image": False,
-}  # fmt: skip
-_METADATA: Mapping[str, dict[str, Any]] = {
-    "svg": {"Date": None, "Creator": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    "png": {"Software": None},
-}
-
 
 Drawing = Callable[[Section, list[Remark]], tuple[Figure, str] | None]
 """Function that draws a section and says what it shows; None where the numbers for it are missing."""
-
-
-class FigureFile(NamedTuple):
-    """Name and texts of a figure that was saved.
-
-    Attributes:
-        stem: file name without suffix.
-        title: what it is, in a few words.
-        caption: what it shows, one or two sentences.
-        suffix: the file that the page shows, `svg` or `png`.
-    """
-
-    stem: str
-    title: str
-    caption: str
-    suffix: str
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Give all figures their look, and leave matplotlib's own settings as they were."""
-    with mpl.rc_context(_STYLE):
-        yield
-
-
-def save(figure: Figure, folder: Path, stem: str, suffixes: Sequence[str] = SUFFIXES) -> None:
-    """Write a figure in several formats, without dates and names of programs."""
-    # Laid out once for all formats: that, and finding the edge of what is drawn, takes longer than to draw it.
-    figure.draw_without_rendering()
-    figure.set_layout_engine(None)
-    edge = figure.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])
-    for suffix in suffixes:
-        figure.savefig(folder / f"{stem}.{suffix}", metadata=_METADATA[suffix], bbox_inches=edge, facecolor="white")
 
 
 def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], list[Remark]]:
@@ -113,18 +54,6 @@ def draw(section: Section, folder: Path, stem: str) -> tuple[list[FigureFile], l
     return pictures, remarks
 
 
-def _look(section: Section, method: str) -> dict[str, Any]:
-    """Choose colour, marker and line of a method, the same in every figure of a section."""
-    # Lines change when colours are through: eight colours and four lines tell 32 methods apart.
-    index = section.methods.index(method)
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "linestyle": LINES[index // len(COLOURS) % len(LINES)],
-        "label": short_names(section.methods)[method],
-    }
-
-
 def _labels(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
     """Draw mIoU against the number of labelled images."""
     columns = [c for c in section.columns if c.labelled]
@@ -143,7 +72,7 @@ def _labels(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
     axes.minorticks_off()
     axes.set(xlabel="labelled images (log scale)", ylabel="mIoU on val, %")
     axes.margins(x=0.08)
-    _legend(figure, axes)
+    draw_legend(figure, axes)
     bands = "bars: one seed, so over images only" if section.one_seed else "bands: 95 % intervals over seeds and images"
     return figure, f"mIoU against the number of labelled images, mean over seeds; {bands}."
 
@@ -156,7 +85,7 @@ def _line(axes: Axes, section: Section, method: str) -> bool:
         return False
     x = np.array([n for n, _ in points])
     mean, low, high = (100 * np.array([getattr(e, name) for _, e in points]) for name in ("mean", "low", "high"))
-    look = _look(section, method)
+    look = look_of(section, method)
     axes.plot(x, mean, **look)
     # A band needs two points; one alone gets a bar.
     if len(x) > 1:
@@ -164,12 +93,6 @@ def _line(axes: Axes, section: Section, method: str) -> bool:
     elif math.isfinite(low[0]):
         axes.errorbar(x, mean, [mean - low, high - mean], color=look["color"], capsize=3)
     return True
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside right upper")
 
 
 def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
@@ -195,14 +118,14 @@ def _cost(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
     # Memory and time as two fields, not as size and place of one mark: both are read off an axis.
     left, right = figure.subplots(1, 2, sharey=True)
     for method, cost, mean in points:
-        look = _look(section, method) | {"linestyle": "none", "markersize": 8}
+        look = look_of(section, method) | {"linestyle": "none", "markersize": 8}
         left.plot([cost.memory_mb], [100 * mean], **look)
         right.plot([cost.step_ms], [100 * mean], **look)
     left.set(xlabel=f"peak memory ({section.memory_kind}), MiB", ylabel=f"mIoU on val, %, at {split}")
     right.set(xlabel="time of a step, ms")
     for axes in (left, right):
         axes.margins(0.15)
-    _legend(figure, left)
+    draw_legend(figure, left)
     return (
         figure,
         f"mIoU at {split} against peak memory ({section.memory_kind}) and the median time of a training step.",
@@ -239,51 +162,15 @@ def _write_values(axes: Axes, values: np.ndarray[Any, np.dtype[np.float64]]) -> 
         axes.text(column, row, percent(value / 100, 0), ha="center", va="center", color=ink, fontsize=7.5)
 
 
-def _curves(section: Section, remarks: list[Remark]) -> tuple[Figure, str] | None:
-    """Draw mIoU at the evaluations during training, a field for each split."""
-    curves = {key: curve for key, group in section.groups.items() if (curve := _curve(group.runs, remarks)) is not None}
-    splits = [c.split for c in section.columns if any(key.split == c.split for key in curves)]
-    if not splits:
-        return None
-    across = min(3, len(splits))
-    down = math.ceil(len(splits) / across)
-    figure = Figure(figsize=(1.2 + 2.6 * across, 0.5 + 2.3 * down), layout="constrained")
-    grid = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
-    for axes, split in zip(grid.flat, splits, strict=False):
-        axes.set_title(split)
-        for method in section.methods:
-            if (curve := curves.get(Key(method, split))) is not None:
-                look = _look(section, method)
-                axes.plot(curve.index, 100 * curve["mean"], **look)
-                axes.fill_between(
-                    curve.index, 100 * curve["min"], 100 * curve["max"], color=look["color"], alpha=0.15, lw=0
-                )
-    for axes in grid.flat[len(splits) :]:
-        axes.set_visible(False)
-    figure.supxlabel("training step", fontsize=9, color="#333333")
-    figure.supylabel("mIoU on val, %", fontsize=9, color="#333333")
-    _legend(figure, grid.flat[0])
-    return (
-        figure,
-        "Learning curves: mIoU on val during training, mean over seeds; bands from the lowest to the highest seed.",
-    )
-
-
-def _curve(runs: Sequence[FinishedRun], remarks: list[Remark]) -> pd.DataFrame | None:
-    """Compute mean, min and max over seeds by step; None without evaluations.
-
-    A history that cannot be read becomes a remark, and the other seeds are drawn without it.
-    """
-    curves = [np.empty((0, 2))]
-    for run in runs:
-        try:
-            curves.append(read_curve(run))
-        except ValueError as error:
-            remarks.append(Remark(str(run.cell), f"no learning curve: {error}"))
-    # By step: a seed that was evaluated at other steps adds points, and none is interpolated.
-    joined = pd.DataFrame(np.concatenate(curves), columns=["step", "miou"])
-    return joined.groupby("step")["miou"].agg(["mean", "min", "max"]) if len(joined) else None
-
-
-_OF_METHODS: Mapping[str, Drawing] = {"labels": _labels, "cost": _cost, "classes": _classes, "curves": _curves}
-_OF_VARIANTS: Mapping[str, Drawing] = {"variants": lambda section, _: draw_variants(section), "curves": _curves}
+_OF_METHODS: Mapping[str, Drawing] = {
+    "labels": _labels,
+    "cost": _cost,
+    "classes": _classes,
+    "curves": draw_learning,
+    "pseudo-labels": draw_pseudo_labels,
+}
+_OF_VARIANTS: Mapping[str, Drawing] = {
+    "variants": lambda section, _: draw_variants(section),
+    "curves": draw_learning,
+    "pseudo_labels": draw_pseudo_labels,
+}

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from rc2l_bench.report.comparison import Key, Section
-from rc2l_bench.report.figures import FigureFile, save, style
+from rc2l_bench.report.figure_style import FigureFile, save, style
 from rc2l_bench.report.formatting import percent, short_names
 from rc2l_bench.report.results import FinishedRun, Remark
 from rc2l_bench.report.run_files import PanelFiles, panels_of, read_picture

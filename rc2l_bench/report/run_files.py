@@ -61,13 +61,17 @@ def _read_listed(run: FinishedRun, name: str) -> bytes:
         raise DamagedFileError(tell(error, run.folder)) from None
 
 
-def read_curve(run: FinishedRun) -> Floats:
+def read_curve(run: FinishedRun, score: str = "miou") -> Floats:
     """Read the evaluations in history.csv.
 
     Not by pandas, whose table of all losses takes several times as long: reports have thousands of runs.
 
+    Args:
+        run: the run.
+        score: `miou` of val, or `pseudo_miou`, which methods without pseudo-labels do not have.
+
     Returns:
-        (E, 2): step and mIoU in [0, 1] of every evaluation.
+        (E, 2): step and mIoU in [0, 1] of every evaluation; without rows where the run has no such score.
 
     Raises:
         ValueError: the file is missing, damaged, has no columns `step` and `miou`, or holds what is no number there.
@@ -76,9 +80,11 @@ def read_curve(run: FinishedRun) -> Floats:
     head, *rows = parse_rows(parse_text(_read_listed(run, name), name), name) or [[]]
     if missing := [column for column in ("step", "miou") if column not in head]:
         raise DamagedFileError(f"{name}: has no column '{missing[0]}'")
-    step, miou = head.index("step"), head.index("miou")
+    if score not in head:
+        return np.empty((0, 2))
+    step, column = head.index("step"), head.index(score)
     with reading(name):
-        pairs = [(float(row[step]), float(row[miou])) for row in rows if row and row[miou]]
+        pairs = [(float(row[step]), float(row[column])) for row in rows if row and row[column]]
     return np.array([pair for pair in pairs if all(map(math.isfinite, pair))]).reshape(-1, 2)
 
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rc2l_bench.readers import UNREADABLE, first_line, read_bytes
-from rc2l_bench.report.figures import COLOURS, MARKERS, FigureFile, save, style
+from rc2l_bench.report.figure_style import COLOURS, MARKERS, FigureFile, save, style
 from rc2l_bench.report.results import Remark
 
 _COLUMNS = {
@@ -63,7 +63,7 @@ def _read(file: Path, columns: list[str]) -> pd.DataFrame:
     """Read a table.
 
     Raises:
-        ValueError: a column is missing, there is no row, or the name of a term cannot be shown.
+        ValueError: a column is missing, there is no row, the name of a term cannot be shown, or a value cannot be.
     """
     table = pd.read_csv(io.BytesIO(read_bytes(file)))
     # Checked here, because a missing column would be a KeyError that names neither the file nor what to do.
@@ -72,6 +72,11 @@ def _read(file: Path, columns: list[str]) -> pd.DataFrame:
         raise ValueError(f"{file.name} has no {', '.join(missing) or 'rows'}")
     if not all(str(term).isprintable() for term in table["term"]):
         raise ValueError(f"{file.name} names a term that cannot be shown")
+    for name in table.columns.intersection(["pixels", *QUANTITIES]):
+        values = pd.to_numeric(table[name]).dropna()
+        # Axes are logarithmic.
+        if not len(values) or not (values > 0).all():
+            raise ValueError(f"{file.name} has {name} that are not above 0")
     return table
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rc2l_bench.report.figures import COLOURS, LINES, MARKERS, FigureFile, save, style
+from rc2l_bench.report.figure_style import FigureFile, choose_look, save, style
 from rc2l_bench.report.formatting import short_names
 from rc2l_bench.report.tuning_table import TuningSummary, expected_best, learning_rates
 
@@ -26,7 +26,7 @@ def draw_tuning(summary: TuningSummary, folder: Path) -> FigureFile:
         figure = Figure(figsize=(7.6, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         for index, method in enumerate(methods):
-            _draw_method(left, right, summary, method, _look(index, short_names(methods)[method]))
+            _draw_method(left, right, summary, method, choose_look(index, short_names(methods)[method]))
         left.set(xlabel="trials", ylabel="expected best mIoU, %")
         right.set(xlabel="learning rate (log scale)", ylabel="mIoU of a trial, %", xscale="log")
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
@@ -36,11 +36,6 @@ def draw_tuning(summary: TuningSummary, folder: Path) -> FigureFile:
         "Right: every trial at its learning rate; the spread at one rate comes from the method's own numbers."
     )
     return FigureFile(stem, "tuning", caption, "svg")
-
-
-def _look(index: int, label: str) -> dict[str, Any]:
-    colour, line = COLOURS[index % len(COLOURS)], LINES[index // len(COLOURS) % len(LINES)]
-    return {"color": colour, "marker": MARKERS[index % len(MARKERS)], "linestyle": line, "label": label}
 
 
 def _draw_method(left: Axes, right: Axes, summary: TuningSummary, method: str, look: dict[str, Any]) -> None:

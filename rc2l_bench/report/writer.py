@@ -19,7 +19,7 @@ from rc2l_bench.report.citations import cite, read_references
 from rc2l_bench.report.class_table import class_table
 from rc2l_bench.report.comparison import Key, Section
 from rc2l_bench.report.cost_table import machine_of
-from rc2l_bench.report.figures import FigureFile
+from rc2l_bench.report.figure_style import FigureFile
 from rc2l_bench.report.formatting import short_names
 from rc2l_bench.report.literature import FILE, match, read_figures
 from rc2l_bench.report.provenance import trace

@@ -67,6 +67,8 @@ class RunInputs:
     labelled: Shards
     val: Shards
     test: Shards | None
+    audited: Shards | None
+    """Unlabelled training images with masks, on which pseudo-labels are scored; None where there are none."""
     extra: list[Shards]
     """Further unlabelled images, one set for each entry of the data set's `pool`."""
     stream: StreamConfig | None
@@ -151,6 +153,7 @@ class RunInputs:
             "versions": versions(),
             # Only where there are some: what is switched off names no other run.
             **({"corruptions": self.corruptions} if self.corruptions else {}),
+            **({"audited": self.audited.digest} if self.audited else {}),
         }
         return {"fingerprint": fingerprint(parts), **parts}
 
@@ -196,7 +199,7 @@ def open_cell(
         split: name.
         method: id.
         seed: of the cell.
-        shards: folder with `pool`, `extra`, `val`, `test` and `labelled/<split>/seed<k>`.
+        shards: folder with `pool`, `extra`, `val`, `test`, and `<split>/seed<k>` in `labelled` and in `audit`.
         plan_file: what the stage `split` wrote.
         trial: numbers of a trial of `rc2l-bench tune`; None = those that tuning chose for the data set, if any.
 
@@ -207,13 +210,15 @@ def open_cell(
     params = load(Params, Path("params.yaml"))
     numbers, tuning = _tuned_numbers(method, dataset) if trial is None else (dict(trial), {"status": TRIAL})
     plan = splits.read(plan_file)
-    test = Shards(shards / "test")
+    test, audited = Shards(shards / "test"), Shards(shards / "audit" / split / f"seed{seed}")
     cell = RunInputs(
         dataset=dataset, split=split, method=method, seed=seed, params=params,
         config=read_config(method, own_numbers(numbers)), numbers=numbers, tuning=tuning, plan=plan,
         changes=protocol_changes(method),
         pool=Shards(shards / "pool"), labelled=Shards(shards / "labelled" / split / f"seed{seed}"),
         val=Shards(shards / "val"), test=test if test.labelled else None, extra=open_sets(shards / "extra"),
+        # A trial is chosen by its mIoU alone.
+        audited=audited if audited.labelled and trial is None else None,
         stream=read_summary(shards / "extra").stream,
     )  # fmt: skip
     if cell.labelled.index.split_id != plan.id:

@@ -24,7 +24,7 @@ from rc2l_bench.variants import file_name_of
 if TYPE_CHECKING:
     from rc2l_bench.run.cell import RunInputs
 
-CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "protocol", "train")
+CELL_STAGES = ("scan", "fetch", "catalog", "split", "pool", "label", "audit", "protocol", "train")
 FILES = (Path("dvc.yaml"), Path("pipelines/dvc.yaml"))
 """Where DVC finds the stages."""
 STAMPS = Path(".rc2l/stages")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -156,9 +156,18 @@ class Wiring:
                     trained, self.cell.val, calibrate=trainer.record.step == steps
                 ),
                 watch=watch,
+                audit=self.audit,
             )
             trackers.resume(trainer.record)
             return trainer.fit(feed, run)
+
+    @property
+    def audit(self) -> Callable[[Method], float] | None:
+        """What scores the method's pseudo-labels; None where it makes none, or where nothing is known of the truth."""
+        audited = self.cell.audited
+        if self.unlabelled is None or audited is None:
+            return None
+        return lambda trained: self.scorer.audit(trained, audited)
 
     def open_trackers(self, provenance: dict[str, Any]) -> Trackers:
         """Prepare the trackers that `runtime.trackers` names; the first process tells them."""

@@ -15,7 +15,7 @@ from rc2l_bench.data.shards import Shards
 from rc2l_bench.methods.contract import Method
 from rc2l_bench.metrics import areas_of, mean_iou
 from rc2l_bench.run.corruptions import corrupt
-from rc2l_bench.run.evaluate import Evaluation, Images, by_size, evaluate, merge
+from rc2l_bench.run.evaluate import Evaluation, Images, Predict, by_size, evaluate, merge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +49,20 @@ class Scorer:
             yield replace(images, image=corrupt(images.image, images.ids, name, self.fabric.device))
 
     def evaluate(
-        self, method: Method, shards: Shards, *, calibrate: bool = False, corruption: Corruption | None = None
+        self,
+        method: Method,
+        shards: Shards,
+        *,
+        predict: Predict | None = None,
+        calibrate: bool = False,
+        corruption: Corruption | None = None,
     ) -> Evaluation:
         """Score the method on every image of a part once, whatever the number of processes.
 
         Args:
             method: the bare one.
             shards: of the part.
+            predict: makes class logits of images; None = the method's.
             calibrate: count confidences, too.
             corruption: what is done to the images before; None = nothing.
 
@@ -67,7 +74,7 @@ class Scorer:
         # The bare method: the wrapped one would compute in the training's precision, and DDP would wait for processes
         # that have a batch less.
         mine = evaluate(
-            method.predict, self._spoil(images, corruption) if corruption else images, self.protocol.eval,
+            predict or method.predict, self._spoil(images, corruption) if corruption else images, self.protocol.eval,
             image_scale=self.protocol.image_scale, num_classes=len(shards.classes), device=self.fabric.device,
             calibrate=calibrate,
         )  # fmt: skip
@@ -79,8 +86,24 @@ class Scorer:
         torch.distributed.all_gather_object(parts, mine)
         return merge(parts)
 
+    def audit(self, method: Method, shards: Shards) -> float:
+        """Compute the mIoU of the method's pseudo-labels on images whose masks it never sees.
+
+        They are those of `Method.pseudo_logits` on whole images, under the protocol of the evaluation: without the
+        training's crops, and without its threshold, which leaves the doubtful pixels out.
+
+        Args:
+            method: the bare one.
+            shards: of the audited images.
+
+        Returns:
+            In [0, 1]; nan where no pixel has a label.
+        """
+        return self._miou(self.evaluate(method, shards, predict=method.pseudo_logits))
+
+    def _miou(self, found: Evaluation) -> float:
+        return float(mean_iou(areas_of(found.confusion.sum(0, dtype="int64")), self.protocol.eval.absent))
+
     def score_corrupted(self, method: Method, shards: Shards, names: Sequence[Corruption]) -> dict[str, float]:
         """Compute the mIoU of a part under every corruption; nan where no pixel has a label."""
-        counts = {name: self.evaluate(method, shards, corruption=name).confusion for name in names}
-        absent = self.protocol.eval.absent
-        return {name: float(mean_iou(areas_of(found.sum(0, dtype="int64")), absent)) for name, found in counts.items()}
+        return {name: self._miou(self.evaluate(method, shards, corruption=name)) for name in names}

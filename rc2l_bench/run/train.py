@@ -38,12 +38,14 @@ class Feed:
         augment: makes a `Batch` of a loaded batch and its step.
         evaluate: scores the method on the validation part.
         watch: told of every finished step.
+        audit: computes the mIoU of the method's pseudo-labels; None = nothing to score them on.
     """
 
     batches: Callable[[int], Iterator[Any]]
     augment: Callable[[Any, int], Batch]
     evaluate: Callable[[Method], Evaluation]
     watch: Callable[[Record], None]
+    audit: Callable[[Method], float] | None = None
 
 
 class Trainer:
@@ -111,8 +113,7 @@ class Trainer:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.record = Record(**state["record"])
         if self.fabric.world_size > 1:
-            rank = self.fabric.global_rank
-            self.record.sums = {name: values[rank] for name, values in self.record.sums.items()}
+            self.record.sums = {name: values[self.fabric.global_rank] for name, values in self.record.sums.items()}
         self._saved = self.record.step, self.record.looked
 
     def _step(self, batches: Iterator[Any], feed: Feed) -> None:
@@ -141,8 +142,8 @@ class Trainer:
             self.record.sums[name] = self.record.sums.get(name, 0) + value.float()
         self.record.step += 1
 
-    def _log(self, miou: float | None) -> None:
-        """Adds a row to the history: means since the last one."""
+    def _log(self, scores: Row) -> None:
+        """Adds a row to the history: means since the last one, and scores."""
         count = self.record.step - (int(self.record.history[-1]["step"] or 0) if self.record.history else 0)
         sums: Any = self.fabric.all_reduce(torch.stack(list(self.record.sums.values())), reduce_op="mean")
         means = {name: total / count for name, total in zip(self.record.sums, sums.tolist(), strict=True)}
@@ -151,8 +152,8 @@ class Trainer:
             text = f"loss '{bad[0]}' is {means[bad[0]]} before step {self.record.step}: lower the learning rate"
             raise DivergedError(text, self.record.seconds)
         rate = learning_rate(self.protocol.optimiser, self.record.step - 1, self.protocol.steps)
-        order: Row = {"step": self.record.step, "lr": rate, "loss": means.pop("loss")}
-        self.record.history.append(order | means | {"miou": miou})
+        row: Row = {"step": self.record.step, "lr": rate, "loss": means.pop("loss"), **means, **scores}
+        self.record.history.append(row)
         self.record.sums = {}
 
     def settle(self) -> None:
@@ -179,11 +180,19 @@ class Trainer:
                     evaluation = feed.evaluate(self.method)
         finally:  # an evaluation that a signal cuts off has taken its time, too
             record.seconds += time.perf_counter() - begin
+        audited = self._audit(feed, due)
         with self.preemption.protected():
-            self._note_look(feed, evaluation)
+            self._note_look(feed, evaluation, audited)
         return evaluation
 
-    def _note_look(self, feed: Feed, evaluation: Evaluation | None) -> None:
+    def _audit(self, feed: Feed, due: bool) -> Row:
+        """Scores pseudo-labels, if there are any. Its seconds are nobody's: without it the training is the same."""
+        if feed.audit is None:
+            return {}
+        with uncompiled(self.runtime.levers):
+            return {"pseudo_miou": feed.audit(self.method) if due else None}
+
+    def _note_look(self, feed: Feed, evaluation: Evaluation | None, audited: Row) -> None:
         """Adds an evaluation to the record, and a row to the history where one is due."""
         record, miou = self.record, None
         begin = time.perf_counter()
@@ -191,7 +200,7 @@ class Trainer:
             miou = float(mean_iou(areas_of(evaluation.confusion.sum(0, dtype="int64")), self.protocol.eval.absent))
             record.evaluations.append((record.step, miou))
         if record.step % self.runtime.log_every == 0 or evaluation is not None:
-            self._log(miou)
+            self._log({"miou": miou} | audited)
         feed.watch(record)
         record.looked = record.step
         spent = time.perf_counter() - begin

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +15,6 @@ from report_data import reseal, write_run
 
 from rc2l_bench import __version__
 from rc2l_bench.cli import app as cli
-from rc2l_bench.console import one_line_errors
-from rc2l_bench.data import splits
-from rc2l_bench.errors import BenchError, PreemptedError, UsageError, suggest
 from rc2l_bench.run.pipeline import CELL_STAGES, Stage
 from rc2l_bench.variants import find_methods
 
@@ -179,16 +175,6 @@ def test_a_value_is_one_word_of_a_command_whatever_is_in_it():
     assert split.command[4] == "a 'b; c"
 
 
-def test_runs_that_are_not_there_are_wrong_use(here):
-    assert "--runs nosuch: no such folder" in refused("report", "--runs", "nosuch")
-    assert not (here / "reports").exists()
-
-
-@pytest.mark.parametrize("options", [["--crop", "3"], ["--crop", "9" * 5000], ["--batch", "3"]])
-def test_an_absurd_cost_is_one_line(here, options):
-    assert "error: --" in refused("cost", *options)
-
-
 def test_run_without_cells_asks_for_them(here):
     assert "give --method and --split" in refused("run")
     assert "give --method and --split" in refused("run", "--method", "supervised")
@@ -253,52 +239,6 @@ def test_the_code_of_a_stage_that_fails_is_passed_on(here, monkeypatch, code, se
     assert call(*CELL) == (seen, "")
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "line"),
-    [
-        (UsageError("a [bold]name[/] is wrong"), 2, "error: a [bold]name[/] is wrong"),
-        (BenchError("it failed " * 40), 1, "error: " + "it failed " * 40),
-        (PermissionError(13, "Permission denied", "/a/b"), 1, "error: /a/b: Permission denied"),
-        (OSError(28, "No space left on device"), 1, "error: No space left on device"),
-        (
-            shutil.Error([("a", "b/c", "[Errno 28] No space left on device"), ("a", "d", "[Errno 5] x")]),
-            1,
-            "error: b/c: No space left on device",
-        ),
-        (
-            MemoryError("Unable to allocate 3.00 TiB for an array"),
-            1,
-            "error: out of memory (3.00 TiB more were asked for): make smaller what is held at a time",
-        ),
-        (
-            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000 bytes"),
-            1,
-            "error: out of memory (8000 bytes more were asked for): make smaller what is held at a time",
-        ),
-        (PreemptedError("stopped; go on"), 75, "stopped; go on"),
-        (PreemptedError("", 0), 0, ""),
-        (KeyboardInterrupt(), 130, "interrupted; the same command continues where this one stopped"),
-    ],
-)
-def test_errors_are_one_line_and_a_code(capsys, error, code, line):
-    with pytest.raises(SystemExit) as caught, one_line_errors():
-        raise error
-    assert caught.value.code == code
-    said = capsys.readouterr().err.strip()
-    assert said == line.strip() or said.startswith(f"{line}: in params.yaml batch")
-
-
-def test_a_mistake_in_the_program_is_not_hidden():
-    with pytest.raises(ZeroDivisionError), one_line_errors():
-        raise ZeroDivisionError
-
-
-def test_suggestions_name_the_nearest_or_all():
-    assert suggest("shap", ["shapes", "camvid"]) == "did you mean 'shapes'?"
-    assert suggest("zzz", ["b", "a"]) == "valid: a, b"
-    assert suggest("zzz", []) == "valid: none"
-
-
 def test_the_console_script_is_installed():
     script = Path(sys.executable).parent / "rc2l-bench"
     done = subprocess.run([script, "version"], capture_output=True, text=True, check=True)
@@ -310,88 +250,6 @@ def test_a_stage_without_arguments_is_wrong_use(here, launch, stage):
     done = launch(f"pipelines.{stage}", cwd=here)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-
-
-def stage_error(done: subprocess.CompletedProcess[str], code: int) -> str:
-    assert done.returncode == code, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert len(done.stderr.splitlines()) == 1
-    return done.stderr
-
-
-def train(launch, root: Path, method: str = "baselines/supervised", split: str = "1_4", out: str = "runs/a"):
-    plan = f"data/splits/tiny/{split}/seed0.json"
-    return launch("pipelines.train", "tiny", split, method, "0", "data/shards/tiny", plan, out, cwd=root)
-
-
-def test_training_an_unknown_method_is_told(checkout, launch):
-    assert "unknown method 'baselines/nothing'" in stage_error(train(launch, checkout, "baselines/nothing"), 2)
-
-
-def test_training_without_a_split_is_told(checkout, launch):
-    assert "1_3/seed0.json: No such file" in stage_error(train(launch, checkout, split="1_3"), 1)
-
-
-def test_training_with_a_damaged_split_is_told(checkout, launch):
-    (checkout / "data/splits/tiny/1_4/seed0.json").write_text('{"dataset": "ti')
-    assert "1_4/seed0.json" in stage_error(train(launch, checkout), 1)
-
-
-def test_training_without_shards_is_told(checkout, launch):
-    shutil.rmtree(checkout / "data/shards/tiny/val")
-    assert "val/index.json: is missing" in stage_error(train(launch, checkout), 1)
-
-
-def test_training_with_shards_of_another_split_is_told(checkout, launch):
-    plan = checkout / "data/splits/tiny/1_4/seed0.json"
-    split = splits.read(plan)
-    splits.write(replace(split, labelled=split.labelled[1:]), plan)
-    assert "was made for another split" in stage_error(train(launch, checkout), 1)
-
-
-def test_training_with_missing_weights_is_told(checkout, launch):
-    tiny_data.write_yaml(
-        checkout / "params.yaml", tiny_data.params(protocol={"default": {"net": {"weights": "w.safetensors"}}})
-    )
-    assert "net.weights: there is no file w.safetensors" in stage_error(train(launch, checkout), 2)
-
-
-def test_a_read_only_folder_is_told_and_nothing_is_half_written(checkout, launch):
-    checkout.chmod(0o555)
-    try:
-        said = stage_error(train(launch, checkout), 1)
-    finally:
-        checkout.chmod(0o755)
-    assert re.search(r"\.rc2l.*: Permission denied", said)
-    assert not (checkout / ".rc2l").exists()
-
-
-def test_a_read_only_place_for_the_result_is_told(checkout, launch):
-    """The training is not lost: it is in the store."""
-    (checkout / "runs").mkdir(mode=0o555)
-    said = stage_error_after_training(train(launch, checkout), 1)
-    assert re.search(r"runs.*: Permission denied", said)
-    assert list((checkout / "runs").iterdir()) == []
-    (checkout / "runs").chmod(0o755)
-    done = train(launch, checkout)
-    assert done.returncode == 0
-    assert "step" not in done.stdout, "nothing is trained again"
-    assert (checkout / "runs/a/metrics.json").is_file()
-
-
-def stage_error_after_training(done: subprocess.CompletedProcess[str], code: int) -> str:
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr.splitlines()[-1]
-
-
-def test_the_environment_of_the_tests_obeys_modes(tmp_path, launch):
-    """Twin of the tests above: they can fail."""
-    (tmp_path / "shut").mkdir(mode=0o555)
-    (tmp_path / "touch.py").write_text("open('shut/x', 'w')")
-    done = launch("touch", cwd=tmp_path)
-    assert "PermissionError" in done.stderr
-    assert list((tmp_path / "shut").iterdir()) == []
 
 
 def test_an_unknown_grid_names_the_nearest(here):

@@ -6,12 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-import typer
 from method_data import ROOT, make_protocol
 from tiny_data import RUNTIME
-from typer.testing import CliRunner
 
-from rc2l_bench.cli import cost as cli_cost
 from rc2l_bench.config import Params, Runtime, load
 from rc2l_bench.cost.measurement import PARTS, estimate, measure, middle, ratio, scale_protocol
 from rc2l_bench.cost.worker import trust
@@ -24,13 +21,6 @@ TINY_RUNTIME = Runtime.model_validate_json(json.dumps(RUNTIME))
 @pytest.fixture(autouse=True)
 def checkout(monkeypatch):
     monkeypatch.chdir(ROOT)
-
-
-def run(*args: str) -> tuple[int, str, str]:
-    app = typer.Typer()
-    app.command()(cli_cost.cost)
-    done = CliRunner().invoke(app, args)
-    return done.exit_code, done.stdout, done.stderr
 
 
 def test_only_what_is_asked_for_differs_from_the_protocol():
@@ -92,17 +82,3 @@ def test_a_process_that_fails_says_why_in_one_line():
     ) as caught:
         estimate("baselines/supervised", protocol, 5)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("crop", ["", "x", "64x64x64", "big"])
-def test_a_crop_that_is_none_is_refused(crop):
-    code, _, error = run("--symbolic", "--crop", crop or " ")
-    assert code == 2
-    assert "--crop" in error
-    assert len(error.strip().splitlines()) == 1
-
-
-def test_an_unknown_method_is_refused():
-    code, _, error = run("--method", "supervized")
-    assert code == 2
-    assert "supervised" in error

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import tiny_data
 import torch
 import torch.nn.functional as F
 
-from rc2l_bench.config import Params, load
 from rc2l_bench.cost.scaling import (
     TEMPERATURE,
     dense_contrast,
@@ -27,9 +23,6 @@ from rc2l_bench.cost.scaling import (
     weigh,
 )
 from rc2l_bench.cost.worst_case import worst_case
-from rc2l_bench.report.report import build
-from rc2l_bench.report.scaling_figure import draw_scaling, show_scaling
-from rc2l_bench.report.writer import write
 from rc2l_bench.run.allocations import peak_of
 
 PIXELS = np.array([100.0, 400.0, 1600.0, 6400.0])
@@ -90,53 +83,3 @@ def test_what_does_not_fit_is_weighed_but_not_timed():
 def test_the_factor_is_that_of_one_crop():
     table = pd.DataFrame({"term": ["a", "b", "a"], "crop": [65, 65, 513], "bytes": [30, 10, 7]})
     assert factor(table, 65, "a", "b") == 3
-
-
-def test_the_figure_is_written_in_three_formats(tmp_path):
-    rows = [("a", crop, side_of(crop) ** 2, crop**2, crop, crop / 9) for crop in (65, 129, 257)]
-    table = pd.DataFrame(rows, columns=["term", "crop", "pixels", "bytes", "flops", "seconds"])
-    draw_scaling(table, fits(table), tmp_path)
-    assert {file.name for file in tmp_path.iterdir()} == {"scaling.svg", "scaling.pdf", "scaling.png"}
-
-
-@pytest.fixture
-def measured(tmp_path) -> Path:
-    """What `make scaling` leaves behind."""
-    folder = tmp_path / "scaling"
-    folder.mkdir()
-    crops = [(term, crop, crop**2) for term in ("RC²L", "dense") for crop in (65, 129, 257)]
-    rows = [(term, crop, pixels, 8.0 * pixels, 0.5, pixels / 1e6) for term, crop, pixels in crops]
-    table = pd.DataFrame(rows, columns=["term", "crop", "pixels", "bytes", "flops", "seconds"])
-    table.to_csv(folder / "scaling.csv", index=False)
-    fits(table).to_csv(folder / "exponents.csv", index=False)
-    return folder
-
-
-def test_what_was_measured_is_shown(measured, tmp_path):
-    scaling, remarks = show_scaling(measured, tmp_path)
-    assert remarks == []
-    assert (tmp_path / f"{scaling.picture.stem}.svg").is_file()
-    assert {row["term"] for row in scaling.exponents} == {"RC²L", "dense"}
-    assert scaling.exponents[0]["exponent"] == pytest.approx(1.0)
-
-
-def test_without_a_measurement_nothing_is_shown(tmp_path):
-    assert show_scaling(tmp_path / "scaling", tmp_path) == (None, [])
-
-
-@pytest.mark.parametrize("file", ["scaling.csv", "exponents.csv"])
-@pytest.mark.parametrize("damage", [Path.unlink, lambda p: p.write_text(""), lambda p: p.write_text("term\nRC²L\n")])
-def test_a_damaged_measurement_is_a_remark(measured, tmp_path, file, damage):
-    damage(measured / file)
-    scaling, remarks = show_scaling(measured, tmp_path)
-    assert scaling is None
-    assert "run `make scaling` again" in remarks[0].text
-
-
-def test_the_report_shows_the_measurement(measured, tmp_path):
-    templates = tmp_path / "templates"
-    shutil.copytree(tiny_data.ROOT / "reports/templates", templates)
-    write(build(tmp_path / "runs", load(Params, tiny_data.ROOT / "params.yaml")), tmp_path / "out", templates)
-    page, text = ((tmp_path / "out" / name).read_text() for name in ("index.html", "report.md"))
-    assert "How contrast grows with the image" in page
-    assert "| dense | bytes | 1.00 | 1.00 to 1.00 |" in text

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
-import os
 import resource
 import subprocess
 import sys
@@ -289,65 +287,11 @@ guarded(catalog.write)(catalog.Catalog(("c",), (row,) * 100), Path(sys.argv[1]))
     assert [found.name for found in tmp_path.iterdir()] == ["given.csv"]
 
 
-def stage(cwd: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-m", *args], cwd=cwd, env=environment, capture_output=True, text=True)
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """Eight images of the user, half of each the one class and half the other."""
-    for folder in ("photos", "masks", "datasets"):
-        (tmp_path / folder).mkdir()
-    for index in range(8):
-        (tmp_path / "photos" / f"p{index}.png").write_bytes(sample("p" * (index + 1)).image)
-        (tmp_path / "masks" / f"p{index}.png").write_bytes(
-            encode_mask(np.repeat([[0], [1]], 3, 0).repeat(8, 1).astype(np.uint8))
-        )
-    yaml = "images: photos\nmasks: masks\nclasses: [sky, road]\nshares: {val: 0.25, test: 0.0, seed: 3}\n"
-    (tmp_path / "datasets" / "mine.yaml").write_text(yaml)
-    return tmp_path
-
-
-def test_the_stages_make_the_table_of_the_users_own_images(checkout):
-    for _ in range(2):
-        assert stage(checkout, "pipelines.fetch", "mine", "data/raw/mine").returncode == 0
-        assert stage(checkout, "pipelines.catalog", "mine", "data/raw/mine", "data/catalog/mine.csv").returncode == 0
-    with (checkout / "data/catalog/mine.csv").open() as file:
-        assert next(csv.reader(file))[-3:] == ["sky", "road", "ignored"]
-    assert len(catalog.read(checkout / "data/catalog/mine.csv").ids("train")) == 6
-
-
-@pytest.mark.parametrize(
-    ("file", "data", "message"),
-    [
-        ("masks/p3.png", sample("p3", label=7).mask, "masks/p3.png: label 7 at 48 pixels"),
-        ("masks/p3.png", sample("p3", height=7).mask, "masks/p3.png: the mask has 7×8 pixels, its image 6×8"),
-        ("photos/p3.png", sample("p3").image[:60], "photos/p3.png: the PNG is cut off"),
-    ],
-    ids=["label", "size", "truncated"],
-)
-def test_a_wrong_file_of_the_user_is_named_in_one_line_and_nothing_is_written(checkout, file, data, message):
-    (checkout / file).write_bytes(data)
-    done = stage(checkout, "pipelines.fetch", "mine", "data/raw/mine")
-    if done.returncode == 0:
-        done = stage(checkout, "pipelines.catalog", "mine", "data/raw/mine", "data/catalog/mine.csv")
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1
-    assert not (checkout / "data/catalog").exists()
-
-
-def test_the_stages_import_no_torch():
-    code = "import pipelines.fetch, pipelines.catalog, rc2l_bench.cli.data, sys; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
-    assert done.stdout == "False\n"
-
-
 def test_camvid_has_the_pixels_that_its_masks_have(tmp_path, monkeypatch):
+    from fetch_data import mirror
+
     from rc2l_bench.data.datasets.registry import load_dataset
     from rc2l_bench.data.fetch import MIRROR
-    from tests.fetch_data import mirror
 
     monkeypatch.setenv(MIRROR, str(mirror()))
     dataset, raw = load_dataset("camvid"), tmp_path / "camvid"

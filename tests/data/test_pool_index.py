@@ -15,10 +15,8 @@ from web_data import FolderServer, serve_folder
 from rc2l_bench.data.datasets.pool_config import StreamConfig
 from rc2l_bench.data.index import render
 from rc2l_bench.data.pool_index import index_sets
-from rc2l_bench.data.pool_sets import open_sets, read_summary
+from rc2l_bench.data.pool_sets import read_summary
 from rc2l_bench.errors import BenchError
-from rc2l_bench.readers import DamagedFileError
-from rc2l_bench.seals import seal
 
 
 @pytest.fixture(autouse=True)
@@ -60,13 +58,6 @@ def test_an_index_of_somebody_else_sends_no_secret_and_writes_nowhere_else(here,
         listed("far/packed")
 
 
-def test_a_summary_of_another_version_is_one_line(here):
-    listed("far/t-0.tar")
-    (EXTRA / "pool.json").write_bytes(seal({"sets": "many", "stream": None}))
-    with pytest.raises(DamagedFileError, match=r"pool\.json: no summary of a pool .*delete the folder"):
-        open_sets(EXTRA)
-
-
 def test_a_folder_without_images_is_told(here):
     (here / "photos").mkdir()
     (here / "photos/notes.txt").write_text("words")
@@ -81,11 +72,3 @@ def test_most_data_sets_have_none_and_a_stream_is_written_down(here):
     assert read_summary(EXTRA).stream == config
     shutil.rmtree(EXTRA)
     assert (read_summary(EXTRA).sets, read_summary(EXTRA).stream) == ([], None)
-
-
-def test_a_summary_that_was_changed_is_refused(here):
-    listed("far/t-0.tar")
-    path = EXTRA / "pool.json"
-    path.write_text(path.read_text().replace("t-0", "t-1"))
-    with pytest.raises(DamagedFileError, match=r"pool\.json: .*delete the folder and run the stages again"):
-        open_sets(EXTRA)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from pool_data import images, listed, write_far
+from s3_data import SECRET
 from tar_data import png
 from web_data import FolderServer, serve_folder
 
@@ -51,6 +52,23 @@ def test_tars_far_away_are_listed_by_one_transfer_each(web, room):
 
 def test_near_and_far_the_same_tars_have_one_digest(web):
     assert listed("far/t-*.tar")[0].digest == listed(f"{web.url}/t-{{0..1}}.tar")[0].digest
+
+
+@pytest.mark.parametrize("room", [0, 1 << 30])
+def test_tars_in_a_bucket_are_those_of_the_disk(here, s3, room):
+    import s3fs  # where it is not installed, the fixture has skipped the test
+
+    s3fs.S3FileSystem().put(str(here / "far"), s3, recursive=True)
+    near, (far,) = listed("far/t-*.tar")[0].digest, listed(f"{s3}/t-{{0..1}}.tar", room=room)
+    assert (far.digest, images(far)) == (near, [png(number) for number in range(9)])
+    assert any(Path(".rc2l/mirror").rglob("*.tar")) == (room > 0)
+
+
+def test_a_tar_that_a_bucket_does_not_have_is_told_without_a_secret(here, s3):
+    with pytest.raises(BenchError, match=r"t-7\.tar") as error:
+        listed(f"{s3}/t-7.tar")
+    assert SECRET not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_listing_that_was_cut_off_goes_on(web, monkeypatch):

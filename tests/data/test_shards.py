@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from shards_data import META, make_samples, make_shards, picture
 
-from rc2l_bench.data import storage
+from rc2l_bench.data import index, storage
 from rc2l_bench.data.packing import verify, write
 from rc2l_bench.data.shards import Shards
 from rc2l_bench.errors import BenchError
+from rc2l_bench.files import write_atomically
 
 HERE = Path(__file__).parents[1]
 
@@ -111,6 +112,16 @@ def test_samples_are_chosen_by_their_ids_or_by_all_others(tmp_path):
     assert others[np.arange(len(others))].tolist() == [0, 2, 3, 5]
     with pytest.raises(BenchError, match=r"pool: has no sample 'a\.006': run the stages again"):
         shards.select(["a.001", "a.006"])
+
+
+def test_a_sample_in_a_shard_that_the_index_does_not_list_is_refused(tmp_path):
+    shards = make_shards(tmp_path / "pool", 10)
+    content = shards.index.model_dump(mode="json")
+    write_atomically(tmp_path / "pool/index.json", index.render(content | {"shards": content["shards"][:2]}))
+    short = Shards(tmp_path / "pool")
+    short.read_image(7)
+    with pytest.raises(BenchError, match=r"pool: sample 'a.008' is in a shard that the index does not list"):
+        short.read_image(8)
 
 
 def test_an_image_of_another_size_than_the_index_says_is_refused(tmp_path):

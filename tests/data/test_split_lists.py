@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from lists_data import CATALOG, list_checkout
 from splits_data import ids
 
-from pipelines.split import main as stage
 from rc2l_bench.config import SplitConfig
 from rc2l_bench.data.split_draws import is_drawn
 from rc2l_bench.data.split_import import resolve
@@ -80,21 +78,6 @@ def test_a_bad_list_gets_one_line_that_says_what_and_where(text: str | bytes, me
 def test_an_image_without_mask_cannot_be_labelled() -> None:
     with pytest.raises(BenchError, match="line 1: 'a' has no mask"):
         parse(b"a\n", "list.txt", Published(), {"a": False}, "mine")
-
-
-def test_the_stage_writes_drawn_and_published_splits(checkout: Path) -> None:
-    for name, count in (("1_4", 5), ("3", 3)):
-        out = checkout / f"data/splits/voc/{name}.json"
-        stage("voc", name, 0, Path("data/catalog/voc.csv"), out)
-        assert len(json.loads(out.read_text())["labelled"]) == count
-        stage("voc", name, 1, Path("data/catalog/voc.csv"), checkout / "other.json")
-        assert (json.loads(out.read_text())["id"] != json.loads((checkout / "other.json").read_text())["id"]) == (
-            name == "1_4"
-        )
-    with pytest.raises(SystemExit) as info:
-        stage("voc", "others_3", 0, Path("data/catalog/voc.csv"), checkout / "x.json")
-    assert info.value.code == 2
-    assert not (checkout / "x.json").exists()
 
 
 def test_a_classic_split_is_drawn_from_the_clean_masks_and_leaves_all_others_unlabelled(checkout: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import run_data
 import tiny_data
+from commands_data import call
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,13 @@ def region_run(trained: Path) -> Path:
 def ensemble_run(trained: Path) -> Path:
     """A result whose method makes the prediction by code of its own."""
     return run_data.train(trained, "baselines/cps@ensemble")
+
+
+@pytest.fixture(scope="session")
+def exported_regions(tmp_path_factory: pytest.TempPathFactory, region_run: Path) -> Path:
+    """Where a region network was exported by the command."""
+    out = tmp_path_factory.mktemp("export")
+    code, text = call("export", str(region_run), "--format", "onnx", "--out", str(out / "regions.onnx"))
+    assert code == 0, text
+    assert text.split() == [str(out / f"regions.onnx{suffix}") for suffix in ("", ".json", ".md")]
+    return out

@@ -70,6 +70,18 @@ def test_no_gradient_reaches_a_teacher(name: str) -> None:
 
 
 @each_method
+def test_pseudo_labels_are_those_of_the_teacher_where_there_is_one(name: str) -> None:
+    method = make(name)
+    batch = make_batch(method)
+    train(method, 3, [batch])  # until teacher and student differ
+    method.eval()
+    teacher, second = getattr(method, "teacher", None), getattr(method, "second", None)
+    source = second or (teacher and getattr(teacher.net, "net", teacher.net)) or method.deployed()
+    with torch.no_grad():
+        assert torch.equal(method.pseudo_logits(batch.image), source(batch.image))
+
+
+@each_method
 def test_parameter_groups_hold_every_trained_parameter_once(name: str) -> None:
     method = make(name)
     grouped = [id(p) for group, _ in method.param_groups() for p in group]

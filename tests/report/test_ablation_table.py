@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from report_data import ROOT, params, write_run
+from report_data import RC2L as BASE
+from report_data import RC2L_NONE as NONE
+from report_data import RC2L_RMC as RMC
+from report_data import ROOT, WEIGHTS, params, write_family, write_run
 
 from rc2l_bench.report import report as reports
 from rc2l_bench.report.ablation_table import settings
@@ -9,17 +12,7 @@ from rc2l_bench.report.comparison import Key
 from rc2l_bench.report.formatting import title
 from rc2l_bench.report.writer import write
 
-BASE, NONE, RMC = "rc2l_bench/methods/rc2l", "rc2l_bench/methods/rc2l@none", "rc2l_bench/methods/rc2l@rmc"
 GRID = params(method=["baselines/supervised", BASE], split=["1_16", "1_4"], seed=[0, 1, 2])
-WEIGHTS = {BASE: {"rmc": 0.5, "rfc": 0.1}, NONE: {"rmc": 0.0, "rfc": 0.0}, RMC: {"rmc": 0.5, "rfc": 0.0}}
-QUALITY = {BASE: 0.75, NONE: 0.65, RMC: 0.7}
-
-
-def write_family(root, methods=(BASE, NONE, RMC), **more):
-    for method in methods:
-        for seed in (0, 1, 2):
-            config = {"weights": WEIGHTS[method], "threshold": 0.7, "targets": "soft"}
-            write_run(root, method=method, seed=seed, quality=QUALITY[method], method_config=config, **more)
 
 
 def build(root, **more):

@@ -6,7 +6,7 @@ from report_data import CLASSES, params, write_run
 
 from rc2l_bench.report import report as reports
 from rc2l_bench.report.comparability import declared_protocol
-from rc2l_bench.report.formatting import averaged
+from rc2l_bench.report.formatting import averaged, duration, p_value, ratio, short_names, signed
 
 METHODS = ["baselines/supervised", "baselines/cps"]
 
@@ -54,3 +54,20 @@ def test_another_rule_is_said_to_be_the_protocols(tmp_path, absent, text):
 
 def test_a_section_without_runs_says_nothing(tmp_path):
     assert averaged(reports.build(tmp_path, params(dataset=["shapes"])).sections[0]) == ""
+
+
+def test_short_names_stay_apart():
+    assert short_names(["a/x", "b/x", "b/y"]) == {"a/x": "a/x", "b/x": "b/x", "b/y": "y"}
+    assert short_names(["x/y", "z/x/y"]) == {"x/y": "x/y", "z/x/y": "z/x/y"}
+
+
+@pytest.mark.parametrize(
+    ("made", "text"),
+    [
+        (signed(-0.0123), "−1.2"), (signed(0.0004), "0.0"), (signed(float("nan")), ""), (p_value(0.0001), "< 0.001"),
+        (duration(61.6), "1 min 02 s"), (duration(3900), "1 h 05 min"), (duration(59.6), "1 min 00 s"),
+        (ratio(1.5), "×1.50"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_so(made, text):
+    assert made == text

@@ -1,10 +1,8 @@
 import json
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
-from report_data import CPS, GRID, RC2L, ROOT, SUPERVISED, build, said, write_grid, write_run
+from report_data import CPS, GRID, RC2L, SUPERVISED, build, said, write_grid, write_run
 
 from rc2l_bench.errors import UsageError
 from rc2l_bench.report import report as reports
@@ -68,13 +66,3 @@ def test_the_rows_of_the_csv_are_the_declared_and_the_found_cells(tmp_path):
     assert row["miou"] == metrics["miou"]
     assert row["iou/ring"] == metrics["iou"]["ring"]
     assert pd.isna(table["miou"].iloc[1])
-
-
-def test_the_report_needs_no_torch():
-    code = "import sys, rc2l_bench.report.writer, pipelines.report; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
-
-
-def test_the_command_imports_nothing_slow():
-    code = "import sys, rc2l_bench.cli.report; sys.exit(bool({'torch', 'pandas', 'matplotlib'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

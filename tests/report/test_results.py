@@ -1,9 +1,7 @@
 import json
-import zipfile
 
-import numpy as np
 import pytest
-from report_data import CPS, SUPERVISED, build, confusions, reseal, said, write_run
+from report_data import CPS, SUPERVISED, build, reseal, said, write_run
 
 from rc2l_bench.report import figures
 from rc2l_bench.report.comparison import Key
@@ -89,30 +87,6 @@ def test_a_single_digit_of_a_score_cannot_change_unseen(tmp_path):
     report = build(tmp_path)
     assert "left out: metrics.json: has changed since it was written" in said(report)
     assert not report.runs
-
-
-def test_an_npz_that_would_fill_the_memory_is_not_unpacked(tmp_path):
-    """60 MB of zeros for each of its 18 KB; what it claims is checked before."""
-    folder = write_run(tmp_path)
-    with zipfile.ZipFile(folder / "confusion.npz", "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in ("val", "val_ids"):
-            with archive.open(f"{name}.npy", "w") as member:
-                shape = {"descr": "<i4", "fortran_order": False, "shape": (1 << 20, 64, 64)}
-                np.lib.format.write_array_header_1_0(member, shape)
-                for _ in range(8):
-                    member.write(bytes(1 << 20))
-    reseal(folder)
-    report = build(tmp_path)
-    assert "confusion.npz: damaged ('val' has the shape (1048576, 64, 64), expected at most" in said(report)
-
-
-def test_counts_that_contradict_the_metrics_are_not_used(tmp_path):
-    folder = write_run(tmp_path)
-    np.savez_compressed(folder / "confusion.npz", val=confusions(0.9), val_ids=np.array([str(i) for i in range(40)]))
-    reseal(folder)
-    report = build(tmp_path)
-    assert "metrics.json says" in said(report)
-    assert report.sections[0].groups[Key(SUPERVISED, "1_16")].final.over == "nothing"
 
 
 def test_a_folder_that_was_renamed_is_left_out(tmp_path):

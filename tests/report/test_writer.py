@@ -2,20 +2,14 @@ import csv
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import typer
-from report_data import ROOT, TEMPLATES, params, write_grid, write_run
-from typer.testing import CliRunner
+from report_data import TEMPLATES, params, write_grid, write_run
 
-from rc2l_bench.cli.report import report as command
-from rc2l_bench.config import Params, load
 from rc2l_bench.files import MADE
 from rc2l_bench.report import report as reports
-from rc2l_bench.report.formatting import duration, p_value, ratio, short_names, signed
 from rc2l_bench.report.writer import CITATIONS, FILES, slug, write
 
 HOSTILE = "bad/<img src=x onerror=alert(1)>&\"'_%$#{}~^\\|[é]😀--`*"
@@ -165,23 +159,6 @@ def test_the_latex_table_marks_gaps_and_ties(written):
     assert re.fullmatch(r"rc2l & \\bfseries \d\d\.\d\(\d+\) & \{\} & .*", row)
 
 
-def test_short_names_stay_apart():
-    assert short_names(["a/x", "b/x", "b/y"]) == {"a/x": "a/x", "b/x": "b/x", "b/y": "y"}
-    assert short_names(["x/y", "z/x/y"]) == {"x/y": "x/y", "z/x/y": "z/x/y"}
-
-
-@pytest.mark.parametrize(
-    ("made", "text"),
-    [
-        (signed(-0.0123), "−1.2"), (signed(0.0004), "0.0"), (signed(float("nan")), ""), (p_value(0.0001), "< 0.001"),
-        (duration(61.6), "1 min 02 s"), (duration(3900), "1 h 05 min"), (duration(59.6), "1 min 00 s"),
-        (ratio(1.5), "×1.50"),
-    ],
-)  # fmt: skip
-def test_numbers_are_written_so(made, text):
-    assert made == text
-
-
 def test_file_names_cannot_leave_the_folder():
     assert slug("../../x y") == "_.._x_y"
     assert slug("") == "_"
@@ -200,38 +177,3 @@ def test_two_thousand_runs_are_rendered(tmp_path):
     write(report, tmp_path / "out", TEMPLATES)
     assert len(report.compared) == 2000
     assert (tmp_path / "out" / "index.html").read_text().count('<tr id="r') == 2000
-
-
-def test_the_stage_writes_the_report(tmp_path):
-    write_run(tmp_path / "runs")
-    call = [sys.executable, "-m", "pipelines.report", str(tmp_path / "runs"), str(tmp_path / "out")]
-    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
-    cells = load(Params, ROOT / "params.yaml").grid
-    total = len(cells.dataset) * len(cells.split) * len(cells.method) * len(cells.seed)
-    assert f"of {total} declared runs" in " ".join(done.stdout.split())
-    assert (tmp_path / "out" / "index.html").is_file()
-
-
-def invoke(*arguments):
-    app = typer.Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def test_the_command_prints_one_format(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    write_run(tmp_path / "runs")
-    done = invoke("--runs", tmp_path / "runs", "--format", "latex", "--reference", "supervised")
-    assert done.exit_code == 0
-    assert done.stdout.startswith(r"% Needs \usepackage{booktabs,siunitx}")
-    done = invoke("--runs", tmp_path / "runs", "--format", "csv", "--out", tmp_path / "deep" / "table.csv")
-    assert done.exit_code == 0
-    assert (tmp_path / "deep" / "table.csv").read_text().startswith("dataset,split,method,seed,status")
-
-
-def test_the_command_refuses_an_unknown_reference_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    done = invoke("--runs", tmp_path, "--reference", "baselines/supervized")
-    assert done.exit_code == 2
-    assert "did you mean 'baselines/supervised'?" in done.stderr
-    assert done.stderr.count("\n") == 1

@@ -129,7 +129,7 @@ def test_every_image_of_a_split_moves_it(inputs):
     assert len(names) == 5
 
 
-@pytest.mark.parametrize("part", ["pool", "labelled", "val", "test"])
+@pytest.mark.parametrize("part", ["pool", "labelled", "val", "test", "audited"])
 def test_the_bytes_of_every_part_move_it(inputs, part):
     shards = getattr(inputs, part)
     other = SimpleNamespace(digest=f"{shards.digest}x", index=shards.index)
@@ -138,6 +138,10 @@ def test_the_bytes_of_every_part_move_it(inputs, part):
 
 def test_a_test_part_moves_it(inputs):
     assert name(replace(inputs, test=None)) != name(inputs)
+
+
+def test_audited_images_move_it(inputs):
+    assert name(replace(inputs, audited=None)) != name(inputs)
 
 
 def test_the_classes_move_it(inputs):

@@ -179,6 +179,7 @@ def test_a_cell_has_the_stages_of_dvc_in_order():
         "split",
         "pool",
         "label",
+        "audit",
         "protocol",
         "train",
     ]
@@ -241,7 +242,7 @@ def chain(tmp_path, monkeypatch) -> Path:
     first = {"scan": {"cmd": "python -m chain scan ${item.dataset}", "always_changed": True}}
     (tmp_path / "pipelines").mkdir()
     tiny_data.write_yaml(tmp_path / "pipelines/dvc.yaml", {"stages": first})
-    own = {name: {"cmd": f"python -m chain {name} ${{item.split}}"} for name in ("split", "label")}
+    own = {name: {"cmd": f"python -m chain {name} ${{item.split}}"} for name in ("split", "label", "audit")}
     last = {"protocol": {"cmd": "python -m chain protocol of-all"},
             "train": {"cmd": "python -m chain train ${item.method} ${item.seed}"}}  # fmt: skip
     tiny_data.write_yaml(tmp_path / "dvc.yaml", {"stages": shared | own | last})
@@ -256,9 +257,9 @@ def cells(count: int) -> list[dict[str, str]]:
 def test_several_cells_share_the_stages_of_the_data(chain, jobs):
     assert carry_out_cells(cells(3), jobs) == [0, 0, 0]
     lines = (chain / "log").read_text().splitlines()
-    data = ["scan shapes", "fetch shapes", "catalog shapes", "split 1_16", "pool shapes", "label 1_16"]
-    assert lines[:7] == [*data, "protocol of-all"]
-    assert sorted(lines[7:]) == [f"train baselines/supervised {seed}" for seed in range(3)]
+    data = ["scan shapes", "fetch shapes", "catalog shapes", "split 1_16", "pool shapes", "label 1_16", "audit 1_16"]
+    assert lines[:8] == [*data, "protocol of-all"]
+    assert sorted(lines[8:]) == [f"train baselines/supervised {seed}" for seed in range(3)]
 
 
 def test_a_stage_of_the_data_that_fails_ends_it_all(chain):
@@ -272,7 +273,7 @@ def test_a_training_that_succeeded_does_not_run_again(chain):
     carry_out_cells(cells(2), 2)
     (chain / "fail-train-1").unlink()
     assert carry_out_cells(cells(2), 2) == [0]
-    lines = (chain / "log").read_text().splitlines()[7:]
+    lines = (chain / "log").read_text().splitlines()[8:]
     assert sorted(lines) == ["scan shapes", "train baselines/supervised 0", *["train baselines/supervised 1"] * 2]
 
 

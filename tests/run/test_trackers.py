@@ -2,69 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-import tiny_data
+from trackers_data import HEAD, curves, train
 
 from rc2l_bench.run import trackers
 from rc2l_bench.run.record import Record
 from rc2l_bench.run.trackers import TrackerPipe, Trackers, head_of
-
-PLACE = "tiny/1_4/baselines/supervised/seed0"
-HEAD = {
-    "title": "t", "fingerprint": "f" * 64, "settings": {"protocol.steps": 12}, "begin": 0,
-    "cell": {"dataset": "tiny", "split": "1_4", "method": "baselines/cps@plain", "seed": 0},
-}  # fmt: skip
-
-
-def train(checkout: Path, launch, *names: str, method: str = "baselines/supervised", **env: str):
-    """A whole training with trackers; what it left behind, and what it said."""
-    tiny_data.write_yaml(checkout / "params.yaml", tiny_data.params(runtime={"trackers": list(names)}))
-    arguments = ("tiny", "1_4", method, "0", "data/shards/tiny", "data/splits/tiny/1_4/seed0.json", "runs/a")
-    done = launch("pipelines.train", *arguments, cwd=checkout, **env)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def history(checkout: Path) -> list[dict[str, float]]:
-    with (checkout / "runs/a/history.csv").open() as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-
-
-def miou(checkout: Path) -> float:
-    return float(json.loads((checkout / "runs/a/metrics.json").read_text())["miou"])
-
-
-def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard shows, by name."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    found = EventAccumulator(str(folder), purge_orphaned_data=True).Reload()
-    return {name: [(point.step, point.value) for point in found.Scalars(name)] for name in found.Tags()["scalars"]}
-
-
-def wanted(rows: list[dict[str, float]]) -> dict[str, list[tuple[int, float]]]:
-    names = {name for row in rows for name in row} - {"step"}
-    return {
-        name: [(int(row["step"]), pytest.approx(row[name], rel=1e-6)) for row in rows if name in row] for name in names
-    }
-
-
-def test_tensorboard_shows_history(checkout, launch):
-    done = train(checkout, launch, "tensorboard")
-    [folder] = (checkout / ".rc2l/trackers/tensorboard" / PLACE).iterdir()
-    assert curves(folder) == wanted(history(checkout))
-    assert "tracker" not in done.stderr
 
 
 def test_an_interrupted_session_is_shown_once(tmp_path, monkeypatch):
@@ -90,32 +42,6 @@ def test_a_tracker_moves_no_number_and_no_fingerprint(checkout, launch):
     train(checkout, launch, "tensorboard")
     assert {path.name for path in (checkout / ".rc2l/runs").iterdir()} == folders
     assert {name: (checkout / "runs/a" / name).read_bytes() for name in before} == before
-
-
-@pytest.mark.parametrize("name", ["dvclive", "mlflow", "wandb"])
-def test_a_tracker_that_is_not_installed_is_one_line(tmp_path, name):
-    """Hidden by a module of that name that cannot be imported, should it be installed."""
-    (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name={name!r})")
-    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', tiny_data.ROOT)}"
-    done = subprocess.run(
-        [sys.executable, "-m", "rc2l_bench.run.tracker_process", name], cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path}, input=json.dumps(HEAD), capture_output=True, text=True, timeout=100,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert done.stderr == (
-        f"tracker {name}: {name} is not installed: pip install 'rc2l-bench[{name}]'; the training goes on\n"
-    )
-
-
-@pytest.mark.slow
-def test_a_tracker_that_cannot_write_is_one_line(checkout, launch):
-    (checkout / ".rc2l/trackers").mkdir(parents=True)
-    (checkout / ".rc2l/trackers/tensorboard").write_text("in the way")
-    done = train(checkout, launch, "tensorboard")
-    [said] = [line for line in done.stderr.splitlines() if "tracker" in line]
-    assert said.startswith("tracker tensorboard: ")
-    assert said.endswith("the training goes on without it")
-    assert len(history(checkout)) == 5
 
 
 @pytest.fixture
@@ -182,42 +108,3 @@ def test_settings_are_flat(protocol):
     assert settings["method_config.views.strong"] == 2
     assert settings["protocol.crop"] == "[32, 32]"
     assert settings["runtime.threads"] == 1
-
-
-@pytest.mark.slow
-def test_dvclive_writes_history(checkout, launch):
-    pytest.importorskip("dvclive")
-    train(checkout, launch, "dvclive")
-    [folder] = (checkout / ".rc2l/trackers/dvclive" / PLACE).iterdir()
-    for name, points in wanted(history(checkout)).items():
-        with (folder / f"plots/metrics/{name}.tsv").open() as file:
-            rows = list(csv.DictReader(file, delimiter="\t"))
-        assert [(int(row["step"]), float(row[name])) for row in rows] == points
-    assert json.loads((folder / "metrics.json").read_text())["miou"] == pytest.approx(miou(checkout))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # of MLflow's own
-def test_mlflow_writes_history(checkout, launch):
-    pytest.importorskip("mlflow")
-    train(checkout, launch, "mlflow", MLFLOW_DISABLE_TELEMETRY="true")
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(f"sqlite:///{checkout / '.rc2l/trackers/mlflow.db'}")
-    [experiment] = [found for found in client.search_experiments() if found.name == "rc2l-bench"]
-    [run] = client.search_runs([experiment.experiment_id])
-    assert run.info.status == "FINISHED"
-    assert run.data.params["protocol.steps"] == "12"
-    for name, points in wanted(history(checkout)).items():
-        found = client.get_metric_history(run.info.run_id, name)
-        assert sorted((point.step, point.value) for point in found) == points
-    assert run.data.metrics["final.miou"] == pytest.approx(miou(checkout))
-
-
-@pytest.mark.slow
-def test_wandb_writes_a_run_offline(checkout, launch):
-    pytest.importorskip("wandb")
-    done = train(checkout, launch, "wandb", WANDB_MODE="offline")
-    [run] = (checkout / ".rc2l/trackers/wandb/wandb").glob("offline-run-*/run-*.wandb")
-    assert run.stat().st_size > 0
-    assert "tracker" not in done.stderr

@@ -135,6 +135,27 @@ def test_a_feed_sees_every_step_once_and_every_number_of_steps_done(fabric, run)
     assert seen == list(range(1, STEPS + 1))
 
 
+def test_the_history_has_scores_of_pseudo_labels_where_it_has_those_of_val(fabric, run):
+    tool = trainer(fabric)
+    tool.fit(replace(feed(), audit=lambda method: 0.25 + 0.5 * method.training), run)
+    for row in tool.record.history:
+        assert row["pseudo_miou"] == (None if row["miou"] is None else 0.75)
+
+
+def test_the_seconds_of_a_training_are_without_those_of_scoring_pseudo_labels(fabric, run):
+    tool = trainer(fabric)
+
+    def audit(_: Method) -> float:
+        time.sleep(0.5)
+        return 0.0
+
+    begin = time.perf_counter()
+    tool.fit(replace(feed(), audit=audit), run)
+    looks = len(tool.record.evaluations)
+    assert tool.record.seconds <= time.perf_counter() - begin - 0.5 * looks
+    assert looks > 1
+
+
 def test_the_history_has_a_row_at_every_mark_and_evaluation(fabric, run):
     tool = trainer(fabric)
     last = tool.fit(feed(), run)

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fetch_data import mirror
 
 from rc2l_bench.data.datasets import camvid
 from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.data.decode import decode_image, decode_mask
 from rc2l_bench.data.fetch import MIRROR
 from rc2l_bench.errors import BenchError
-from tests.fetch_data import mirror
 
 PARTS = {"train": 367, "val": 101, "test": 233}
 

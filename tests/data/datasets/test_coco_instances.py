@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import json
-from contextlib import contextmanager
-
 import coco_data
 import numpy as np
 import pytest
 from archives_data import complaint, jpeg
-from coco_data import ANNOTATIONS, IDS, NAMES, member, name_of
+from coco_data import ANNOTATIONS, IDS, NAMES, changed, member, name_of
 
 from rc2l_bench.data import catalog
 from rc2l_bench.data.datasets import coco_regions
@@ -19,7 +14,7 @@ from rc2l_bench.data.datasets.coco_instances import CATEGORIES, TABLE
 from rc2l_bench.data.datasets.registry import load_dataset
 from rc2l_bench.data.decode import decode_mask
 from rc2l_bench.data.fetch import MIRROR
-from rc2l_bench.errors import BenchError, UsageError
+from rc2l_bench.errors import UsageError
 
 pytest.importorskip("pycocotools", reason="pycocotools is not installed")
 SORTED = {part: [name_of(number) for number in sorted(ids)] for part, ids in IDS.items()}
@@ -103,12 +98,6 @@ def test_a_table_that_was_cut_off_is_made_again(prepared, raw):
     assert (raw / TABLE).read_bytes() == whole
 
 
-def test_a_damaged_table_is_named(prepared, raw):
-    (raw / TABLE).write_bytes(b"no table" * 1000)
-    with pytest.raises(BenchError, match=rf"{TABLE}: .*: delete it and run the same command again"):
-        list(prepared.samples(raw, "val"))
-
-
 def test_without_its_packages_nothing_is_fetched(tmp_path, raw, monkeypatch):
     dataset = coco_data.write(tmp_path / "mirror")
     monkeypatch.setattr("rc2l_bench.data.datasets.coco_instances.find_spec", lambda _: None)
@@ -117,44 +106,6 @@ def test_without_its_packages_nothing_is_fetched(tmp_path, raw, monkeypatch):
     ):
         dataset.prepare(raw)
     assert not raw.exists()
-
-
-def changed(part, change):
-    """The documents, one of which was changed."""
-    content = copy.deepcopy(coco_data.document(part))
-    change(content)
-    return {"documents": {part: content}}
-
-
-@pytest.mark.parametrize(("change", "fault"), [
-    (lambda d: d["annotations"][0].update(image_id=5), "a region is of image 5, which is not there"),
-    (lambda d: d["annotations"][0].update(category_id=12), "a region is of category 12, which COCO does not have"),
-    (lambda d: d["annotations"][0].pop("segmentation"), "has no 'segmentation'"),
-    (lambda d: d["images"][0].update(height=100_000), "has 100000×40 pixels, expected at most 640×640"),
-    (lambda d: d["images"][0].update(file_name="../../x.jpg"), "image 632 has the file '../../x.jpg'"),
-    (lambda d: d["images"].append(d["images"][0]), "images are there twice"),
-    (lambda d: d["images"][0].update(id="632"), "id is '632', expected a whole number"),
-    (lambda d: d["categories"].pop(), "has other categories than COCO, such as (90, 'toothbrush')"),
-])  # fmt: skip
-def test_annotations_that_cannot_be_are_named_with_their_file(tmp_path, raw, change, fault):
-    how = changed("val", lambda content: (content["images"].reverse(), change(content)))
-    text = spoilt(tmp_path, raw, **how)
-    assert f"{ANNOTATIONS}: {member('val')}: " in text
-    assert fault in text
-
-
-@pytest.mark.parametrize("spoil", [lambda data: data[:-200], lambda _: b"no JSON", lambda data: data + b"]"])
-def test_a_damaged_json_is_named(tmp_path, raw, spoil):
-    data = json.dumps(coco_data.document("train")).encode()
-    text = spoilt(tmp_path, raw, changes={member("train"): spoil(data)})
-    assert f"{ANNOTATIONS}: {member('train')}: damaged (no valid JSON" in text
-
-
-def test_a_json_that_claims_to_be_far_larger_is_not_read(tmp_path, raw, monkeypatch):
-    monkeypatch.setattr(coco_regions, "MOST_JSON", 1000)
-    text = spoilt(tmp_path, raw)
-    assert f"{ANNOTATIONS}: {member('train')} claims" in text
-    assert "expected at most 1,000" in text
 
 
 def test_an_outline_that_cannot_be_is_named_at_the_door(tmp_path, raw):
@@ -184,24 +135,6 @@ def test_an_image_that_the_annotations_do_not_know_is_told(tmp_path, raw):
 def test_another_number_of_images_is_refused(tmp_path, raw):
     text = spoilt(tmp_path, raw, counts={"train": 118_287, "val": 5_000})
     assert "hold {'train': 12, 'val': 3} images, expected {'train': 118287, 'val': 5000}" in text
-
-
-class Counted(io.BytesIO):
-    """A member of a zip that is noted as far as it was read."""
-
-    @contextmanager
-    def stream(self, *_):
-        yield self
-
-
-def test_the_annotations_are_read_as_far_as_they_are_needed():
-    content = coco_data.document("train")
-    content["annotations"] *= 200
-    archive = Counted(json.dumps(content).encode())
-    items = coco_regions._items(archive, "x.json", "annotations")
-    assert next(items)["category_id"] in NAMES
-    assert archive.tell() < len(archive.getvalue()) / 10
-    assert len(list(items)) == len(content["annotations"]) - 1
 
 
 def test_there_are_81_classes_as_many_colours_and_a_number_for_each_thing():
