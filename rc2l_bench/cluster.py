@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +43,14 @@ class ClusterConfig(Model):
     """Lines of shell before each run."""
     options: list[Option]
     """Further words for the engine's own command."""
+
+    def script(self, command: Sequence[str]) -> str:
+        """What runs on a node: the user's own lines, and a command in the place of the shell, which gets its signals.
+
+        Args:
+            command: program and arguments.
+        """
+        return "\n".join(["#!/bin/bash", "set -e", *self.setup, f"exec {shlex.join(command)}", ""])
 
 
 def load_cluster(runtime: Runtime, path: Path = FILE) -> ClusterConfig:

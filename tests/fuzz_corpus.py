@@ -43,8 +43,9 @@ from rc2l_bench.report.citations import read_references
 from rc2l_bench.report.literature import read_figures
 from rc2l_bench.report.quoted_study import read_studies
 from rc2l_bench.report.scaling_figure import show_scaling
+from rc2l_bench.run.assignments import Assignment
 from rc2l_bench.run.store import Run
-from rc2l_bench.run.submissions import ArrayTask, Submission, TaskState
+from rc2l_bench.run.submissions import Submission, TaskState
 from rc2l_bench.seals import KEY, seal
 from rc2l_bench.tuning import Trial, TunedMethod, TuningConfig, digest_trials, read_trials, read_tuned
 from rc2l_bench.variants import read_config
@@ -319,7 +320,7 @@ def write_jobs() -> dict[str, Kind]:
     submission = Submission(Path("jobs/1"))
     submission.folder.mkdir(parents=True)
     submission.write_number(41, 1)
-    submission.write_task(0, ArrayTask(title="t", module=["m"], expected={"cell": {}}, nodes=1, processes=1))
+    submission.write_task(0, Assignment(title="t", module=["m"], expected={"cell": {}}, nodes=1, processes=1))
     submission.write_state(0, TaskState(state="done", code=0, host="n1", restarts=0))
     submission.log(0).write_text("step 3\nerror: loss is nan\n")
     return {

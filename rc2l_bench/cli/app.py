@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,7 @@ from rich.table import Table
 from rc2l_bench import __version__
 from rc2l_bench.cli import cost, data, evidence, export, init, jobs, predict, report, runs, shards, split, tune, watch
 from rc2l_bench.cli.forecast import show_forecasts
-from rc2l_bench.cli.jobs import Engine, On, submit
+from rc2l_bench.cli.jobs import Engine, On, joined, submit
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import BenchError, UsageError, suggest
 from rc2l_bench.run.object_store import VARIABLE, open_store
@@ -118,27 +119,25 @@ def ablate(
 
 
 def _start(items: list[dict[str, str]], jobs: int, runtime: Runtime, on: Engine) -> None:
-    """Give cells to what carries them out; a cluster is not waited for."""
+    """Give cells to what carries them out; Slurm is not waited for."""
     if on is Engine.local:
-        _carry_out(items, jobs, runtime.threads)
+        _carry_out(items, lambda: carry_out_cells(items, count_jobs(jobs, runtime.threads)))
+    elif on is Engine.ray:
+        with joined(runtime) as engine:
+            _carry_out(items, lambda: engine.carry_out_cells(items))
     elif submit(items, runtime):
         _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])
 
 
-def _carry_out(items: list[dict[str, str]], jobs: int, threads: int) -> None:
-    """Bring cells up to date and show their results.
-
-    Args:
-        items: the cells.
-        jobs: trainings at a time; 0 = as many as there are cores for.
-        threads: of each training.
+def _carry_out(items: list[dict[str, str]], carry_out: Callable[[], list[int]]) -> None:
+    """Bring cells up to date by a function that returns exit codes, and show their results.
 
     Raises:
         typer.Exit: with the exit code of the first stage that failed; as in shells, 128 + the number of a signal that
             ended it, and 130 after Ctrl-C.
     """
     try:
-        codes = carry_out_cells(items, count_jobs(jobs, threads))
+        codes = carry_out()
     except KeyboardInterrupt:  # the stages that were running have said so
         raise typer.Exit(130) from None
     # Results are shown only if all are there: a table that lacks rows is easily taken for the whole.

@@ -1,9 +1,11 @@
-"""`--on slurm` and `rc2l-bench jobs`: runs that a cluster carries out."""
+"""`--on slurm`, `--on ray` and `rc2l-bench jobs`: runs that a cluster carries out."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,7 @@ from rc2l_bench.console import console, guarded
 if TYPE_CHECKING:
     from rc2l_bench.cluster import ClusterConfig
     from rc2l_bench.run.array_jobs import Sent, Task
+    from rc2l_bench.run.ray_engine import RayEngine
     from rc2l_bench.run.running import RunningRun
     from rc2l_bench.runtime import Runtime
 
@@ -32,9 +35,10 @@ class Engine(StrEnum):
 
     local = "local"
     slurm = "slurm"
+    ray = "ray"
 
 
-On = Annotated[Engine, typer.Option(help="What carries them out: this machine, or Slurm as cluster.yaml says.")]
+On = Annotated[Engine, typer.Option(help="What carries them out: this machine, or Slurm or Ray as cluster.yaml says.")]
 
 
 def submit(items: list[dict[str, str]], runtime: Runtime) -> bool:
@@ -61,6 +65,21 @@ def submit(items: list[dict[str, str]], runtime: Runtime) -> bool:
         show_sent(sent, "this command again their results")
         return False
     return True
+
+
+@contextmanager
+def joined(runtime: Runtime) -> Iterator[RayEngine]:
+    """Join the cluster of Ray for as long as the body runs, before anything is made.
+
+    Raises:
+        UsageError: there is no Ray here, or cluster.yaml is wrong or asks for more than any node has.
+        BenchError: the cluster does not answer.
+    """
+    from rc2l_bench.cluster import load_cluster
+    from rc2l_bench.run.ray_engine import open_ray
+
+    with open_ray(load_cluster(runtime)) as engine:
+        yield engine
 
 
 def find_cluster(runtime: Runtime) -> ClusterConfig:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rc2l_bench.cli.jobs import Engine, On, find_cluster, show_sent
+from rc2l_bench.cli.jobs import Engine, On, find_cluster, joined, show_sent
 from rc2l_bench.console import console, guarded
 from rc2l_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from rc2l_bench.cluster import ClusterConfig
     from rc2l_bench.config import Params
-    from rc2l_bench.run.tuning import MethodStudy
+    from rc2l_bench.run.tuning import MethodStudy, RunModules
     from rc2l_bench.tuning import TuningConfig
 
 Dataset = Annotated[str, typer.Option(help="Data set whose numbers are tuned.")]
@@ -33,7 +36,6 @@ def tune(
     """Give every method the same trials on images that no reported number sees, and keep the best numbers of each."""
     from rc2l_bench.config import Params, load
     from rc2l_bench.files import exclusive
-    from rc2l_bench.run.process_pool import count_jobs
     from rc2l_bench.run.tuning import WORK, carry_out_trials, open_studies, prepare_data
     from rc2l_bench.tuning import tuned_file, write_tuned
 
@@ -41,15 +43,16 @@ def tune(
     methods = _methods(method, params)
     settings = params.tuning_of(dataset)
     cluster = _find_cluster(params, settings) if on is Engine.slurm else None
-    prepare_data(dataset, settings.split, methods[0])
-    studies = open_studies(dataset, methods, params)
-    if cluster and _submit(dataset, studies, cluster):
-        return
-    lines = TrialLines(studies)
-    try:
-        failed = list(carry_out_trials(dataset, studies, count_jobs(jobs, params.runtime.threads), lines.tell))
-    except KeyboardInterrupt:  # the trials that were running have said so
-        raise typer.Exit(130) from None
+    with _runner(on, jobs, params) as run:
+        prepare_data(dataset, settings.split, methods[0])
+        studies = open_studies(dataset, methods, params)
+        if cluster and _submit(dataset, studies, cluster):
+            return
+        lines = TrialLines(studies)
+        try:
+            failed = list(carry_out_trials(dataset, studies, run, lines.tell))
+        except KeyboardInterrupt:  # the trials that were running have said so
+            raise typer.Exit(130) from None
     if failed:
         raise typer.Exit(failed[0] if failed[0] > 0 else 128 - failed[0])
     chosen = {study.method: study.choose() for study in studies}
@@ -58,6 +61,18 @@ def tune(
         write_tuned(dataset, settings, chosen, [row for study in studies for row in study.rows()])
     _show(dataset, studies)
     console.print(f"files: {tuned_file(dataset)}", markup=False)
+
+
+@contextmanager
+def _runner(on: Engine, jobs: int, params: Params) -> Iterator[RunModules]:
+    """Open what carries out trials that are waited for: this machine, or the nodes of Ray."""
+    from rc2l_bench.run.process_pool import count_jobs, run_modules
+
+    if on is Engine.ray:
+        with joined(params.runtime) as engine:
+            yield engine.run_modules
+    else:
+        yield partial(run_modules, jobs=count_jobs(jobs, params.runtime.threads))
 
 
 def _find_cluster(params: Params, settings: TuningConfig) -> ClusterConfig:

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import shlex
+import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from rc2l_bench.cluster import ClusterConfig
+from rc2l_bench.errors import BenchError
 from rc2l_bench.files import write_atomically
-from rc2l_bench.readers import read_json
-from rc2l_bench.run.cell import open_cell
-from rc2l_bench.run.far_runs import fetch_finished
-from rc2l_bench.run.pipeline import Stage, carry_out_data, cell_stages
+from rc2l_bench.run.assignments import TRIAL, Assignment, assign, find_outstanding, provenance_of
+from rc2l_bench.run.far_runs import fetch_finished, is_finished
+from rc2l_bench.run.pipeline import carry_out_data, cell_stages
 from rc2l_bench.run.slurm import Place, Queued, ask_end, count_places, read_queue, submit
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.run.submissions import (
     JOBS,
     MOST_TASKS,
-    ArrayTask,
     Submission,
     TaskState,
     find_submissions,
     new_submission,
 )
-from rc2l_bench.run.trial_request import has_diverged, open_trial
+from rc2l_bench.run.trial_request import has_diverged
 from rc2l_bench.run.tuning import MethodStudy, waiting_trials, write_request
-from rc2l_bench.variants import method_of
 
 SCRIPT = "job.sh"
-TRIAL = "rc2l_bench.run.trial"
 ENDINGS = {
     "TIMEOUT": "hit its time limit before it could write a checkpoint: give more hours or notice_seconds",
     "OUT_OF_MEMORY": "ran out of memory: give more memory_gb",
@@ -98,17 +95,8 @@ def submit_cells(items: Sequence[Mapping[str, str]], cluster: ClusterConfig, job
     chains = [cell_stages(item) for item in items]
     if code := carry_out_data(chains):
         return Sent(code=code)
-    wanted, stored = [], 0
-    for training in (chain[-1] for chain in chains):
-        if training.fresh():
-            stored += 1
-            continue
-        task = _make_task(training.module, cluster)
-        if _hand_out(training, task.expected["fingerprint"]):
-            stored += 1
-        else:
-            wanted.append(task)
-    return _submit_new(wanted, stored, cluster, jobs)
+    wanted = [one.assignment for one in find_outstanding([chain[-1] for chain in chains], cluster)]
+    return _submit_new(wanted, len(chains) - len(wanted), cluster, jobs)
 
 
 def submit_trials(dataset: str, studies: Sequence[MethodStudy], cluster: ClusterConfig, jobs: Path = JOBS) -> Sent:
@@ -124,7 +112,7 @@ def submit_trials(dataset: str, studies: Sequence[MethodStudy], cluster: Cluster
         BenchError: Slurm refuses; nothing of that array is left behind.
     """
     requests = [write_request(dataset, *pair) for pair in waiting_trials(studies)]
-    tasks = [(_make_task([TRIAL, str(request)], cluster), request.with_suffix(".json")) for request in requests]
+    tasks = [(assign([TRIAL, str(request)], cluster), request.with_suffix(".json")) for request in requests]
     wanted = [task for task, answer in tasks if not _is_told(task.expected["fingerprint"], answer)]
     return _submit_new(wanted, len(tasks) - len(wanted), cluster, jobs)
 
@@ -133,47 +121,13 @@ def _is_told(fingerprint: str, answer: Path) -> bool:
     return has_diverged(answer, fingerprint) or fetch_finished(Run(STORE, fingerprint))
 
 
-def _submit_new(wanted: Sequence[ArrayTask], stored: int, cluster: ClusterConfig, jobs: Path) -> Sent:
+def _submit_new(wanted: Sequence[Assignment], stored: int, cluster: ClusterConfig, jobs: Path) -> Sent:
     """Submit what does not wait or run already."""
     queued = set(_queued(jobs)) if wanted else set()
     fresh = [task for task in wanted if task.expected["fingerprint"] not in queued]
     return Sent(
         jobs=tuple(_submit_all(fresh, cluster, jobs)), tasks=len(fresh), known=len(wanted) - len(fresh), stored=stored
     )
-
-
-def _make_task(module: Sequence[str], cluster: ClusterConfig) -> ArrayTask:
-    expected = provenance_of(module)
-    cell = expected["cell"]
-    title = f"{cell['dataset']} {cell['split']} {cell['method']} seed {cell['seed']}"
-    title += f" trial {int(Path(module[1]).stem) + 1}" if module[0] == TRIAL else ""
-    return ArrayTask(
-        title=title, module=list(module), expected=expected, nodes=cluster.nodes, processes=cluster.processes
-    )
-
-
-def provenance_of(module: Sequence[str]) -> dict[str, Any]:
-    """Name the run that a module would carry out in this place, with these sources and packages.
-
-    Args:
-        module: `pipelines.train` or `rc2l_bench.run.trial`, and its arguments.
-    """
-    if module[0] == TRIAL:
-        return open_trial(read_json(Path(module[1]))).provenance()
-    _, dataset, split, method, seed, shards, plan, _ = module
-    return open_cell(dataset, split, method_of(method), int(seed), Path(shards), Path(plan)).provenance()
-
-
-def _hand_out(training: Stage, fingerprint: str) -> bool:
-    """Copy a finished run to where it is wanted; tell whether there is one, here or on another machine."""
-    run = Run(STORE, fingerprint)
-    if not fetch_finished(run):
-        return False
-    inputs = training.inputs()
-    with run.lock():
-        run.materialise(training.outs[0])
-    training.record(inputs)
-    return True
 
 
 def _queued(jobs: Path) -> Iterator[str]:
@@ -185,22 +139,17 @@ def _queued(jobs: Path) -> Iterator[str]:
                 yield submission.task(place.task).expected["fingerprint"]
 
 
-def _submit_all(tasks: Sequence[ArrayTask], cluster: ClusterConfig, jobs: Path) -> Iterator[int]:
+def _submit_all(tasks: Sequence[Assignment], cluster: ClusterConfig, jobs: Path) -> Iterator[int]:
     """Submit as many arrays as are needed, each no longer than the cluster takes."""
     left, most = iter(tasks), min(count_places(), MOST_TASKS) if tasks else 0
     while some := list(islice(left, most)):
         with new_submission(some, jobs) as submission:
             script = submission.folder / SCRIPT
-            write_atomically(script, _script(submission.folder, cluster).encode())
+            command = [sys.executable, "-m", "rc2l_bench.run.array_task", str(submission.folder)]
+            write_atomically(script, cluster.script(command).encode())
             number = submit(script, submission.folder, len(some), cluster)
             submission.write_number(number, len(some))
         yield number
-
-
-def _script(folder: Path, cluster: ClusterConfig) -> str:
-    """What runs on a node: the user's own lines, and the task in the place of the shell, which gets its signals."""
-    command = shlex.join([sys.executable, "-m", "rc2l_bench.run.array_task", str(folder)])
-    return "\n".join(["#!/bin/bash", "set -e", *cluster.setup, f"exec {command}", ""])
 
 
 def list_tasks(jobs: Path = JOBS) -> list[Task]:
@@ -221,10 +170,26 @@ def list_tasks(jobs: Path = JOBS) -> list[Task]:
 
 
 def _look(submission: Submission, place: Place, queue: Mapping[Place, Queued]) -> Task:
-    title, state = submission.task(place.task).title, submission.state(place.task)
+    task, state = submission.task(place.task), submission.state(place.task)
     where, restarts = (state.host, state.restarts + (state.state == "stopped")) if state else ("", 0)
     standing, why = _judge(submission, place, state, queue.get(place))
-    return Task(title, place, standing, where, restarts, why, submission.log(place.task))
+    if standing in ("failed", "stopped") and _is_mended(task):
+        standing, why = "done", ""
+    return Task(task.title, place, standing, where, restarts, why, submission.log(place.task))
+
+
+def _is_mended(task: Assignment) -> bool:
+    """Whether what failed has been carried out elsewhere meanwhile, as it was submitted or as it would be now."""
+    with contextlib.suppress(BenchError, OSError):  # a store out of reach, a method that is edited: then it has failed
+        return _is_there(task, task.expected["fingerprint"]) or _is_there(
+            task, provenance_of(task.module)["fingerprint"]
+        )
+    return False
+
+
+def _is_there(task: Assignment, fingerprint: str) -> bool:
+    diverged = task.module[0] == TRIAL and has_diverged(Path(task.module[1]).with_suffix(".json"), fingerprint)
+    return diverged or is_finished(Run(STORE, fingerprint))
 
 
 def _judge(
@@ -236,6 +201,8 @@ def _judge(
         return "done", ""
     if queued is not None and queued.state != "COMPLETING":
         return ("waits", queued.where) if queued.state == "PENDING" else ("runs", "")
+    if own == "cancelled":
+        return "stopped", _tell_stopped("CANCELLED")
     if own == "stopped":
         return ("waits", "goes back into the queue") if queued else ("stopped", _tell_stopped(ask_end(place)))
     words = submission.last_words(place.task)

@@ -234,6 +234,12 @@ def fetch_finished(run: Run) -> bool:
     return run.complete or (store is not None and FarRun(store, run, 0).fetch_result())
 
 
+def is_finished(run: Run) -> bool:
+    """Whether a run is finished here, or on another machine; nothing is fetched."""
+    store = None if run.complete else open_store()
+    return run.complete or (store is not None and FarRun(store, run, 0).find() is not None)
+
+
 @contextmanager
 def sharing(
     run: Run, minutes: float, owner: bool = True, store: FarStore | None = None

@@ -41,8 +41,8 @@ def holding(store: FarStore, folder: str, where: str) -> Iterator[None]:
     Raises:
         BusyError: another process holds it and lives, as far as anybody knows.
     """
-    data = this_process().model_dump_json().encode()
-    name = _take(store, folder, where, data)
+    owner = this_process()
+    data, name = owner.model_dump_json().encode(), _take(store, folder, where, owner)
     path, over = f"{folder}/{name}", threading.Event()
     beating = threading.Thread(target=_beat, args=(store, folder, name, data, over, where), daemon=True, name="lease")
     beating.start()
@@ -55,18 +55,33 @@ def holding(store: FarStore, folder: str, where: str) -> Iterator[None]:
             store.remove(path)
 
 
-def _take(store: FarStore, folder: str, where: str, data: bytes) -> str:
+def _take(store: FarStore, folder: str, where: str, owner: Owner) -> str:
     """Make the next lease of a run, and remove those of holders that are gone."""
     held = _held(store, folder)
     if held:
         newest = max(held)
         _refuse_living(store, folder, newest, held[newest], where)
     name = f"lease-{_number(max(held, default='')) + 1:06d}.json"
-    if not store.create(f"{folder}/{name}", data):
+    if not _create(store, f"{folder}/{name}", owner):
         raise BusyError(f"another process is on this run ({where}, since a moment): {_ADVICE}")
     for old in held:
         store.remove(f"{folder}/{old}")
     return name
+
+
+def _create(store: FarStore, path: str, owner: Owner) -> bool:
+    """Make a lease; whether this process holds it.
+
+    A store may have made it and its answer may have been lost: then it says on a second try that there is one, or
+    nothing but an error. What lies there counts.
+    """
+    try:
+        return store.create(path, owner.model_dump_json().encode()) or read_owner(store, path) == owner
+    except (BenchError, OSError):
+        with contextlib.suppress(BenchError, OSError):
+            if read_owner(store, path) == owner:
+                return True
+        raise
 
 
 _ADVICE = "wait for it, the result will be shared"

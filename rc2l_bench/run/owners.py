@@ -13,6 +13,10 @@ import psutil
 from rc2l_bench.files import place
 from rc2l_bench.schema import Model
 
+JOB, ATTEMPT = "RC2L_BENCH_JOB", "RC2L_BENCH_ATTEMPT"
+"""What an engine without such variables of its own says of a process: the name of its job, and how often that had been
+started before."""
+
 
 class Owner(Model):
     """A process that holds a lease."""
@@ -60,7 +64,9 @@ def describe_process() -> dict[str, Any]:
 
 
 def job_of_this_process() -> tuple[str, int]:
-    """Name the job of Slurm that this process is a part of, empty for none, and how often it was requeued."""
+    """Name the job that this process is a part of, empty for none, and how often it had been started before."""
+    if own := os.environ.get(JOB, ""):  # inside of a job of Slurm, perhaps
+        return own, int(os.environ[ATTEMPT])
     job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID", "")
     task, count = os.environ.get("SLURM_ARRAY_TASK_ID", ""), os.environ.get("SLURM_RESTART_COUNT", "")
     return f"{job}_{task}" if job and task else job, int(count) if count.isdecimal() else 0

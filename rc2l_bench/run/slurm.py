@@ -138,11 +138,31 @@ def ask_end(place: Place) -> str:
 
 
 def _ask_state(name: str, which: str = "") -> str:
+    found = re.search(rf"{which}.*\bJobState=(\S+)", _show(name))
+    return found[1] if found else ""
+
+
+def is_cancelled(place: Place, restarts: int) -> bool:
+    """Whether somebody has ended a task for good, asked from inside of it after a signal.
+
+    Slurm says COMPLETING of every task that it ends. What it preempts it has put back, which counts as a restart, or it
+    says when that was; and for a limit it gives a reason.
+
+    Args:
+        place: the task.
+        restarts: how often it had been put back when it began.
+    """
+    found = dict(re.findall(r"\b(JobState|Reason|Restarts|PreemptTime)=(\S+)", _show(str(place))))
+    ended = found.get("JobState") in ("COMPLETING", "CANCELLED") and found.get("Restarts") == str(restarts)
+    return ended and found.get("Reason") == found.get("PreemptTime", "None") == "None"
+
+
+def _show(name: str) -> str:
+    """Everything about a job, on one line for each of its tasks; empty where Slurm does not know it (any more)."""
     try:
-        found = re.search(rf"{which}.*\bJobState=(\S+)", ask("scontrol", "show", "job", "--oneliner", name))
+        return ask("scontrol", "show", "job", "--oneliner", name)
     except BenchError:
         return ""
-    return found[1] if found else ""
 
 
 def requeue(place: Place) -> None:

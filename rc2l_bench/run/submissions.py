@@ -13,12 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
 from rc2l_bench.files import write_atomically
 from rc2l_bench.readers import read_bytes, reading
+from rc2l_bench.run.assignments import Assignment
 from rc2l_bench.run.slurm import Place
 from rc2l_bench.schema import Model
 
@@ -36,25 +37,11 @@ TELLING = ("error:", "DUE TO", "Killed", "oom")
 """What a line holds that says why a task ended: ours, and those of Slurm and the shell."""
 
 
-class ArrayTask(Model):
-    """What one task has to do."""
-
-    title: str
-    """Data set, split, method, seed."""
-    module: list[str]
-    """Name of a module and its arguments."""
-    expected: dict[str, Any]
-    """Fingerprint of the run and every part of it, on the machine that submitted it."""
-    nodes: int
-    processes: int
-    """On all nodes."""
-
-
 class TaskState(Model):
     """What a task says of itself."""
 
-    state: Literal["running", "done", "stopped", "failed"]
-    """`stopped`: asked to stop, goes on in the queue."""
+    state: Literal["running", "done", "stopped", "cancelled", "failed"]
+    """`stopped`: asked to stop, goes on in the queue; `cancelled`: does not."""
     code: int
     """Exit code."""
     host: str
@@ -98,11 +85,11 @@ class Submission:
             number = self.number()
             yield from (Place(number.job, task) for task in range(number.tasks))
 
-    def task(self, number: int) -> ArrayTask:
+    def task(self, number: int) -> Assignment:
         """What a task has to do."""
-        return _read(ArrayTask, self.folder / f"{number}.json")
+        return _read(Assignment, self.folder / f"{number}.json")
 
-    def write_task(self, number: int, task: ArrayTask) -> None:
+    def write_task(self, number: int, task: Assignment) -> None:
         """Write down what a task has to do."""
         _write(self.folder / f"{number}.json", task)
 
@@ -142,7 +129,7 @@ def _write(path: Path, content: Model) -> None:
 
 
 @contextmanager
-def new_submission(tasks: Sequence[ArrayTask], jobs: Path = JOBS) -> Iterator[Submission]:
+def new_submission(tasks: Sequence[Assignment], jobs: Path = JOBS) -> Iterator[Submission]:
     """Make the folder of an array job; it is removed again when the body, which submits it, fails."""
     jobs.mkdir(parents=True, exist_ok=True)
     # Two commands may submit in the same second.

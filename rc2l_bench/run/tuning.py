@@ -21,7 +21,6 @@ from rc2l_bench.errors import BenchError
 from rc2l_bench.files import exclusive, write_atomically
 from rc2l_bench.readers import read_json
 from rc2l_bench.run.pipeline import cell_stages
-from rc2l_bench.run.process_pool import run_modules
 from rc2l_bench.tuning import (
     BUSY,
     MOST,
@@ -48,6 +47,9 @@ POLL = 5.0
 """Seconds between looks at trials that other processes carry out."""
 ANSWER = "answer"
 """User attribute of a trial: what its process wrote."""
+
+RunModules = Callable[[Sequence[Sequence[str]]], Iterator[tuple[int, int]]]
+"""Runs modules, and yields index and exit code of each as it ends: `process_pool.run_modules`, or an engine."""
 
 
 def point_to_numbers(point: Sequence[float], space: Mapping[str, Range]) -> dict[str, float]:
@@ -216,14 +218,14 @@ def open_studies(dataset: str, methods: Sequence[str], params: Params) -> list[M
 
 
 def carry_out_trials(
-    dataset: str, studies: Sequence[MethodStudy], jobs: int, told: Callable[[MethodStudy, int], None]
+    dataset: str, studies: Sequence[MethodStudy], run: RunModules, told: Callable[[MethodStudy, int], None]
 ) -> Iterator[int]:
     """Carry out all trials that have no score yet, several at a time; the data have to be there.
 
     Args:
         dataset: that is tuned.
         studies: of its methods.
-        jobs: trainings at a time.
+        run: what carries out their modules.
         told: called with a study and the number of a trial when its score is known.
 
     Yields:
@@ -234,7 +236,7 @@ def carry_out_trials(
         waiting.sort(key=lambda pair: pair[1].number)
         calls = [["rc2l_bench.run.trial", str(write_request(dataset, *pair))] for pair in waiting]
         failed, busy = False, 0
-        for index, code in run_modules(calls, jobs):
+        for index, code in run(calls):
             study, trial = waiting[index]
             answer = _answer_file(dataset, study, trial)
             if code == 0 and answer.is_file():

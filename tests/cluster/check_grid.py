@@ -203,6 +203,17 @@ def test_a_task_whose_sources_have_changed_computes_nothing(unbroken, tmp_path):
     assert not list(root.glob("runs/*/*/*/*/*"))
 
 
+def test_a_grid_that_was_cancelled_stays_out_of_the_queue(unbroken, tmp_path):
+    root = copy(unbroken, tmp_path)
+    job = re.search(r"submitted as (\d+)", call(root, *ON).stdout)
+    until(lambda: len(list(root.glob(".rc2l/runs/*/step-*.ckpt"))) >= len(NODES), lambda: logs(root))
+    subprocess.run(["scancel", job[1]], check=True)
+    until(lambda: [state["state"] for state in states(root)] == ["cancelled"] * CELLS, lambda: logs(root))
+    said = call(root, "rc2l-bench", "jobs", "--wait", check=False)
+    assert (said.returncode, said.stdout.count("was cancelled: submit again, it continues")) == (1, CELLS)
+    assert subprocess.run(["squeue", "-h", "-t", "PENDING"], check=True, capture_output=True).stdout == b""
+
+
 def test_a_run_of_two_processes_on_two_nodes_is_the_same_as_on_one(unbroken, tmp_path):
     cell = ("rc2l-bench", "run", "--dataset", "blobs", "--split", "1_2", "--method", "cps")
     here, there = copy(unbroken, tmp_path / "here"), copy(unbroken, tmp_path / "there")

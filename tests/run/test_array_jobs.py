@@ -117,6 +117,13 @@ def test_what_was_stopped_and_is_in_no_queue_has_to_be_submitted(slurm):
     assert told() == [("stopped", "was cancelled: submit again, it continues")]
 
 
+def test_what_was_cancelled_waits_for_nothing(slurm):
+    submit_cells(ITEMS[:1], CLUSTER)
+    note(0, "cancelled", 75)
+    slurm.answer("squeue", "41 0 COMPLETING n1\n")
+    assert told() == [("stopped", "was cancelled: submit again, it continues")]
+
+
 def test_what_is_done_is_done_though_slurm_still_shows_it(slurm):
     submit_cells(ITEMS[:1], CLUSTER)
     note(0, "done")
@@ -159,6 +166,32 @@ def test_when_slurm_has_forgotten_a_task_its_log_speaks(slurm):
     slurm.refuse("scontrol-show-job", "slurm_load_jobs error: Invalid job id specified\n")
     find_submissions()[0].log(0).write_text("slurmstepd: error: *** JOB 41 CANCELLED DUE TO TIME LIMIT ***\n")
     assert told() == [("failed", "slurmstepd: error: *** JOB 41 CANCELLED DUE TO TIME LIMIT ***")]
+
+
+def test_a_failure_that_was_mended_elsewhere_is_none(slurm, jobs_checkout):
+    submit_cells(ITEMS, CLUSTER)
+    for number in range(2):
+        note(number, "failed", 1)
+    carry_out_elsewhere(jobs_checkout)
+    assert told() == [("failed", "exit code 1"), ("done", "")]
+
+
+def test_a_failure_that_was_mended_in_the_sources_and_carried_out_elsewhere_is_none(slurm, jobs_checkout):
+    submit_cells(ITEMS[1:], CLUSTER)
+    note(0, "failed", 1)
+    submission = find_submissions()[0]
+    task = submission.task(0)
+    submission.write_task(0, task.model_copy(update={"expected": task.expected | {"fingerprint": "former"}}))
+    assert told() == [("failed", "exit code 1")]
+    carry_out_elsewhere(jobs_checkout)
+    assert told() == [("done", "")]
+
+
+def carry_out_elsewhere(root: Path) -> None:
+    """The second cell, in a store that is then this one's, too."""
+    run_data.train(root, "baselines/supervised", 1, protocol={"default": {"steps": 2}})
+    STORE.parent.mkdir(exist_ok=True)
+    STORE.symlink_to(root / STORE)
 
 
 def test_of_a_cell_only_the_last_submission_counts(slurm):

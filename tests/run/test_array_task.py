@@ -8,7 +8,7 @@ import pytest
 from slurm_data import CLUSTER, ITEMS, FakeSlurm
 
 from rc2l_bench.errors import PreemptedError
-from rc2l_bench.run import array_task
+from rc2l_bench.run import array_task, assignments
 from rc2l_bench.run.array_jobs import submit_cells
 from rc2l_bench.run.submissions import TaskState, find_submissions
 
@@ -17,7 +17,8 @@ from rc2l_bench.run.submissions import TaskState, find_submissions
 def node(slurm, monkeypatch) -> FakeSlurm:
     """A task that Slurm has started."""
     submit_cells(ITEMS[:1], CLUSTER)
-    variables = {"SLURM_ARRAY_JOB_ID": "41", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "41", "SLURMD_NODENAME": "n7"}
+    variables = {"SLURM_ARRAY_JOB_ID": "41", "SLURM_ARRAY_TASK_ID": "0", "SLURM_JOB_ID": "41", "SLURMD_NODENAME": "n7",
+                 "SLURM_CPUS_PER_TASK": "3"}  # fmt: skip
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return slurm
@@ -25,7 +26,7 @@ def node(slurm, monkeypatch) -> FakeSlurm:
 
 def carry_out(monkeypatch, answer) -> tuple[int, TaskState | None]:
     """Exit code and last state of the task, whose program does what is said."""
-    monkeypatch.setattr(array_task, "run_program", answer)
+    monkeypatch.setattr(assignments, "run_program", answer)
     submission = find_submissions()[0]
     with pytest.raises(SystemExit) as caught:
         array_task.main(submission.folder)
@@ -62,6 +63,14 @@ def test_a_task_that_was_stopped_puts_itself_back(node, monkeypatch, capsys, how
     assert "in the queue again as 41_0" in capsys.readouterr().err
 
 
+def test_a_task_that_was_cancelled_stays_away(node, monkeypatch, capsys):
+    node.answer("scontrol-show-job", "JobId=41 JobState=COMPLETING Reason=None Restarts=0 PreemptTime=None\n")
+    code, state = carry_out(monkeypatch, stopped)
+    assert (code, state.state) == (75, "cancelled")
+    assert node.asked("scontrol-requeue") == []
+    assert "cancelled: submit it again, and it continues" in capsys.readouterr().err
+
+
 def test_a_task_that_slurm_has_put_back_itself_is_in_the_queue(node, monkeypatch, capsys):
     node.refuse("scontrol-requeue", "41_0: Job is pending execution\n")
     node.answer("scontrol-show-job", "JobId=41 JobState=PENDING\n")
@@ -96,5 +105,6 @@ def test_several_nodes_are_started_by_torchrun(node):
     task = find_submissions()[0].task(0).model_copy(update={"nodes": 2, "processes": 8})
     command = array_task.launch(task)
     assert command[:4] == ["srun", "--ntasks=2", "--ntasks-per-node=1", "--kill-on-bad-exit=1"]
+    assert command[4:6] == ["--cpus-per-task=3", sys.executable], "srun does not take it over"
     assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-backend=c10d", "--rdzv-id=41"} <= set(command)
     assert command[-len(task.module) - 1 :] == ["-m", *task.module]

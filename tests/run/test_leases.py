@@ -6,11 +6,11 @@ import time
 import pytest
 from running_data import ended
 
-from rc2l_bench.errors import BusyError
+from rc2l_bench.errors import BenchError, BusyError
 from rc2l_bench.run import leases
 from rc2l_bench.run.far_store import FolderStore
 from rc2l_bench.run.leases import EXPIRES, describe_holder, holding
-from rc2l_bench.run.owners import Owner, this_process
+from rc2l_bench.run.owners import ATTEMPT, JOB, Owner, this_process
 
 ELSEWHERE = {"host": "n7", "place": "0" * 8, "pid": 1}
 
@@ -18,6 +18,10 @@ ELSEWHERE = {"host": "n7", "place": "0" * 8, "pid": 1}
 @pytest.fixture
 def store(tmp_path) -> FolderStore:
     return FolderStore(tmp_path)
+
+
+def raise_(error: Exception) -> bool:
+    raise error
 
 
 def leave(store: FolderStore, age: float = 0.0, name: str = "lease-000001.json", **changes: object) -> None:
@@ -79,6 +83,19 @@ def test_a_job_that_was_started_again_succeeds_itself(store, monkeypatch, attemp
         assert not taken
 
 
+@pytest.mark.parametrize(("attempt", "taken"), [("1", False), ("2", True)])
+def test_an_attempt_succeeds_the_one_before_it(store, monkeypatch, attempt, taken):
+    leave(store, job="x_3", attempt=1, **ELSEWHERE)
+    monkeypatch.setenv("SLURM_JOB_ID", "78")  # a cluster may run inside of a job
+    monkeypatch.setenv(JOB, "x_3")
+    monkeypatch.setenv(ATTEMPT, attempt)
+    try:
+        with holding(store, "f", "the run"):
+            assert taken
+    except BusyError:
+        assert not taken
+
+
 def test_another_job_waits(store, monkeypatch):
     leave(store, job="77_4", attempt=1, **ELSEWHERE)
     monkeypatch.setenv("SLURM_JOB_ID", "78")
@@ -131,6 +148,26 @@ def test_a_holder_that_was_taken_for_dead_is_told_and_removes_its_own_lease_only
             time.sleep(0.01)
     assert said.count("\n") == 1
     assert list(store.list("f")) == ["lease-000002.json"]
+
+
+@pytest.mark.parametrize("answer", [lambda: False, lambda: raise_(BenchError("500"))])
+def test_an_answer_that_was_lost_does_not_lock_a_process_out(store, monkeypatch, answer):
+    create = FolderStore.create
+
+    def lose(self: FolderStore, path: str, data: bytes) -> bool:
+        assert create(self, path, data)
+        return answer()
+
+    monkeypatch.setattr(FolderStore, "create", lose)
+    with holding(store, "f", "the run"):
+        assert describe_holder(store, "f") == this_process().describe()
+    assert store.list("f") == {}
+
+
+def test_a_lease_that_could_not_be_made_is_an_error(store, monkeypatch):
+    monkeypatch.setattr(FolderStore, "create", lambda *_: raise_(BenchError("403")))
+    with pytest.raises(BenchError, match=r"^403$"), holding(store, "f", "the run"):
+        pytest.fail("entered")
 
 
 def test_a_place_out_of_reach_at_the_end_does_not_fail_the_run(store, monkeypatch):

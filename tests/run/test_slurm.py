@@ -17,6 +17,7 @@ from rc2l_bench.run.slurm import (
     ask_end,
     check_partition,
     count_places,
+    is_cancelled,
     read_queue,
     requeue,
     require_slurm,
@@ -134,6 +135,23 @@ def test_a_task_that_was_cancelled_before_it_began_is_known_by_its_array(fake, t
 def test_of_a_task_that_slurm_has_forgotten_nothing_is_known(fake):
     fake.refuse("scontrol-show-job", "slurm_load_jobs error: Invalid job id specified\n")
     assert ask_end(Place(41, 2)) == ""
+
+
+@pytest.mark.parametrize(("says", "cancelled"), [
+    ("JobState=COMPLETING Reason=None Restarts=1 PreemptTime=None", True),
+    ("JobState=RUNNING Reason=None Restarts=1 PreemptTime=None", False),  # the notice before a time limit
+    ("JobState=COMPLETING Reason=TimeLimit Restarts=1 PreemptTime=None", False),
+    ("JobState=COMPLETING Reason=None Restarts=2", False),  # Slurm has put it back
+    ("JobState=COMPLETING Reason=None Restarts=1 PreemptTime=2026-11-28T18:06:59", False),
+])  # fmt: skip
+def test_cancelling_is_told_from_preemption_and_limits(fake, says, cancelled):
+    fake.answer("scontrol-show-job", f"JobId=43 ArrayJobId=41 {says} SuspendTime=None\n")
+    assert is_cancelled(Place(41, 2), 1) is cancelled
+
+
+def test_what_slurm_does_not_know_was_not_cancelled(fake):
+    fake.refuse("scontrol-show-job", "slurm_load_jobs error: Invalid job id specified\n")
+    assert not is_cancelled(Place(41, 2), 0)
 
 
 def test_a_task_is_put_back_by_its_number_in_the_array(fake):
