@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,18 +85,31 @@ def perform(errand: Errand) -> Ending:
     submission.write_task(errand.number, errand.assignment)
     # Of this node, whose Python may lie elsewhere.
     command = [sys.executable, "-m", "rc2l_bench.run.ray_task", str(errand.folder), str(errand.number)]
-    with submission.log(errand.number).open("ab") as log:
+    with submission.log(errand.number).open("ab") as log, _interrupts() as asked:
         process = subprocess.Popen(
             ["bash", "-c", errand.cluster.script(command)], cwd=errand.checkout, env=errand.environment(),
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             preexec_fn=prepare_child(os.getpid()),
         )  # fmt: skip
         try:
-            while process.poll() is None:  # an interrupt wakes up a sleep of Python's, not a wait of the system's
+            while process.poll() is None and not asked:
                 time.sleep(POLL)
         finally:
             _end(process, errand.cluster.notice_seconds)
     return Ending(process.returncode, node_name(), submission.last_words(errand.number))
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Collect interrupts and raise one after the body: between fork and `try` it would leave a process behind."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
