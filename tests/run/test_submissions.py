@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from rc2l_bench.readers import DamagedFileError
+from rc2l_bench.run.assignments import Assignment
 from rc2l_bench.run.slurm import Place
-from rc2l_bench.run.submissions import TAIL, ArrayTask, Submission, TaskState, find_submissions, new_submission
+from rc2l_bench.run.submissions import TAIL, Submission, TaskState, find_submissions, new_submission
 
 TASKS = [
-    ArrayTask(title=f"run {number}", module=["m", str(number)], expected={"seed": number}, nodes=1, processes=2)
+    Assignment(title=f"run {number}", module=["m", str(number)], expected={"seed": number}, nodes=1, processes=2)
     for number in range(3)
 ]
 
