@@ -59,9 +59,13 @@ except KeyboardInterrupt:
 MANY = """
 import json, signal, sys, typer
 from rc2l_bench.cli import app as cli
+from rc2l_bench.run.pipeline import carry_out_cells
+def main(items, jobs):
+    cells = json.loads(items)
+    cli._carry_out(cells, lambda: carry_out_cells(cells, int(jobs)))
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    typer.run(lambda items, jobs: cli._carry_out(json.loads(items), int(jobs), 1))
+    typer.run(main)
 """
 
 
