@@ -20,6 +20,10 @@ _COLUMNS = {
     "exponents.csv": ["term", "quantity", "exponent", "low", "high"],
 }
 QUANTITIES = {"bytes": ("memory, MiB", 2**20), "seconds": ("processor time, s", 1)}
+SHOWN = (1e-9, 1e15)
+"""Values that the logarithmic axes show: more than zero, and nothing beyond what any machine has or waits for."""
+MOST_LETTERS = 60
+"""Of a term, which stands in the legend."""
 
 
 class Scaling(NamedTuple):
@@ -70,13 +74,12 @@ def _read(file: Path, columns: list[str]) -> pd.DataFrame:
     missing = [name for name in columns if name not in table]
     if missing or not len(table):
         raise ValueError(f"{file.name} has no {', '.join(missing) or 'rows'}")
-    if not all(str(term).isprintable() for term in table["term"]):
+    if not all(str(term).isprintable() and len(str(term)) <= MOST_LETTERS for term in table["term"]):
         raise ValueError(f"{file.name} names a term that cannot be shown")
-    for name in table.columns.intersection(["pixels", *QUANTITIES]):
+    for name in table.columns.intersection(["crop", "pixels", *QUANTITIES]):
         values = pd.to_numeric(table[name]).dropna()
-        # Axes are logarithmic.
-        if not len(values) or not (values > 0).all():
-            raise ValueError(f"{file.name} has {name} that are not above 0")
+        if not len(values) or not values.between(*SHOWN).all():
+            raise ValueError(f"{file.name} has {name} that are not between {SHOWN[0]:g} and {SHOWN[1]:g}")
     return table
 
 

@@ -57,14 +57,14 @@ def test_a_damaged_measurement_is_a_remark(measured, tmp_path, file, damage):
     assert "run `make scaling` again" in remarks[0].text
 
 
-@pytest.mark.parametrize("value", [0, -1, ""])
-@pytest.mark.parametrize("quantity", ["pixels", "bytes", "seconds"])
+@pytest.mark.parametrize("value", [0, -1, "", 1e308, "9" * 200])
+@pytest.mark.parametrize("quantity", ["crop", "pixels", "bytes", "seconds"])
 def test_what_no_logarithmic_axis_shows_is_a_remark(measured, tmp_path, quantity, value):
     table = pd.read_csv(measured / "scaling.csv").assign(**{quantity: value})
     table.to_csv(measured / "scaling.csv", index=False)
     scaling, remarks = show_scaling(measured, tmp_path)
     assert scaling is None
-    assert f"scaling.csv has {quantity} that are not above 0" in remarks[0].text
+    assert f"scaling.csv has {quantity} that are not between 1e-09 and 1e+15" in remarks[0].text
 
 
 def test_the_report_shows_the_measurement(measured, tmp_path):
