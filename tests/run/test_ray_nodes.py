@@ -206,6 +206,8 @@ def test_the_command_says_what_became_of_each_run_and_nothing_else(told):
 
 def test_after_ctrl_c_trainings_have_written_their_checkpoint_and_are_gone(made, pair, told, tmp_path):
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    # So many that a busy machine does not come to their end before it passes the signal on.
+    tiny_data.write_yaml(tmp_path / "params.yaml", tiny_data.params(protocol={"default": {"steps": 50 * STEPS}}))
     with running(tmp_path, *RUN, *ON, address=pair.cluster.address) as process:
         until(lambda: len([*tmp_path.glob("*.steps")]) == 1, process)
         [training] = (int(path.stem) for path in tmp_path.glob("*.steps"))
@@ -217,7 +219,7 @@ def test_after_ctrl_c_trainings_have_written_their_checkpoint_and_are_gone(made,
         "1 runs are asked to stop, and write their checkpoints",
         "interrupted; the same command continues where this one stopped",
     ]
-    assert checkpoints(tmp_path) == [len(steps(tmp_path, training))]
+    assert max(checkpoints(tmp_path)) == len(steps(tmp_path, training))
     assert not alive(training)
 
 
