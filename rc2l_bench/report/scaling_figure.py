@@ -20,8 +20,10 @@ _COLUMNS = {
     "exponents.csv": ["term", "quantity", "exponent", "low", "high"],
 }
 QUANTITIES = {"bytes": ("memory, MiB", 2**20), "seconds": ("processor time, s", 1)}
-SHOWN = (1e-9, 1e15)
-"""Values that the logarithmic axes show: more than zero, and nothing beyond what any machine has or waits for."""
+LIMITS = dict.fromkeys(("crop", "pixels", *QUANTITIES), (1e-9, 1e15)) | dict.fromkeys(
+    ("exponent", "low", "high"), (-100.0, 100.0)
+)
+"""Values that are shown. Axes are logarithmic, so more than zero; nothing beyond what any machine has or waits for."""
 MOST_LETTERS = 60
 """Of a term, which stands in the legend."""
 
@@ -76,10 +78,11 @@ def _read(file: Path, columns: list[str]) -> pd.DataFrame:
         raise ValueError(f"{file.name} has no {', '.join(missing) or 'rows'}")
     if not all(str(term).isprintable() and len(str(term)) <= MOST_LETTERS for term in table["term"]):
         raise ValueError(f"{file.name} names a term that cannot be shown")
-    for name in table.columns.intersection(["crop", "pixels", *QUANTITIES]):
-        values = pd.to_numeric(table[name]).dropna()
-        if not len(values) or not values.between(*SHOWN).all():
-            raise ValueError(f"{file.name} has {name} that are not between {SHOWN[0]:g} and {SHOWN[1]:g}")
+    for name, (low, high) in LIMITS.items():
+        values = pd.to_numeric(table.get(name, pd.Series([low]))).dropna()
+        # A slope that was not fitted is left out; an axis needs a value.
+        if not values.between(low, high).all() or (not len(values) and low > 0):
+            raise ValueError(f"{file.name} has {name} that are not between {low:g} and {high:g}")
     return table
 
 

@@ -67,6 +67,15 @@ def test_what_no_logarithmic_axis_shows_is_a_remark(measured, tmp_path, quantity
     assert f"scaling.csv has {quantity} that are not between 1e-09 and 1e+15" in remarks[0].text
 
 
+@pytest.mark.parametrize("value", [1e308, -1e308])
+@pytest.mark.parametrize("column", ["exponent", "low", "high"])
+def test_a_slope_beyond_belief_is_a_remark(measured, tmp_path, column, value):
+    pd.read_csv(measured / "exponents.csv").assign(**{column: value}).to_csv(measured / "exponents.csv", index=False)
+    scaling, remarks = show_scaling(measured, tmp_path)
+    assert scaling is None
+    assert f"exponents.csv has {column} that are not between -100 and 100" in remarks[0].text
+
+
 def test_the_report_shows_the_measurement(measured, tmp_path):
     templates = tmp_path / "templates"
     shutil.copytree(tiny_data.ROOT / "reports/templates", templates)
