@@ -31,9 +31,7 @@ def main(dataset: str, raw: Path, table: Path, split: Path, out: Path) -> None:
     samples = source.samples(raw, "train", only=wanted) if wanted else iter(())
     packing.write(out, samples, source.meta(), "train", count, with_masks=True)
     # Seeds have many of these images in common, and a published list all of them.
-    for other in sorted(out.parent.glob("seed*")):
-        if other != out:
-            link_equal_files(out, other)
+    link_equal_files(out, "seed*")
 
 
 if __name__ == "__main__":

@@ -34,9 +34,7 @@ def main(dataset: str, raw: Path, split: Path, out: Path) -> None:
     samples = all_of(source.samples(raw, "train", only=wanted), wanted, dataset)
     packing.write(out, samples, source.meta(), "train", count, with_masks=True, split=plan.name, split_id=plan.id)
     # A list is the same for every seed; its masks and images need not lie on the disk several times.
-    for other in sorted(out.parent.glob("seed*")):
-        if other != out:
-            link_equal_files(out, other)
+    link_equal_files(out, "seed*")
 
 
 def all_of(samples: Iterable[Sample], wanted: set[str], dataset: str) -> Iterator[Sample]:

@@ -23,7 +23,7 @@ from rc2l_bench.errors import UsageError
 MADE = ".rc2l-bench"
 """Lists the folders beside it that this program made and may replace."""
 _NUMBERS = itertools.count()
-_TEMPORARY = re.compile(r"\..+\.(?P<place>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9]+\.tmp", re.DOTALL)
+_TEMPORARY = re.compile(r"\..+\.(?P<host>[0-9a-f]{8})-(?P<process>[0-9]+)-[0-9]+\.tmp", re.DOTALL)
 
 
 def require_checkout(root: Path = Path()) -> None:
@@ -46,11 +46,11 @@ def say(text: str) -> None:
 
 def temporary_name(path: Path) -> Path:
     """Make up a name beside a path for what is not whole yet. It says which process writes it, so that others know."""
-    return path.with_name(f".{path.name}.{place()}-{os.getpid()}-{next(_NUMBERS)}.tmp")
+    return path.with_name(f".{path.name}.{host_id()}-{os.getpid()}-{next(_NUMBERS)}.tmp")
 
 
 @functools.cache
-def place() -> str:
+def host_id() -> str:
     """Where process numbers are those of this process: the host, and on Linux the container."""
     try:
         space = str(Path("/proc/self/ns/pid").readlink())
@@ -64,7 +64,7 @@ def sweep(folder: Path) -> None:
     for rest in folder.glob(".*.tmp"):
         match = _TEMPORARY.fullmatch(rest.name)
         # A number that was given to another process since looks alive; then the next sweep removes it.
-        if match is None or match["place"] != place() or _is_alive(int(match["process"])):
+        if match is None or match["host"] != host_id() or _is_alive(int(match["process"])):
             continue
         if rest.is_dir() and not rest.is_symlink():
             shutil.rmtree(rest, ignore_errors=True)
@@ -177,11 +177,21 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def link_equal_files(folder: Path, other: Path) -> None:
-    """Replace files by hard links to files of the same name in another folder that are equal to the byte.
+def link_equal_files(folder: Path, pattern: str) -> None:
+    """Replace files by hard links to files of the same name in folders beside theirs that are equal to the byte.
 
     Nothing changes but the room that they take. Where the file system has no hard links they stay as they are.
+
+    Args:
+        folder: whose files are replaced.
+        pattern: of the names of the folders beside it.
     """
+    for other in sorted(folder.parent.glob(pattern)):
+        if other != folder:
+            _link_equal_files(folder, other)
+
+
+def _link_equal_files(folder: Path, other: Path) -> None:
     for file in (path for path in folder.rglob("*") if path.is_file()):
         twin = other / file.relative_to(folder)
         if not twin.is_file() or file.samefile(twin) or not filecmp.cmp(file, twin, shallow=False):

@@ -96,7 +96,7 @@ def test_what_is_not_known_to_be_left_over_stays(tmp_path, name):
 def test_a_link_is_removed_and_not_what_it_points_to(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/mine").touch()
-    link = tmp_path / f".x.{files.place()}-{ended()}-0.tmp"
+    link = tmp_path / f".x.{files.host_id()}-{ended()}-0.tmp"
     link.symlink_to(tmp_path / "data")
     sweep(tmp_path)
     assert names(tmp_path) == ["data"]
@@ -179,15 +179,20 @@ def folders(tmp_path) -> tuple[Path, Path]:
 
 def test_equal_files_share_their_room_and_others_stay(folders):
     one, other = folders
-    link_equal_files(one, other)
+    link_equal_files(one, "*")
     assert (one / "deep/000000.tar").samefile(other / "deep/000000.tar")
     assert [(folder / "index.json").read_bytes() for folder in folders] == [b"1", b"2"]
     assert sorted(path.name for path in one.rglob("*")) == ["000000.tar", "deep", "index.json", "only"]
 
 
+def test_folders_of_other_names_keep_their_room(folders):
+    link_equal_files(folders[0], "seed*")
+    assert not (folders[0] / "deep/000000.tar").samefile(folders[1] / "deep/000000.tar")
+
+
 def test_what_replaces_a_linked_file_leaves_its_twin_alone(folders):
     one, other = folders
-    link_equal_files(one, other)
+    link_equal_files(one, "*")
     (one / "new").write_bytes(b"y")
     (one / "new").replace(one / "deep/000000.tar")
     assert (other / "deep/000000.tar").read_bytes() == b"x" * 5000
@@ -198,6 +203,6 @@ def test_where_there_are_no_hard_links_nothing_changes(folders, monkeypatch):
         raise OSError("not here")
 
     monkeypatch.setattr(os, "link", refuse)
-    link_equal_files(*folders)
+    link_equal_files(folders[0], "*")
     assert not (folders[0] / "deep/000000.tar").samefile(folders[1] / "deep/000000.tar")
     assert sorted(path.name for path in folders[0].rglob("*")) == ["000000.tar", "deep", "index.json", "only"]

@@ -18,13 +18,13 @@ def export(
     out: Annotated[Path | None, typer.Option(help="The file; left out: named after the run, here.")] = None,
 ) -> None:
     """Write the network as one file, pre-processing inside, with a JSON and a model card beside it."""
-    from rc2l_bench.deployment.export import export_run, place_of
+    from rc2l_bench.deployment.export import export_run, name_target
     from rc2l_bench.deployment.exported_network import require_packages
     from rc2l_bench.deployment.loading import load_run
 
     require_packages(kind)
     loaded = load_run(run, "cpu")
-    place = place_of(loaded.name, kind, out)
+    target = name_target(loaded.name, kind, out)
     warn_of_changes(loaded)
-    for path in export_run(loaded, kind, place):
+    for path in export_run(loaded, kind, target):
         console.print(f"{path}", markup=False, soft_wrap=True)

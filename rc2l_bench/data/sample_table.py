@@ -201,7 +201,7 @@ class SampleTable:
             BenchError: one is not there.
         """
         for identity in ids:
-            position = self.ids.place(identity)
+            position = self.ids.position_of(identity)
             if position is None:
                 raise BenchError(f"{self.path.parent}: has no sample '{identity}': run the stages again")
             yield position
@@ -287,7 +287,7 @@ class Ids(LazyIds):
         found: str = self._table._chunk(number).id[row].as_py()
         return found
 
-    def place(self, identity: str) -> int | None:
+    def position_of(self, identity: str) -> int | None:
         """Find an id by bisection: the order of UTF-8 is that of Python's text."""
         low, high = 0, len(self)
         while low < high:

@@ -23,7 +23,7 @@ from rc2l_bench.errors import UsageError
 from rc2l_bench.files import write_atomically
 
 
-def place_of(name: str, kind: Format, out: Path | None) -> Path:
+def name_target(name: str, kind: Format, out: Path | None) -> Path:
     """Choose where the file goes.
 
     Args:

@@ -25,10 +25,9 @@ def draw_learning(section: Section, remarks: list[Remark]) -> tuple[Figure, str]
     return (figure, text) if figure else None
 
 
-def draw_pseudo_labels(section: Section, remarks: list[Remark]) -> tuple[Figure, str] | None:
+def draw_pseudo_labels(section: Section, _: list[Remark]) -> tuple[Figure, str] | None:
     """Draw the mIoU of pseudo-labels during training; None where no run has scored them."""
-    # What cannot be read is a remark of the learning curves already.
-    del remarks
+    # No remarks: what cannot be read is one of the learning curves already.
     figure = _draw(section, _read(section, "pseudo_miou", []), "mIoU of pseudo-labels, %")
     text = (
         "Quality of pseudo-labels: mIoU, during training, of what stands for labels on unlabelled training images, "

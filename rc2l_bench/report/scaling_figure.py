@@ -78,8 +78,8 @@ def _read(file: Path, columns: list[str]) -> pd.DataFrame:
         raise ValueError(f"{file.name} has no {', '.join(missing) or 'rows'}")
     if not all(str(term).isprintable() and len(str(term)) <= MOST_LETTERS for term in table["term"]):
         raise ValueError(f"{file.name} names a term that cannot be shown")
-    for name, (low, high) in LIMITS.items():
-        values = pd.to_numeric(table.get(name, pd.Series([low]))).dropna()
+    for name in table.columns.intersection(list(LIMITS)):
+        (low, high), values = LIMITS[name], pd.to_numeric(table[name]).dropna()
         # A slope that was not fitted is left out; an axis needs a value.
         if not values.between(low, high).all() or (not len(values) and low > 0):
             raise ValueError(f"{file.name} has {name} that are not between {low:g} and {high:g}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from rc2l_bench.files import place
+from rc2l_bench.files import host_id
 from rc2l_bench.schema import Model
 
 JOB, ATTEMPT = "RC2L_BENCH_JOB", "RC2L_BENCH_ATTEMPT"
@@ -55,7 +55,7 @@ def this_process() -> Owner:
 def _place() -> str:
     # Names of hosts are not always different, `localhost` for instance.
     boot = Path("/proc/sys/kernel/random/boot_id")
-    return f"{place()} {boot.read_text().strip() if boot.is_file() else ''}"
+    return f"{host_id()} {boot.read_text().strip() if boot.is_file() else ''}"
 
 
 def describe_process() -> dict[str, Any]:

@@ -60,7 +60,7 @@ class Listener(ABC):
         """Write the final scores and finish; they are empty where the training was cut off."""
 
 
-def place(name: str, head: Head) -> Path:
+def folder_of(name: str, head: Head) -> Path:
     """Give the folder of a run: one per cell and fingerprint, so that a changed run starts a curve of its own."""
     cell = head["cell"]
     parts = (cell["dataset"], cell["split"], cell["method"].replace("@", "+"), f"seed{cell['seed']}")
@@ -74,7 +74,7 @@ class TensorBoard(Listener):
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-        self.writer = EventFileWriter(str(place("tensorboard", head)))
+        self.writer = EventFileWriter(str(folder_of("tensorboard", head)))
         if head["begin"]:
             # TensorBoard then drops what an interrupted session has shown beyond its last checkpoint.
             start = SessionLog(status=SessionLog.START)
@@ -103,7 +103,7 @@ class DVCLive(Listener):
         logging.getLogger("dvclive").setLevel(logging.ERROR)
         # Without dvc.yaml and experiments: several trainings at a time would write over one another's.
         self.live = Live(
-            str(place("dvclive", head)), resume=head["begin"] > 0, save_dvc_exp=False, dvcyaml=None, report=None
+            str(folder_of("dvclive", head)), resume=head["begin"] > 0, save_dvc_exp=False, dvcyaml=None, report=None
         )
         self.live.log_params(head["settings"])
 

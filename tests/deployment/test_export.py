@@ -10,7 +10,7 @@ import torch
 from commands_data import refused
 from torch import Tensor, nn
 
-from rc2l_bench.deployment.export import export_run, place_of
+from rc2l_bench.deployment.export import export_run, name_target
 from rc2l_bench.deployment.loading import load_run
 from rc2l_bench.errors import BenchError, UsageError
 
@@ -54,6 +54,6 @@ def test_a_network_that_is_no_graph_is_one_line(pixel_run, tmp_path):
 
 def test_a_name_of_another_format_is_wrong_use(pixel_run, tmp_path):
     assert "ends in .onnx" in refused("export", str(pixel_run), "--out", str(tmp_path / "x.pt2"))
-    assert place_of("a-b", "torch", None) == Path("a-b.pt2")
+    assert name_target("a-b", "torch", None) == Path("a-b.pt2")
     with pytest.raises(UsageError, match=r"ends in \.pt2"):
-        place_of("a-b", "torch", Path("x.onnx"))
+        name_target("a-b", "torch", Path("x.onnx"))

@@ -117,25 +117,15 @@ def test_what_was_stopped_and_is_in_no_queue_has_to_be_submitted(slurm):
     assert told() == [("stopped", "was cancelled: submit again, it continues")]
 
 
-def test_what_was_cancelled_waits_for_nothing(slurm):
+@pytest.mark.parametrize(("state", "code", "seen"), [
+    ("cancelled", 75, ("stopped", "was cancelled: submit again, it continues")), ("done", 0, ("done", "")),
+    ("failed", 2, ("failed", "exit code 2")),
+])  # fmt: skip
+def test_what_a_task_says_of_its_end_counts_though_slurm_still_shows_it(slurm, state, code, seen):
     submit_cells(ITEMS[:1], CLUSTER)
-    note(0, "cancelled", 75)
+    note(0, state, code)
     slurm.answer("squeue", "41 0 COMPLETING n1\n")
-    assert told() == [("stopped", "was cancelled: submit again, it continues")]
-
-
-def test_what_is_done_is_done_though_slurm_still_shows_it(slurm):
-    submit_cells(ITEMS[:1], CLUSTER)
-    note(0, "done")
-    slurm.answer("squeue", "41 0 COMPLETING n1\n")
-    assert told() == [("done", "")]
-
-
-def test_what_has_failed_has_failed_though_slurm_still_shows_it(slurm):
-    submit_cells(ITEMS[:1], CLUSTER)
-    note(0, "failed", 2)
-    slurm.answer("squeue", "41 0 COMPLETING n1\n")
-    assert told() == [("failed", "exit code 2")]
+    assert told() == [seen]
 
 
 def test_a_failure_is_told_by_the_line_of_its_log(slurm):

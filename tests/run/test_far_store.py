@@ -94,7 +94,7 @@ def test_half_files_of_other_machines_go_when_they_are_old(tmp_path, monkeypatch
     folder = FolderStore(tmp_path)
     folder.write("f/a", b"x")
     with monkeypatch.context() as patch:
-        patch.setattr("rc2l_bench.files.place", lambda: "0" * 8)
+        patch.setattr("rc2l_bench.files.host_id", lambda: "0" * 8)
         old, young = (temporary_name(tmp_path / "f/b") for _ in range(2))
     for part in (old, young):
         part.write_bytes(b"half")

@@ -15,7 +15,7 @@ import tiny_data
 from trackers_data import HEAD, PLACE, curves, history, miou, train, wanted
 
 from rc2l_bench.run import tracker_process
-from rc2l_bench.run.tracker_process import FOLDER, Head, Listener, Values, main, place
+from rc2l_bench.run.tracker_process import FOLDER, Head, Listener, Values, folder_of, main
 
 
 class Ledger(Listener):
@@ -62,7 +62,7 @@ def test_what_goes_wrong_is_one_line_and_stops_no_training(monkeypatch, capsys):
 
 
 def test_every_cell_and_fingerprint_has_a_folder():
-    assert place("x", HEAD) == FOLDER / "x/tiny/1_4/baselines/cps+plain/seed0" / ("f" * 12)
+    assert folder_of("x", HEAD) == FOLDER / "x/tiny/1_4/baselines/cps+plain/seed0" / ("f" * 12)
 
 
 def test_tensorboard_shows_history(checkout, launch):
