@@ -21,7 +21,7 @@ from rich.table import Table
 
 from rc2l_bench import __version__
 from rc2l_bench.cli import cost, data, evidence, export, init, jobs, predict, report, runs, shards, split, tune, watch
-from rc2l_bench.cli.forecast import show_forecasts
+from rc2l_bench.cli.forecast import order_cells, show_forecasts
 from rc2l_bench.cli.jobs import Engine, On, joined, submit
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import BenchError, UsageError, suggest
@@ -31,7 +31,7 @@ from rc2l_bench.run.process_pool import count_jobs
 from rc2l_bench.variants import describe_method, find_methods, resolve_method, variants_of
 
 if TYPE_CHECKING:
-    from rc2l_bench.runtime import Runtime
+    from rc2l_bench.config import Params
 
 app = typer.Typer(
     name="rc2l-bench",
@@ -93,7 +93,7 @@ def run(
     if dry_run:
         show_forecasts(cells, params, count_jobs(jobs, params.runtime.threads))
         return
-    _start(cells, jobs, params.runtime, on)
+    _start(cells, jobs, params, on)
 
 
 @app.command()
@@ -115,17 +115,19 @@ def ablate(
     grids = [params.ablation[name] for name in study]
     cells = [cell for grid in grids for cell in _cells(grid.dataset, grid.split, grid.method, grid.seed)]
     once = list({tuple(cell.values()): cell for cell in cells}.values())  # studies share rows
-    _start(once, jobs, params.runtime, on)
+    _start(once, jobs, params, on)
 
 
-def _start(items: list[dict[str, str]], jobs: int, runtime: Runtime, on: Engine) -> None:
+def _start(items: list[dict[str, str]], jobs: int, params: Params, on: Engine) -> None:
     """Give cells to what carries them out; Slurm is not waited for."""
     if on is Engine.local:
-        _carry_out(items, lambda: carry_out_cells(items, count_jobs(jobs, runtime.threads)))
+        places = count_jobs(jobs, params.runtime.threads)
+        ordered = order_cells(items, params, places)
+        _carry_out(items, lambda: carry_out_cells(ordered, places))
     elif on is Engine.ray:
-        with joined(runtime) as engine:
+        with joined(params.runtime) as engine:
             _carry_out(items, lambda: engine.carry_out_cells(items))
-    elif submit(items, runtime):
+    elif submit(items, params.runtime):
         _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])
 
 

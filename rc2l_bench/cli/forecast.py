@@ -1,4 +1,4 @@
-"""`rc2l-bench run --dry-run`: a table of what would be trained, why, and what it takes."""
+"""What trainings take: the table of `rc2l-bench run --dry-run`, and the order in which they begin."""
 
 from __future__ import annotations
 
@@ -13,6 +13,21 @@ from rc2l_bench.console import console
 
 if TYPE_CHECKING:
     from rc2l_bench.config import Params
+
+
+def order_cells(items: list[dict[str, str]], params: Params, jobs: int) -> list[dict[str, str]]:
+    """Put the longest trainings first where some wait for others that run side by side; else keep the order given.
+
+    Args:
+        items: the cells.
+        params: of the checkout.
+        jobs: trainings at a time.
+    """
+    if not 1 < jobs < len(items):
+        return items
+    from rc2l_bench.run.forecast import longest_first
+
+    return longest_first(items, params)
 
 
 def show_forecasts(items: Sequence[dict[str, str]], params: Params, jobs: int) -> None:

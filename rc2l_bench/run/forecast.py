@@ -73,13 +73,46 @@ def forecast_cells(items: Sequence[Mapping[str, str]], params: Params, results: 
     return [_forecast(item, params, runs) for item in items]
 
 
+def longest_first(
+    items: Sequence[dict[str, str]], params: Params, results: Path = Path("runs")
+) -> list[dict[str, str]]:
+    """Order cells such that trainings side by side end at about the same time.
+
+    Args:
+        items: the cells.
+        params: of the checkout.
+        results: where earlier runs lie, whose costs are taken.
+
+    Returns:
+        The cells, that which takes longest first; before it those of unknown length, which may take longer still.
+        Cells of one length keep their order.
+    """
+    runs, _ = find(results)
+    return sorted(items, key=lambda item: -_whole_training(item, params, runs))
+
+
+def _whole_training(item: Mapping[str, str], params: Params, runs: Sequence[FinishedRun]) -> float:
+    """Seconds of a training from its first step; infinity = unknown."""
+    seconds = _steps(item, params) * seconds_per_step(_alike(item, runs), item["dataset"], item["method"], params)
+    return math.inf if math.isnan(seconds) else seconds
+
+
+def _steps(item: Mapping[str, str], params: Params) -> int:
+    method = item["method"]
+    return vary_protocol(params.protocol_of(item["dataset"]), protocol_changes(method), method).steps
+
+
+def _alike(item: Mapping[str, str], runs: Sequence[FinishedRun]) -> list[FinishedRun]:
+    """Runs of the method, in whatever variant, on the data set of a cell."""
+    wanted = item["dataset"], base_of(item["method"])
+    return [run for run in runs if (run.cell.dataset, base_of(run.cell.method)) == wanted]
+
+
 def _forecast(item: Mapping[str, str], params: Params, runs: Sequence[FinishedRun]) -> Forecast:
     state, reasons, done = _look(item, cell_stages(item))
-    method, dataset = item["method"], item["dataset"]
-    steps = vary_protocol(params.protocol_of(dataset), protocol_changes(method), method).steps
-    left = max(0, steps - done) if state in ("continues", "stale", "new") else 0
-    mine = [run for run in runs if (run.cell.dataset, base_of(run.cell.method)) == (dataset, base_of(method))]
-    seconds = left * seconds_per_step(mine, dataset, method, params) if left else 0.0
+    left = max(0, _steps(item, params) - done) if state in ("continues", "stale", "new") else 0
+    mine = _alike(item, runs)
+    seconds = left * seconds_per_step(mine, item["dataset"], item["method"], params) if left else 0.0
     memory = max(filter(math.isfinite, map(_memory, mine)), default=math.nan)
     return Forecast(item=item, state=state, reasons=reasons, seconds=seconds, memory_mb=memory)
 

@@ -52,6 +52,24 @@ def finished(here) -> Path:
     return here
 
 
+@pytest.mark.parametrize(
+    ("jobs", "first"),
+    [("1", "supervised"), ("2", "cps"), ("9", "supervised")],
+    ids=["one after the other", "some wait", "all at once"],
+)
+def test_the_longest_training_begins_first_where_others_wait(here, monkeypatch, jobs, first):
+    for method in ("supervised", "cps"):
+        write_run(here / "runs", split="1_8", method=f"baselines/{method}")
+    begun = []
+    monkeypatch.setattr(cli, "carry_out_cells", lambda items, _: begun.extend(items) or [0 for _ in items])
+    monkeypatch.setattr(cli, "_show_results", lambda _: None)
+    code, text = call(
+        "run", "--method", "supervised", "--method", "cps", "--split", "1_4", "--split", "1_8", "--jobs", jobs
+    )
+    assert code == 0, text
+    assert begun[0]["method"] == f"baselines/{first}"
+
+
 def loads_torch(module: str) -> bool:
     code = f"import sys, {module}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,12 +5,13 @@ import math
 from pathlib import Path
 
 import pytest
+import report_data
 import run_data
 import tiny_data
 from commands_data import call
 
 from rc2l_bench.config import Params, load, stated
-from rc2l_bench.run.forecast import Forecast, differences, forecast_cells, seconds_per_step
+from rc2l_bench.run.forecast import Forecast, differences, forecast_cells, longest_first, seconds_per_step
 from rc2l_bench.run.pipeline import cell_stages
 from rc2l_bench.seals import read_record
 from rc2l_bench.tuning import digest_inputs
@@ -77,6 +78,20 @@ def test_other_numbers_are_told_by_name_and_value(checkout):
     assert "protocol (steps 4 → 8, optimiser.lr 0.003 → 0.1)" in found.reasons
     cost = json.loads((checkout / "runs/tiny/1_4/baselines/supervised/seed0/cost.json").read_text())
     assert found.seconds == pytest.approx(2 * cost["seconds"])
+
+
+def test_the_longest_training_comes_first_and_an_unknown_one_before_it(checkout, tmp_path):
+    methods = [METHOD, "baselines/cps", "baselines/u2pl"]
+    seconds = [
+        json.loads((report_data.write_run(tmp_path, "tiny", "1_4", method) / "cost.json").read_text())["seconds"]
+        for method in methods[:2]  # nothing is known of the third
+    ]
+    assert seconds[0] < seconds[1]
+    items = [item(seed, method) for method in methods for seed in (0, 1)]
+    found = longest_first(items, load(Params, Path("params.yaml")), tmp_path)
+    assert [(cell["method"], cell["seed"]) for cell in found] == [
+        (method, seed) for method in ("baselines/u2pl", "baselines/cps", METHOD) for seed in ("0", "1")
+    ]
 
 
 def test_a_run_that_was_taken_away_is_in_the_store(checkout, tmp_path):
