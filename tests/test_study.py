@@ -41,6 +41,15 @@ def test_a_study_has_the_files_of_the_checkout(laid_out):
         assert (laid_out / file).read_bytes() == (ROOT / file).read_bytes()
 
 
+def test_the_image_for_clusters_is_given_what_the_wheel_is_made_of():
+    # Nobody here builds the image in a test; what its wheel lacked once was a file of a study.
+    recipe = (ROOT / "apptainer.def").read_text().split("%files\n")[1].split("\n\n")[0]
+    copied = dict(line.split() for line in recipe.splitlines())
+    assert all(target == f"/opt/rc2l-bench/{source}" for source, target in copied.items())
+    wheel = ["pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "rc2l_bench", *study.carried_names()]
+    assert [name for name in wheel if not {name, *map(str, Path(name).parents)} & copied.keys()] == []
+
+
 def test_the_stages_of_a_study_depend_on_nothing_that_is_not_in_it(laid_out):
     stages = [stage for file in FILES for stage in read_yaml(laid_out / file)["stages"].values()]
     made = [next(iter(out)) if isinstance(out, dict) else out for stage in stages for out in stage["outs"]]

@@ -211,7 +211,8 @@ def seconds_per_step(runs: Sequence[FinishedRun], dataset: str, method: str, par
     Returns:
         Without runs, the mean over the trials of tuning; nan where there are none either, or of another protocol.
     """
-    found = [number(run.cost, "seconds") / max(1.0, number(run.cost, "steps")) for run in runs]
+    # In this order: of nan and a number, `max` takes what stands first, and what is unknown stays so.
+    found = [number(run.cost, "seconds") / max(number(run.cost, "steps"), 1.0) for run in runs]
     if known := [seconds for seconds in found if math.isfinite(seconds)]:
         return median(known)
     tuned, settings = chosen_for(base_of(method), dataset), read_tuned(dataset)

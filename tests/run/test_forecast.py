@@ -11,6 +11,7 @@ import tiny_data
 from commands_data import call
 
 from rc2l_bench.config import Params, load, stated
+from rc2l_bench.report.results import find
 from rc2l_bench.run.forecast import Forecast, differences, forecast_cells, longest_first, seconds_per_step
 from rc2l_bench.run.pipeline import cell_stages
 from rc2l_bench.seals import read_record
@@ -92,6 +93,16 @@ def test_the_longest_training_comes_first_and_an_unknown_one_before_it(checkout,
     assert [(cell["method"], cell["seed"]) for cell in found] == [
         (method, seed) for method in ("baselines/u2pl", "baselines/cps", METHOD) for seed in ("0", "1")
     ]
+
+
+def test_the_time_of_a_run_that_does_not_say_its_steps_is_unknown(checkout, tmp_path):
+    place = report_data.write_run(tmp_path, "tiny", "1_4", METHOD)
+    cost = json.loads((place / "cost.json").read_text())
+    (place / "cost.json").write_text(json.dumps({key: value for key, value in cost.items() if key != "steps"}))
+    report_data.reseal(place)
+    runs, _ = find(tmp_path)
+    assert len(runs) == 1
+    assert math.isnan(seconds_per_step(runs, "tiny", METHOD, load(Params, Path("params.yaml"))))
 
 
 def test_a_run_that_was_taken_away_is_in_the_store(checkout, tmp_path):
