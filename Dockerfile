@@ -1,5 +1,4 @@
 # The suite with all of its tools, for a CPU: `docker build -t rc2l-bench . && docker run --rm rc2l-bench make test`.
-# Not built yet.
 FROM python:3.11-slim-bookworm
 
 # git: the tests and DVC work in repositories; g++: a few packages have no wheel for every machine.
