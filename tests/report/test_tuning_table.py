@@ -65,4 +65,4 @@ def test_a_protocol_that_has_changed_since_is_remarked_for_every_method():
 
 
 def test_a_data_set_that_was_never_tuned_has_nothing_to_say():
-    assert (summarise_tuning("camvid"), list_outdated("camvid", params())) == ((None, []), [])
+    assert (summarise_tuning("coco_instances"), list_outdated("coco_instances", params())) == ((None, []), [])
