@@ -42,7 +42,7 @@ def test_a_study_has_the_files_of_the_checkout(laid_out):
 
 
 def test_the_image_for_clusters_is_given_what_the_wheel_is_made_of():
-    # Nobody here builds the image in a test; what its wheel lacked once was a file of a study.
+    # No test builds the image, which takes minutes and a registry.
     recipe = (ROOT / "apptainer.def").read_text().split("%files\n")[1].split("\n\n")[0]
     copied = dict(line.split() for line in recipe.splitlines())
     assert all(target == f"/opt/rc2l-bench/{source}" for source, target in copied.items())

@@ -211,9 +211,8 @@ def seconds_per_step(runs: Sequence[FinishedRun], dataset: str, method: str, par
     Returns:
         Without runs, the mean over the trials of tuning; nan where there are none either, or of another protocol.
     """
-    # In this order: of nan and a number, `max` takes what stands first, and what is unknown stays so.
-    found = [number(run.cost, "seconds") / max(number(run.cost, "steps"), 1.0) for run in runs]
-    if known := [seconds for seconds in found if math.isfinite(seconds)]:
+    costs = [(number(run.cost, "seconds"), number(run.cost, "steps")) for run in runs]
+    if known := [seconds / steps for seconds, steps in costs if seconds >= 0 and steps >= 1]:
         return median(known)
     tuned, settings = chosen_for(base_of(method), dataset), read_tuned(dataset)
     if tuned is None or settings is None:

@@ -64,5 +64,7 @@ def test_a_protocol_that_has_changed_since_is_remarked_for_every_method():
     assert all("have changed since: tune again" in remark.text for remark in remarks)
 
 
-def test_a_data_set_that_was_never_tuned_has_nothing_to_say():
-    assert (summarise_tuning("coco_instances"), list_outdated("coco_instances", params())) == ((None, []), [])
+def test_a_data_set_that_was_never_tuned_has_nothing_to_say(tmp_path, monkeypatch):
+    here = params()
+    monkeypatch.chdir(tmp_path)  # where nothing was tuned
+    assert (summarise_tuning("shapes"), list_outdated("shapes", here)) == ((None, []), [])
