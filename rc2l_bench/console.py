@@ -101,8 +101,7 @@ def one_line_errors() -> Iterator[None]:
         yield
         sys.stdout.flush()  # here, because an error at the end of the interpreter is a traceback
     except BrokenPipeError:
-        # The reader has gone, as `| head` does. What is still buffered must not be tried again at the end.
-        _forget_output()
+        _send_nowhere(1, 2)  # the reader has gone, as `| head` does
         sys.exit(READER_GONE)
     except BenchError as error:
         if is_first_process() or not error.common:
@@ -123,12 +122,22 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         errors.print("interrupted; the same command continues where this one stopped")
         sys.exit(130)
+    finally:
+        _drop_unwritten()
 
 
-def _forget_output() -> None:
-    """Let all further output go nowhere."""
+def _drop_unwritten() -> None:
+    """Let go of output that cannot be written: the interpreter would try again at its end, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _send_nowhere(1)
+
+
+def _send_nowhere(*descriptors: int) -> None:
+    """Let all further output to descriptors go nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
+    for descriptor in descriptors:
         os.dup2(nowhere, descriptor)
 
 

@@ -61,7 +61,9 @@ def test_the_name_of_a_file_that_is_no_text_can_be_shown():
 def run(script: str, redirection: str) -> subprocess.CompletedProcess[str]:
     """A command in a shell, with its output sent somewhere."""
     command = f'"{sys.executable}" -c "$SCRIPT" {redirection}'
-    return subprocess.run(["bash", "-c", command], env=os.environ | {"SCRIPT": script}, capture_output=True, text=True)
+    # Buffered as for most users, whatever the environment of the tests says.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"} | {"SCRIPT": script}
+    return subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True)
 
 
 MANY = """
@@ -70,6 +72,16 @@ from rc2l_bench.console import console, guarded
 def main():
     for number in range(100_000):
         console.print(number)
+main()
+"""
+
+BUFFERED = """
+from rc2l_bench.console import guarded
+from rc2l_bench.errors import BenchError, UsageError
+@guarded
+def main():
+    print("too little to be written at once")
+    raise {error}
 main()
 """
 
@@ -101,6 +113,20 @@ def test_closed_streams_stop_no_command_and_are_no_files(redirection):
 def test_output_that_cannot_be_written_is_an_error():
     done = run(MANY, "> /dev/full")
     assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        ("BenchError('bad')", 1, "error: bad\n"),
+        ("UsageError('wrong')", 2, "error: wrong\n"),
+        ("FileNotFoundError(2, 'gone', 'a.txt')", 1, "error: a.txt: gone\n"),
+        ("KeyboardInterrupt", 130, "interrupted; the same command continues where this one stopped\n"),
+    ],
+)
+def test_what_cannot_be_written_hides_no_error_and_no_exit_code(error, code, said):
+    done = run(BUFFERED.format(error=error), "> /dev/full")
+    assert (done.returncode, done.stderr) == (code, said)
 
 
 @pytest.mark.parametrize("columns", ["40", "10", "1"])
