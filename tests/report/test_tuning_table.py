@@ -36,9 +36,15 @@ def test_the_expected_best_is_the_mean_over_all_subsets(scores):
     assert expected_best(scores) == pytest.approx(counted)
 
 
-def test_the_committed_tuning_of_shapes_is_that_of_its_trials():
-    summary, wrong = summarise_tuning("shapes")
-    tuned, trials = read_tuned("shapes"), read_trials("shapes")
+COMMITTED = pytest.mark.parametrize(
+    "dataset", [path.stem for path in sorted((tiny_data.ROOT / "tuned").glob("*.yaml"))]
+)
+
+
+@COMMITTED
+def test_a_committed_tuning_is_that_of_its_trials(dataset):
+    summary, wrong = summarise_tuning(dataset)
+    tuned, trials = read_tuned(dataset), read_trials(dataset)
     assert wrong == []
     assert {row.method for row in summary.rows} == set(tuned.methods)
     for row in summary.rows:
@@ -48,14 +54,16 @@ def test_the_committed_tuning_of_shapes_is_that_of_its_trials():
         assert dict(best.numbers) == tuned.methods[row.method].numbers
 
 
-def test_every_method_was_tried_with_the_same_learning_rates():
-    summary, _ = summarise_tuning("shapes")
+@COMMITTED
+def test_every_method_was_tried_with_the_same_learning_rates(dataset):
+    summary, _ = summarise_tuning(dataset)
     tried = [[rate for rate, _ in learning_rates(trials)] for trials in summary.trials.values()]
     assert all(rates == tried[0] for rates in tried)
 
 
-def test_the_committed_tuning_is_of_the_committed_numbers():
-    assert list_outdated("shapes", params()) == []
+@COMMITTED
+def test_a_committed_tuning_is_of_the_committed_numbers(dataset):
+    assert list_outdated(dataset, params()) == []
 
 
 def test_a_protocol_that_has_changed_since_is_remarked_for_every_method():
