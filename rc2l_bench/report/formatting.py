@@ -9,7 +9,7 @@ from rc2l_bench.config import Draws
 from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
 from rc2l_bench.report.results import tuning_by_method
 from rc2l_bench.report.stats import MOST_SEEDS, Difference, Estimate
-from rc2l_bench.variants import UNTUNED
+from rc2l_bench.variants import UNTUNED, variant_of
 
 NOTHING = ""
 _COVERAGE: Mapping[Draws, str] = {
@@ -152,7 +152,11 @@ def tuning_finding(section: Section) -> str:
         return f"Rows differ in how they were tuned ({'; '.join(parts)}): their differences are not the methods' alone."
     if kinds == [UNTUNED]:
         return "Not tuned: every row has the protocol's learning rate and its method's own numbers."
-    return f"Tuned alike, {kinds[0]} for every method on images that no number here has seen." if kinds else NOTHING
+    if not kinds:
+        return NOTHING
+    variants = any(variant_of(method) for method in found)
+    more = " A variant was not tuned for itself: it has what was chosen for its method, but for what it changes."
+    return f"Tuned alike, {kinds[0]} for every method on images that no number here has seen.{more if variants else ''}"
 
 
 def seeds_needed(group: SeedGroup) -> str:

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from report_data import CLASSES, params, write_run
+from report_data import CLASSES, RC2L, RC2L_NONE, params, write_run
 
 from rc2l_bench.report import report as reports
 from rc2l_bench.report.comparability import declared_protocol
-from rc2l_bench.report.formatting import averaged, duration, p_value, ratio, short_names, signed
+from rc2l_bench.report.formatting import averaged, duration, p_value, ratio, short_names, signed, tuning_finding
 
 METHODS = ["baselines/supervised", "baselines/cps"]
 
@@ -29,6 +29,34 @@ def built(root, absent: str = "skip"):
     for method, strays in zip(METHODS, (0, 42), strict=True):
         write_run(root, method=method, change=without_star(strays), protocol=protocol)
     return reports.build(root, params(dataset=["shapes"], split=["1_16"], method=METHODS, seed=[0])).sections[0]
+
+
+ALIKE = "Tuned alike, 16 trials for every method on images that no number here has seen."
+ITSELF = " A variant was not tuned for itself: it has what was chosen for its method, but for what it changes."
+
+
+@pytest.mark.parametrize(
+    ("statuses", "text"),
+    [
+        ({METHODS[0]: "tuned", METHODS[1]: "tuned"}, ALIKE),
+        ({RC2L: "tuned", RC2L_NONE: "tuned"}, ALIKE + ITSELF),
+        (
+            {METHODS[0]: "untuned", METHODS[1]: "untuned"},
+            "Not tuned: every row has the protocol's learning rate and its method's own numbers.",
+        ),
+        (
+            {METHODS[0]: "untuned", METHODS[1]: "tuned"},
+            "Rows differ in how they were tuned (16 trials: cps; untuned: supervised): their differences are not the "
+            "methods' alone.",
+        ),
+    ],
+    ids=["alike", "with a variant", "not at all", "one of two"],
+)
+def test_how_rows_were_tuned_is_said_in_one_finding(tmp_path, statuses, text):
+    for method, status in statuses.items():
+        write_run(tmp_path, method=method, record={"tuning": {"status": status, "trials": 16}})
+    grid = params(dataset=["shapes"], split=["1_16"], method=list(statuses), seed=[0])
+    assert tuning_finding(reports.build(tmp_path, grid).sections[-1]) == text
 
 
 def test_the_classes_of_the_mean_are_named_and_the_same_for_every_run(tmp_path):
