@@ -12,9 +12,10 @@ FOLDERS := $(filter-out tests/,$(sort $(dir $(wildcard tests/*/test_*.py tests/*
 ROOMS := $(LONGEST) $(filter-out $(LONGEST) tests/data/%,$(FOLDERS)) tests/test_*.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
-# Where bytecode is switched off, every process parses torch anew, which takes seconds of each of hundreds.
+# Where bytecode is switched off, every process parses torch anew, which takes seconds of each of hundreds. It lies outside
+# $(VENV), which may be a part of an image that cannot be written to.
 export PYTHONDONTWRITEBYTECODE :=
-export PYTHONPYCACHEPREFIX := $(abspath $(VENV))/.bytecode
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.bytecode
 
 .PHONY: bench test test-fast test-cluster fuzz check gpu perf scaling evidence setup clean
 
@@ -82,5 +83,5 @@ evidence: $(READY)
 	$(BIN)/rc2l-bench evidence
 
 clean:
-	rm -rf data runs .rc2l reports/figures reports/metrics reports/curves reports/scaling
+	rm -rf data runs .rc2l .bytecode reports/figures reports/metrics reports/curves reports/scaling
 	rm -f reports/index.html reports/report.md reports/results.csv reports/table.tex reports/citations.bib
