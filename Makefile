@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 TOOLS := $(VENV)/.tools
 CORES := $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)))")
 # Of the tests, the folders that take longest come first; the last one is what lies in tests/ itself.
-LONGEST := tests/pipelines/ tests/run/ tests/data/ tests/methods/ tests/report/
+LONGEST := tests/pipelines/ tests/run/ tests/data/ tests/methods/ tests/report/ tests/full_size/
 FOLDERS := $(filter-out tests/,$(sort $(dir $(wildcard tests/*/test_*.py tests/*/*/test_*.py))))
 ROOMS := $(LONGEST) $(filter-out $(LONGEST) tests/data/%,$(FOLDERS)) tests/test_*.py
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -17,7 +17,7 @@ export DVC_NO_ANALYTICS := 1
 export PYTHONDONTWRITEBYTECODE :=
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.bytecode
 
-.PHONY: bench test test-fast test-cluster fuzz check gpu perf scaling evidence setup clean
+.PHONY: bench test test-fast test-cluster fuzz full-size check gpu perf scaling evidence setup clean
 
 setup: $(TOOLS)
 
@@ -60,6 +60,11 @@ test-cluster: $(TOOLS)
 # What `make test` tries with a fixed seed, with others and twenty times as often: 60,000 cases.
 fuzz: $(TOOLS)
 	$(BIN)/python -m pytest tests/fuzzing --hypothesis-profile=fuzz --timeout=0
+
+# Every recipe of the large data sets for 20 steps at its own size, on made-up archives: many hours on a CPU. What was
+# found goes to reports/evidence/hardware/full_size.json; RECIPES="voc_cps or voc_u2pl" carries out these alone.
+full-size: $(TOOLS)
+	$(BIN)/python -m pytest -rs --timeout=0 $(if $(RECIPES),-k "$(RECIPES)") tests/full_size/check_recipes.py
 
 check: $(TOOLS)
 	$(BIN)/ruff format --check .

@@ -27,9 +27,14 @@ def mask(part: str, identity: str) -> str:
     return f"{TOP}/annotations/{FOLDERS[part]}/{identity}.png"
 
 
+def size_of(identity: str) -> tuple[int, int]:
+    """Images differ in size, as ADE20K's do."""
+    return (48, 64) if int(identity[-1]) % 2 else (64, 50)
+
+
 def picture(identity: str) -> tuple[np.ndarray, np.ndarray]:
-    """Image and labels 0..150, 0 for whatever is none of the classes; images differ in size."""
-    return scene(sum(identity.encode()), (48, 64) if int(identity[-1]) % 2 else (64, 50), 151)
+    """Image and labels 0..150, 0 for whatever is none of the classes."""
+    return scene(sum(identity.encode()), size_of(identity), 151)
 
 
 def files() -> Files:

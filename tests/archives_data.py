@@ -131,14 +131,24 @@ def write_checkout(
     Returns:
         Environment for its stages.
     """
-    for name in ("baselines", "pipelines", "reports/templates"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "dvc.yaml", root)
     real = load(Params, ROOT / "params.yaml").protocol[dataset.name].model_dump(mode="json")
     small = {"net": tiny_data.NET, "batch": tiny_data.PROTOCOL["batch"], "steps": 4}
     grid = {"dataset": [dataset.name], "split": [split], "method": [method], "seed": [0]}
     protocol = tiny_data.merged(tiny_data.merged(real, small), changes)
-    tiny_data.write_yaml(root / "params.yaml", tiny_data.params(protocol={dataset.name: protocol}, grid=grid))
+    lay_out(root, tiny_data.params(protocol={dataset.name: protocol}, grid=grid))
+    return expect(root, dataset, mirror)
+
+
+def lay_out(root: Path, params: dict[str, Any]) -> None:
+    """The files of a checkout with other parameters."""
+    for name in ("baselines", "pipelines", "reports/templates"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "dvc.yaml", root)
+    tiny_data.write_yaml(root / "params.yaml", params)
+
+
+def expect(root: Path, dataset: Dataset, mirror: Path) -> dict[str, str]:
+    """Environment in which the stages of a checkout take a data set's small archives for the real ones."""
     site = root / "site"
     site.mkdir()
     wanted = {dataset.name: ([asdict(source) for source in dataset.sources], dataset.counts)}
