@@ -104,7 +104,8 @@ def programs(wheel, tmp_path_factory) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root)], check=True)
     site = next(root.glob("lib*/python*/site-packages"))
     (site / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    options = ["-q", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    # What is installed may be this very version, as a wheel: in a container.
+    options = ["-q", "--no-deps", "--no-index", "--ignore-installed", "--disable-pip-version-check"]
     python = root / "bin/python"
     subprocess.run([sys.executable, "-m", "pip", "-q", "--python", python, "install", *options, wheel], check=True)
     return root / "bin"
