@@ -136,7 +136,7 @@ def write_checkout(
     grid = {"dataset": [dataset.name], "split": [split], "method": [method], "seed": [0]}
     protocol = tiny_data.merged(tiny_data.merged(real, small), changes)
     lay_out(root, tiny_data.params(protocol={dataset.name: protocol}, grid=grid))
-    return expect(root, dataset, mirror)
+    return environment(root, dataset, mirror)
 
 
 def lay_out(root: Path, params: dict[str, Any]) -> None:
@@ -147,7 +147,7 @@ def lay_out(root: Path, params: dict[str, Any]) -> None:
     tiny_data.write_yaml(root / "params.yaml", params)
 
 
-def expect(root: Path, dataset: Dataset, mirror: Path) -> dict[str, str]:
+def environment(root: Path, dataset: Dataset, mirror: Path) -> dict[str, str]:
     """Environment in which the stages of a checkout take a data set's small archives for the real ones."""
     site = root / "site"
     site.mkdir()

@@ -26,9 +26,14 @@ def mask(part: str, identity: str) -> str:
     return f"gtFine/{part}/{identity.split('_')[0]}/{identity}_gtFine_labelIds.png"
 
 
+def size_of(identity: str) -> tuple[int, int]:
+    """All images are of one size, as Cityscapes' are."""
+    return SIZE
+
+
 def picture(identity: str) -> tuple[np.ndarray, np.ndarray]:
     """Image and labelIds 0..33."""
-    return scene(sum(identity.encode()), SIZE, 34)
+    return scene(sum(identity.encode()), size_of(identity), 34)
 
 
 def image_files() -> Files:
@@ -41,7 +46,7 @@ def mask_files() -> Files:
     files = {"README": b"read me\n", "license.txt": b"licence\n"}
     for part, ids in IDS.items():
         for name in ids:
-            labels = np.zeros(SIZE, np.uint8) if part == "test" else picture(name)[1]
+            labels = np.zeros(size_of(name), np.uint8) if part == "test" else picture(name)[1]
             stem = mask(part, name).removesuffix("labelIds.png")
             files |= {f"{stem}{kind}.png": png(labels) for kind in ("color", "instanceIds", "labelIds")}
             files[f"{stem}polygons.json"] = b"{}"

@@ -25,8 +25,13 @@ from rc2l_bench.run.hardware import commit
 
 STEPS = 20
 SETS = {"voc": voc_data, "cityscapes": cityscapes_data, "ade20k": ade20k_data, "coco_instances": coco_data}
-SIZES = {"voc": (375, 500), "cityscapes": (1024, 2048), "ade20k": (512, 683), "coco_instances": (480, 640)}
-"""Height and width of a usual image; of Cityscapes, of every one."""
+SIZES = {
+    "voc": ((375, 500), (500, 375)),
+    "cityscapes": ((1024, 2048), (1024, 2048)),
+    "ade20k": ((512, 683), (683, 512)),
+    "coco_instances": ((480, 640), (640, 480)),
+}
+"""Height and width of usual images, one after the other."""
 OWN = {
     "unimatch_v2": "baselines/unimatch_v2", "unimatch": "baselines/unimatch", "u2pl": "baselines/u2pl",
     "cps": "baselines/cps",
@@ -44,7 +49,7 @@ def method_of(recipe: str) -> str:
     return next((method for end, method in OWN.items() if recipe.endswith(end)), "rc2l_bench/methods/rc2l")
 
 
-def whole_protocol(recipe: str) -> dict[str, Any]:
+def short_protocol(recipe: str) -> dict[str, Any]:
     """A recipe with all that costs days left out: steps, most of the batch, evaluations on the way; and its weights."""
     found = PARAMS.recipes[recipe].model_dump(mode="json")
     # Fewer cannot be: PixelNet normalises a mean over each image, and unlabelled images are mixed in pairs.
@@ -53,22 +58,16 @@ def whole_protocol(recipe: str) -> dict[str, Any]:
 
 
 def distinct_recipes() -> list[str]:
-    """The recipes of these sets that differ in more than `whole_protocol` leaves out."""
-    found = {json.dumps([whole_protocol(name), set_of(name), method_of(name)]): name
+    """The recipes of these sets that differ in more than `short_protocol` leaves out."""
+    found = {json.dumps([short_protocol(name), set_of(name), method_of(name)]): name
              for name in reversed(PARAMS.recipes) if set_of(name)}  # fmt: skip
     return sorted(found.values())
 
 
 def write_archives(folder: Path, dataset: str) -> archives_data.Dataset:
     """The archives of a data set, small only in the number of images."""
-    height, width = SIZES[dataset]
     with pytest.MonkeyPatch.context() as patch:
-        if dataset == "cityscapes":
-            patch.setattr(cityscapes_data, "SIZE", (height, width))
-        else:
-            # Some stand, as real ones do.
-            sizes = {1: (height, width), 0: (width, height)}
-            patch.setattr(SETS[dataset], "size_of", lambda name: sizes[int(str(name)[-1]) % 2])
+        patch.setattr(SETS[dataset], "size_of", lambda name: SIZES[dataset][int(str(name)[-1]) % 2])
         return SETS[dataset].write(folder)
 
 
@@ -81,8 +80,8 @@ def carry_out(root: Path, recipe: str, method: str, threads: int = 1) -> dict[st
     dataset = set_of(recipe)
     assert dataset is not None
     runtime = {"threads": threads, "checkpoint_every": STEPS, "log_every": 1}
-    archives_data.lay_out(root, tiny_data.params(protocol={dataset: whole_protocol(recipe)}, runtime=runtime))
-    env = archives_data.expect(root, write_archives(root / "mirror", dataset), root / "mirror")
+    archives_data.lay_out(root, tiny_data.params(protocol={dataset: short_protocol(recipe)}, runtime=runtime))
+    env = archives_data.environment(root, write_archives(root / "mirror", dataset), root / "mirror")
     start = time.monotonic()
     program = Path(sys.executable).with_name("rc2l-bench")
     command = [program, "run", "--dataset", dataset, "--split", "1_4", "--method", method]
@@ -105,7 +104,7 @@ def losses(run: Path) -> list[float]:
 def check(found: dict[str, Any]) -> None:
     """What has to be true of every recipe."""
     record = json.loads((found["run"] / "run.json").read_text())
-    protocol, wanted = (json.dumps(said) for said in (record["protocol"], whole_protocol(found["recipe"])))
+    protocol, wanted = (json.dumps(said) for said in (record["protocol"], short_protocol(found["recipe"])))
     assert Protocol.model_validate_json(protocol) == Protocol.model_validate_json(wanted)
     assert len(found["losses"]) == STEPS
     assert all(map(math.isfinite, found["losses"]))
