@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from rc2l_bench.report.comparison import Key, Section
+from rc2l_bench.report.curves import join_curves
 from rc2l_bench.report.figure_style import draw_legend, look_of
-from rc2l_bench.report.results import FinishedRun, Remark
-from rc2l_bench.report.run_files import read_curve
+from rc2l_bench.report.results import Remark
 
 Curves = Mapping[Key, pd.DataFrame]
 """Mean, min and max over seeds by step."""
@@ -37,7 +36,7 @@ def draw_pseudo_labels(section: Section, _: list[Remark]) -> tuple[Figure, str] 
 
 
 def _read(section: Section, score: str, remarks: list[Remark]) -> Curves:
-    found = {key: _join(group.runs, score, remarks) for key, group in section.groups.items()}
+    found = {key: join_curves(group.runs, score, remarks) for key, group in section.groups.items()}
     return {key: curve for key, curve in found.items() if curve is not None}
 
 
@@ -64,19 +63,3 @@ def _draw(section: Section, curves: Curves, label: str) -> Figure | None:
     figure.supylabel(label, fontsize=9, color="#333333")
     draw_legend(figure, grid.flat[0])
     return figure
-
-
-def _join(runs: Sequence[FinishedRun], score: str, remarks: list[Remark]) -> pd.DataFrame | None:
-    """Compute mean, min and max over seeds by step; None without evaluations.
-
-    A history that cannot be read becomes a remark, and the other seeds are drawn without it.
-    """
-    curves = [np.empty((0, 2))]
-    for run in runs:
-        try:
-            curves.append(read_curve(run, score))
-        except ValueError as error:
-            remarks.append(Remark(str(run.cell), f"no learning curve: {error}"))
-    # By step: a seed that was evaluated at other steps adds points, and none is interpolated.
-    joined = pd.DataFrame(np.concatenate(curves), columns=["step", "score"])
-    return joined.groupby("step")["score"].agg(["mean", "min", "max"]) if len(joined) else None

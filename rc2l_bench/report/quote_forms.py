@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
+from rc2l_bench.report.curves import join_curves
 from rc2l_bench.report.formatting import (
     amount,
     duration,
@@ -14,6 +15,7 @@ from rc2l_bench.report.formatting import (
     gap_interval,
     heading,
     machine_note,
+    measured,
     measured_on,
     percent,
     ratio,
@@ -24,6 +26,7 @@ from rc2l_bench.report.formatting import (
     tuning_finding,
     weights_note,
 )
+from rc2l_bench.report.reliability import compare_reliability
 from rc2l_bench.report.rendering import escape_markdown
 
 Form = Callable[..., str]
@@ -44,6 +47,34 @@ def scores(section: Section) -> str:
     rows = [
         [_name(section, m), *(_miou(section.groups[Key(m, c.split)]) for c in section.columns)] for m in section.methods
     ]
+    return _lines(heads, rows)
+
+
+def learning(section: Section, split: str = "", score: str = "miou") -> str:
+    """One split: a score of the history at every step at which it was taken, mean over seeds."""
+    split = _column(section, split).split
+    joined = {m: join_curves(section.groups[Key(m, split)].runs, score, []) for m in section.methods}
+    curves = {m: curve["mean"] for m, curve in joined.items() if curve is not None}
+    if not curves:
+        raise UsageError(f"score={score}: no run has it in history.csv")
+    steps = sorted({step for curve in curves.values() for step in curve.index})
+    rows = [[_name(section, m), *(percent(curve.get(step, math.nan)) for step in steps)] for m, curve in curves.items()]
+    return _lines(["method", *(f"step {amount(step)}" for step in steps)], rows)
+
+
+def reliability(section: Section, split: str = "") -> str:
+    """One split: mIoU on test, calibration, and mIoU on spoilt images."""
+    split = _column(section, split).split
+    found = compare_reliability(section)
+    main = [(i, measure) for i, measure in enumerate(found.measures) if measure.main]
+    heads = ["method", "mIoU on test", *(f"{measure.title}, {measure.part}" for _, measure in main)]
+    rows = [
+        [
+            _name(section, m), score(section.groups[Key(m, split)].test),
+            *(measured(found.rows[Key(m, split)][i], measure.share) for i, measure in main),
+        ]
+        for m in section.methods if Key(m, split) in found.rows
+    ]  # fmt: skip
     return _lines(heads, rows)
 
 
@@ -84,10 +115,10 @@ def hardware(section: Section) -> str:
 
 
 FORMS: Mapping[str, Form] = {
-    "table": table, "scores": scores, "findings": said, "miou": miou, "seeds": seeds, "gap": gap, "floor": floor,
-    "runs": runs, "hardware": hardware,
+    "table": table, "scores": scores, "learning": learning, "reliability": reliability, "findings": said, "miou": miou,
+    "seeds": seeds, "gap": gap, "floor": floor, "runs": runs, "hardware": hardware,
 }  # fmt: skip
-INLINE = frozenset(FORMS) - {"table", "scores", "findings"}
+INLINE = frozenset(FORMS) - {"table", "scores", "learning", "reliability", "findings"}
 """Forms that stand in a sentence."""
 
 

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from report_data import CPS, RC2L, SUPERVISED, quoted
+from report_data import CPS, RC2L, SUPERVISED, params, quoted, reseal, write_run
+
+from rc2l_bench.errors import UsageError
+from rc2l_bench.report.quotes import Library
+
+
+@pytest.fixture
+def library_of_teachers(tmp_path):
+    """Evidence of two methods, of which one has scored its pseudo-labels and its calibration."""
+    write_run(tmp_path / "taught", panels=0, test=True)
+    folder = write_run(tmp_path / "taught", method=CPS, panels=0, test=True)
+    (folder / "history.csv").write_text("step,miou,pseudo_miou\n500,0.5,0.3\n")
+    metrics = json.loads((folder / "metrics.json").read_text()) | {"ece": 0.05, "nll": 1.25}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    reseal(folder)
+    return Library(tmp_path, params())
 
 
 def final(library, method, split="1_16"):
@@ -43,6 +60,32 @@ def test_names_are_escaped_and_one_seed_has_no_spread(library):
     text = quoted(library, "small table")
     assert r"| supervised\_region |" in text
     assert "±" not in text
+
+
+def test_learning_is_the_mean_over_seeds_at_every_evaluation(library):
+    head, _, *rows = quoted(library, "shapes learning split=1_16").splitlines()
+    assert head == "| method | step 250 | step 500 | step 750 | step 1\u202f000 |"
+    # The runs of the fixture rise in these shares of their final score.
+    shares, last = (0.6, 0.85, 1.01, 1.0), final(library, CPS).mean
+    assert rows[1] == " | ".join(["| cps", *(f"{100 * last * share:.1f}" for share in shares)]) + " |"
+
+
+def test_learning_has_rows_for_the_methods_that_have_the_score(library_of_teachers):
+    _, _, *rows = quoted(library_of_teachers, "taught learning score=pseudo_miou").splitlines()
+    assert rows == ["| cps | 30.0 |"]
+
+
+def test_learning_by_a_score_that_no_run_has_is_told(library):
+    with pytest.raises(UsageError, match=r"score=pseudo_miou: no run has it"):
+        quoted(library, "shapes learning split=1_16 score=pseudo_miou")
+
+
+def test_reliability_has_test_and_calibration_and_says_nothing_of_what_a_run_lacks(library_of_teachers):
+    head, _, *rows = quoted(library_of_teachers, "taught reliability").splitlines()
+    assert head == "| method | mIoU on test | ECE, %, all pixels | NLL, nats, all pixels |"
+    assert [row.split(" | ")[2:] for row in rows] == [["", " |"], ["5.00", "1.250 |"]]
+    tested = library_of_teachers.section("taught", "", None).groups[CPS, "1_16"].test
+    assert rows[1].split(" | ")[1] == f"{100 * tested.mean:.1f}"
 
 
 @pytest.mark.parametrize(
