@@ -62,7 +62,8 @@ fuzz: $(TOOLS)
 	$(BIN)/python -m pytest tests/fuzzing --hypothesis-profile=fuzz --timeout=0
 
 # Every recipe of the large data sets for 20 steps at its own size, on made-up archives: many hours on a CPU. What was
-# found goes to reports/evidence/hardware/full_size.json; RECIPES="voc_cps or voc_u2pl" carries out these alone.
+# found goes to reports/evidence/hardware/full_size.json; RECIPES="voc_cps or voc_u2pl" carries out these alone,
+# STEPS=2 so few steps of each.
 full-size: $(TOOLS)
 	$(BIN)/python -m pytest -rs --timeout=0 $(if $(RECIPES),-k "$(RECIPES)") tests/full_size/check_recipes.py
 

@@ -23,7 +23,8 @@ import voc_data
 from rc2l_bench.config import Params, Protocol, load
 from rc2l_bench.run.hardware import commit
 
-STEPS = 20
+STEPS = int(os.environ.get("STEPS", "20"))
+"""Of every training; two have the steps of a warm-up and those after it."""
 SETS = {"voc": voc_data, "cityscapes": cityscapes_data, "ade20k": ade20k_data, "coco_instances": coco_data}
 SIZES = {
     "voc": ((375, 500), (500, 375)),
@@ -90,7 +91,8 @@ def carry_out(root: Path, recipe: str, method: str, threads: int = 1) -> dict[st
     run = root / "runs" / dataset / "1_4" / method / "seed0"
     cost, metrics = (json.loads((run / f"{name}.json").read_text()) for name in ("cost", "metrics"))
     return {
-        "run": run, "recipe": recipe, "method": method, "commit": commit(), "seconds": time.monotonic() - start,
+        "run": run, "recipe": recipe, "method": method, "steps": STEPS, "commit": commit(),
+        "seconds": time.monotonic() - start,
         "step_seconds": cost["step_seconds"]["median"], "resident_mb": cost["peak_memory"]["resident_mb"],
         "losses": losses(run), "miou": metrics["miou"],
     }  # fmt: skip
