@@ -17,7 +17,7 @@ from rc2l_bench.data.datasets.registry import load_dataset
 def main(dataset: str, raw: Path, pool: Path, val: Path, test: Path, extra: Path) -> None:
     """Pack a data set.
 
-    Labels of training images are packed by the stage `label`, split by split, so that a training cannot reach others.
+    Labels of training images are packed by the stage `label`, split by split, so that nothing is learnt from others.
 
     Args:
         dataset: its name.

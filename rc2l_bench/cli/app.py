@@ -66,7 +66,8 @@ def run(
     split: Annotated[list[str], typer.Option(help="Labelled images: 1_16, 1_4, full, or a published list.")] = [],  # noqa: B006
     dataset: Annotated[list[str], typer.Option(help="Data set.")] = ["shapes"],  # noqa: B006
     seed: Annotated[
-        list[int], typer.Option(min=0, max=2**53 - 1, help="Seed of initialisation, order and augmentation.")
+        list[int],
+        typer.Option(min=0, max=2**53 - 1, help="Seed of the draw of labels, initialisation, order and augmentation."),
     ] = [0],  # noqa: B006
     grid: Annotated[bool, typer.Option("--grid", help="All cells of the grid in params.yaml.")] = False,
     named_grid: Annotated[str, typer.Option(help="All cells of one of the grids under `grids` in params.yaml.")] = "",

@@ -146,7 +146,7 @@ class Teacher(nn.Module):
         Args:
             student: the network to follow.
             decay: weight of the past after warm-up, in [0, 1]; the decay of update t = 0, 1, ... is
-                min(decay, t / (t + 1)), so that the first updates copy the student (U2PL's rule).
+                min(decay, t / (t + 1)), so that the teacher is at first the mean of all students so far (U2PL's rule).
             buffers: whether batch-norm statistics are averaged like parameters, or copied.
         """
         super().__init__()

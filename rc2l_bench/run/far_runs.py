@@ -29,7 +29,7 @@ from rc2l_bench.seals import RECORD, check_files, read_record, seal, unseal
 from rc2l_bench.sources import digest_file
 
 MANIFEST = "result.json"
-NUMBERS = ("metrics.json", "history.csv", "confusion.npz", "model.safetensors")
+NUMBERS = ("metrics.json", "history.csv", "confusion.npz", "calibration.npz", "model.safetensors")
 """Files of a result that hold what was computed; the others say where, when and how fast."""
 CHECKPOINT = re.compile(r"step-(\d{8})\.ckpt")
 POLL, PATIENCE = 0.5, 600.0

@@ -24,7 +24,7 @@ State = Literal["up to date", "in the store", "continues", "stale", "new"]
 
 PARTS = {
     "source": "code", "method_config": "method", "tuning": "tuning", "protocol": "protocol", "runtime": "runtime",
-    "protocol_changes": "variant's protocol", "split": "labels", "shards": "data", "pool": "pool", "dataset": "classes",
+    "protocol_changes": "variant's protocol", "split": "labels", "shards": "data", "pool": "pool", "audited": "audited labels", "dataset": "classes",
     "weights": "initial weights", "versions": "versions", "corruptions": "corruptions",
 }  # fmt: skip
 """Parts of a fingerprint, and what a reader calls them."""

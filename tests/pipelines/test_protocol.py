@@ -6,6 +6,7 @@ import json
 
 import pytest
 import tiny_data
+import yaml
 
 from pipelines.protocol import SECTIONS, main
 from rc2l_bench.recipes import overlay
@@ -40,6 +41,11 @@ def test_it_holds_what_stands_in_params(here):
 )
 def test_what_a_training_reads_changes_it(here, changes):
     assert written(here) != written(here, **changes)
+
+
+def test_dvc_watches_what_it_holds():
+    stages = yaml.safe_load((tiny_data.ROOT / "dvc.yaml").read_text())["stages"]
+    assert stages["protocol"]["params"] == list(SECTIONS)
 
 
 @pytest.mark.parametrize(

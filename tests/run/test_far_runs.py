@@ -56,13 +56,16 @@ def folder(tmp_path, monkeypatch) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-def finish(run: Run, miou: float = 0.5, seconds: float = 1.0, model: bytes = b"weights") -> Run:
+def finish(
+    run: Run, miou: float = 0.5, seconds: float = 1.0, model: bytes = b"weights", calibration: bytes = b"counts"
+) -> Run:
     """A result whose numbers and cost are given."""
 
     def fill(folder: Path) -> None:
         (folder / "metrics.json").write_text(json.dumps({"miou": miou}))
         (folder / "cost.json").write_text(json.dumps({"seconds": seconds}))
         (folder / "model.safetensors").write_bytes(model)
+        (folder / "calibration.npz").write_bytes(calibration)
         (folder / "panels").mkdir()
         (folder / "panels/0.png").write_bytes(b"png")
         (folder / RECORD).write_bytes(seal({"fingerprint": run.name, FILES: list_files(folder)}))
@@ -174,6 +177,13 @@ def test_of_two_results_with_other_numbers_the_first_counts_and_it_is_said(folde
     assert "metrics.json differ, mIoU 0.2500 there and 0.7500 here. The one there counts" in said
     assert said.count("\n") == 1
     assert files_of(two) == files_of(one)
+
+
+def test_results_that_differ_in_their_calibration_are_two(folder, tmp_path, capsys):
+    one, two = finish(machine(tmp_path, "one")), finish(machine(tmp_path, "two"), calibration=b"other counts")
+    take_part(one)
+    take_part(two)
+    assert "calibration.npz differ" in capsys.readouterr().err
 
 
 def test_results_that_differ_in_their_cost_alone_are_one_without_a_word(folder, tmp_path, capsys):

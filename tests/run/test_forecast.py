@@ -12,9 +12,10 @@ from commands_data import call
 
 from rc2l_bench.config import Params, load, stated
 from rc2l_bench.report.results import find
-from rc2l_bench.run.forecast import Forecast, differences, forecast_cells, longest_first, seconds_per_step
+from rc2l_bench.run.forecast import PARTS, Forecast, differences, forecast_cells, longest_first, seconds_per_step
 from rc2l_bench.run.pipeline import cell_stages
 from rc2l_bench.seals import read_record
+from rc2l_bench.sources import FACTS
 from rc2l_bench.tuning import digest_inputs
 
 METHOD = "baselines/supervised"
@@ -116,6 +117,8 @@ def test_a_run_that_was_taken_away_is_in_the_store(checkout, tmp_path):
 
 def test_every_part_of_a_fingerprint_has_a_word(checkout):
     before, _ = read_record(checkout / "runs/tiny/1_4/baselines/supervised/seed0")
+    assert "audited" in before
+    assert set(before) - {*FACTS, "cell"} - set(PARTS) == set()
     other = {"source": "0" * 64, "shards": before["shards"] | {"val": "1" * 64}, "versions": {"torch": "1.0"}}
     found = differences(before | other, before)
     assert found[0] == "code"

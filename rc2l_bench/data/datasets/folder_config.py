@@ -89,7 +89,7 @@ class FolderConfig(Model):
     unlabelled: bool = False
     """Whether images without a mask are allowed; they belong to train."""
     rare_classes: list[str] = Field(default_factory=list)
-    """Classes that train, val or test may have no pixel of."""
+    """Classes that train or val may have no pixel of; test may lack any."""
     duplicates: Literal["refuse", "drop"] = "refuse"
     """What to do with images of the same bytes: refuse them in two parts, or keep one of each."""
     exif: Literal["apply", "ignore"] | None = None
