@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from rc2l_bench.errors import UsageError, suggest
+from rc2l_bench.report.class_table import class_table
 from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
 from rc2l_bench.report.curves import join_curves
 from rc2l_bench.report.formatting import (
@@ -62,6 +63,14 @@ def learning(section: Section, split: str = "", score: str = "miou") -> str:
     return _lines(["method", *(f"step {amount(step)}" for step in steps)], rows)
 
 
+def classes(section: Section, split: str = "") -> str:
+    """One split: IoU of every class on val, mean over seeds."""
+    split = _column(section, split).split
+    found = class_table(section)
+    rows = [[_name(section, m), *map(percent, found[Key(m, split)])] for m in section.methods if Key(m, split) in found]
+    return _lines(["method", *map(escape_markdown, section.classes)], rows)
+
+
 def reliability(section: Section, split: str = "") -> str:
     """One split: mIoU on test, calibration, and mIoU on spoilt images."""
     split = _column(section, split).split
@@ -115,10 +124,10 @@ def hardware(section: Section) -> str:
 
 
 FORMS: Mapping[str, Form] = {
-    "table": table, "scores": scores, "learning": learning, "reliability": reliability, "findings": said, "miou": miou,
-    "seeds": seeds, "gap": gap, "floor": floor, "runs": runs, "hardware": hardware,
+    "table": table, "scores": scores, "learning": learning, "classes": classes, "reliability": reliability,
+    "findings": said, "miou": miou, "seeds": seeds, "gap": gap, "floor": floor, "runs": runs, "hardware": hardware,
 }  # fmt: skip
-INLINE = frozenset(FORMS) - {"table", "scores", "learning", "reliability", "findings"}
+INLINE = frozenset(FORMS) - {"table", "scores", "learning", "classes", "reliability", "findings"}
 """Forms that stand in a sentence."""
 
 

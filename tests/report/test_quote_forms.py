@@ -80,6 +80,15 @@ def test_learning_by_a_score_that_no_run_has_is_told(library):
         quoted(library, "shapes learning split=1_16 score=pseudo_miou")
 
 
+def test_classes_are_the_means_over_seeds(library):
+    head, _, *rows = quoted(library, "shapes classes split=1_16").splitlines()
+    section = library.section("shapes", "", None)
+    assert head == f"| method | {' | '.join(section.classes)} |"
+    runs = section.groups[CPS, "1_16"].runs
+    means = [100 * sum(run.iou()[name] for run in runs) / len(runs) for name in section.classes]
+    assert rows[1] == " | ".join(["| cps", *(f"{mean:.1f}" for mean in means)]) + " |"
+
+
 def test_reliability_has_test_and_calibration_and_says_nothing_of_what_a_run_lacks(library_of_teachers):
     head, _, *rows = quoted(library_of_teachers, "taught reliability").splitlines()
     assert head == "| method | mIoU on test | ECE, %, all pixels | NLL, nats, all pixels |"
