@@ -24,8 +24,9 @@ State = Literal["up to date", "in the store", "continues", "stale", "new"]
 
 PARTS = {
     "source": "code", "method_config": "method", "tuning": "tuning", "protocol": "protocol", "runtime": "runtime",
-    "protocol_changes": "variant's protocol", "split": "labels", "shards": "data", "pool": "pool", "audited": "audited labels", "dataset": "classes",
-    "weights": "initial weights", "versions": "versions", "corruptions": "corruptions",
+    "protocol_changes": "variant's protocol", "split": "labels", "shards": "data", "pool": "pool",
+    "audited": "audited labels", "dataset": "classes", "weights": "initial weights", "versions": "versions",
+    "corruptions": "corruptions",
 }  # fmt: skip
 """Parts of a fingerprint, and what a reader calls them."""
 SHOWN = 3
