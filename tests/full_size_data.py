@@ -23,8 +23,7 @@ import voc_data
 from rc2l_bench.config import Params, Protocol, load
 from rc2l_bench.run.hardware import commit
 
-STEPS = int(os.environ.get("STEPS", "20"))
-"""Of every training; two have the steps of a warm-up and those after it."""
+STEPS = 20
 SETS = {"voc": voc_data, "cityscapes": cityscapes_data, "ade20k": ade20k_data, "coco_instances": coco_data}
 SIZES = {
     "voc": ((375, 500), (500, 375)),
@@ -50,11 +49,11 @@ def method_of(recipe: str) -> str:
     return next((method for end, method in OWN.items() if recipe.endswith(end)), "rc2l_bench/methods/rc2l")
 
 
-def short_protocol(recipe: str) -> dict[str, Any]:
+def short_protocol(recipe: str, steps: int = STEPS) -> dict[str, Any]:
     """A recipe with all that costs days left out: steps, most of the batch, evaluations on the way; and its weights."""
     found = PARAMS.recipes[recipe].model_dump(mode="json")
     # Fewer cannot be: PixelNet normalises a mean over each image, and unlabelled images are mixed in pairs.
-    cut = {"steps": STEPS, "batch": {"labelled": 2, "unlabelled": 2}, "eval": {"evaluations": 1}}
+    cut = {"steps": steps, "batch": {"labelled": 2, "unlabelled": 2}, "eval": {"evaluations": 1}}
     return tiny_data.merged(found, cut | {"net": {"weights": "none"}})
 
 
@@ -72,7 +71,7 @@ def write_archives(folder: Path, dataset: str) -> archives_data.Dataset:
         return SETS[dataset].write(folder)
 
 
-def carry_out(root: Path, recipe: str, method: str, threads: int = 1) -> dict[str, Any]:
+def carry_out(root: Path, recipe: str, method: str, threads: int = 1, steps: int = STEPS) -> dict[str, Any]:
     """Train and score a recipe by the command line, from the archives on.
 
     Returns:
@@ -80,8 +79,8 @@ def carry_out(root: Path, recipe: str, method: str, threads: int = 1) -> dict[st
     """
     dataset = set_of(recipe)
     assert dataset is not None
-    runtime = {"threads": threads, "checkpoint_every": STEPS, "log_every": 1}
-    archives_data.lay_out(root, tiny_data.params(protocol={dataset: short_protocol(recipe)}, runtime=runtime))
+    runtime = {"threads": threads, "checkpoint_every": steps, "log_every": 1}
+    archives_data.lay_out(root, tiny_data.params(protocol={dataset: short_protocol(recipe, steps)}, runtime=runtime))
     env = archives_data.environment(root, write_archives(root / "mirror", dataset), root / "mirror")
     start = time.monotonic()
     program = Path(sys.executable).with_name("rc2l-bench")
@@ -91,7 +90,7 @@ def carry_out(root: Path, recipe: str, method: str, threads: int = 1) -> dict[st
     run = root / "runs" / dataset / "1_4" / method / "seed0"
     cost, metrics = (json.loads((run / f"{name}.json").read_text()) for name in ("cost", "metrics"))
     return {
-        "run": run, "recipe": recipe, "method": method, "steps": STEPS, "commit": commit(),
+        "run": run, "recipe": recipe, "method": method, "steps": steps, "commit": commit(),
         "seconds": time.monotonic() - start,
         "step_seconds": cost["step_seconds"]["median"], "resident_mb": cost["peak_memory"]["resident_mb"],
         "losses": losses(run), "miou": metrics["miou"],
@@ -106,9 +105,11 @@ def losses(run: Path) -> list[float]:
 def check(found: dict[str, Any]) -> None:
     """What has to be true of every recipe."""
     record = json.loads((found["run"] / "run.json").read_text())
-    protocol, wanted = (json.dumps(said) for said in (record["protocol"], short_protocol(found["recipe"])))
+    protocol, wanted = (
+        json.dumps(said) for said in (record["protocol"], short_protocol(found["recipe"], found["steps"]))
+    )
     assert Protocol.model_validate_json(protocol) == Protocol.model_validate_json(wanted)
-    assert len(found["losses"]) == STEPS
+    assert len(found["losses"]) == found["steps"]
     assert all(map(math.isfinite, found["losses"]))
     assert 0 <= found["miou"] <= 1
     panels = len(list((found["run"] / "panels").glob("*.truth.png")))

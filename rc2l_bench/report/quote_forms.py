@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.report.class_table import class_table
 from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
@@ -54,6 +56,7 @@ def scores(section: Section) -> str:
 def learning(section: Section, split: str = "", score: str = "miou") -> str:
     """One split: a score of the history at every step at which it was taken, mean over seeds."""
     split = _column(section, split).split
+    # No remarks: evidence is checked, byte by byte, before it is quoted.
     joined = {m: join_curves(section.groups[Key(m, split)].runs, score, []) for m in section.methods}
     curves = {m: curve["mean"] for m, curve in joined.items() if curve is not None}
     if not curves:
@@ -98,9 +101,21 @@ def miou(section: Section, method: str, split: str = "") -> str:
     return score(_group(section, method, split).final)
 
 
-def seeds(section: Section, method: str, split: str = "") -> str:
-    """The final mIoU of a method by seed."""
-    return ", ".join(percent(run.miou) for run in _group(section, method, split).runs)
+def seeds(section: Section, method: str, split: str = "", part: str = "val") -> str:
+    """The final mIoU of a method by seed, on val or test."""
+    found = {"val": lambda run: run.miou, "test": lambda run: run.miou_test}
+    if part not in found:
+        raise UsageError(f"part={part}: {suggest(part, found)}")
+    return ", ".join(percent(found[part](run)) for run in _group(section, method, split).runs)
+
+
+def iou(section: Section, method: str, names: str, split: str = "") -> str:
+    """The mean IoU of a method over some classes on val, each the mean over seeds."""
+    chosen = names.split(",")
+    if unknown := [name for name in chosen if name not in section.classes]:
+        raise UsageError(f"names={names}: {suggest(unknown[0], section.classes)}")
+    by_class = class_table(section)[_key(section, method, split)]
+    return percent(float(np.mean([by_class[section.classes.index(name)] for name in chosen])))
 
 
 def gap(section: Section, method: str, split: str = "") -> str:
@@ -123,12 +138,14 @@ def hardware(section: Section) -> str:
     return escape_markdown(measured_on(section))
 
 
+INLINE: Mapping[str, Form] = {
+    "miou": miou, "seeds": seeds, "iou": iou, "gap": gap, "floor": floor, "runs": runs, "hardware": hardware,
+}  # fmt: skip
+"""Forms that stand in a sentence."""
 FORMS: Mapping[str, Form] = {
     "table": table, "scores": scores, "learning": learning, "classes": classes, "reliability": reliability,
-    "findings": said, "miou": miou, "seeds": seeds, "gap": gap, "floor": floor, "runs": runs, "hardware": hardware,
+    "findings": said, **INLINE,
 }  # fmt: skip
-INLINE = frozenset(FORMS) - {"table", "scores", "learning", "classes", "reliability", "findings"}
-"""Forms that stand in a sentence."""
 
 
 def _lines(heads: list[str], rows: list[list[str]]) -> str:
@@ -183,11 +200,15 @@ def _column(section: Section, split: str) -> Column:
     return found[split]
 
 
-def _group(section: Section, method: str, split: str) -> SeedGroup:
+def _key(section: Section, method: str, split: str) -> Key:
     names = {name: method_id for method_id, name in short_names(section.methods).items()}
     if method not in names:
         raise UsageError(f"method={method}: {suggest(method, names)}")
-    group: SeedGroup = section.groups[Key(names[method], _column(section, split).split)]
-    if not group.final:
+    key = Key(names[method], _column(section, split).split)
+    if not section.groups[key].final:
         raise UsageError(f"method={method}: has no result there")
-    return group
+    return key
+
+
+def _group(section: Section, method: str, split: str) -> SeedGroup:
+    return section.groups[_key(section, method, split)]

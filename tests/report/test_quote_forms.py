@@ -89,6 +89,32 @@ def test_classes_are_the_means_over_seeds(library):
     assert rows[1] == " | ".join(["| cps", *(f"{mean:.1f}" for mean in means)]) + " |"
 
 
+def test_iou_is_the_mean_over_the_classes_that_are_named(library):
+    section = library.section("shapes", "", None)
+    first, last = section.classes[0], section.classes[-1]
+    runs = section.groups[CPS, "1_16"].runs
+    mean = 100 * sum(run.iou()[name] for run in runs for name in (first, last)) / (2 * len(runs))
+    assert quoted(library, f"shapes iou method=cps split=1_16 names={first},{last}") == f"{mean:.1f}"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("iou method=cps split=1_16 names=nothing", "names=nothing: valid: "),
+        ("seeds method=cps split=1_16 part=tests", "part=tests: did you mean 'test'"),
+    ],
+)
+def test_options_that_name_nothing_are_told(library, words, text):
+    with pytest.raises(UsageError, match=text):
+        quoted(library, f"shapes {words}")
+
+
+def test_seeds_on_test_are_those_of_test(library_of_teachers):
+    runs = library_of_teachers.section("taught", "", None).groups[CPS, "1_16"].runs
+    assert quoted(library_of_teachers, "taught seeds method=cps part=test") == f"{100 * runs[0].miou_test:.1f}"
+    assert runs[0].miou_test != runs[0].miou
+
+
 def test_reliability_has_test_and_calibration_and_says_nothing_of_what_a_run_lacks(library_of_teachers):
     head, _, *rows = quoted(library_of_teachers, "taught reliability").splitlines()
     assert head == "| method | mIoU on test | ECE, %, all pixels | NLL, nats, all pixels |"
