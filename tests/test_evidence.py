@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from report_data import params
@@ -35,3 +36,9 @@ def test_documents_quote_what_the_evidence_gives():
     texts = {path: path.read_text(encoding="utf-8") for path in documents_of(ROOT)}
     wrong = [line for path, text in texts.items() for line in refresh(text, path.name, library)[1]]
     assert wrong == [], "`make evidence` brings them up to date"
+
+
+def test_no_sentence_has_a_marker_at_the_beginning_of_a_line():
+    texts = {path.name: path.read_text(encoding="utf-8") for path in documents_of(ROOT)}
+    found = {name: re.findall(r"^ *<!-- evidence [^>]*-->.+", text, re.MULTILINE) for name, text in texts.items()}
+    assert {name: lines for name, lines in found.items() if lines} == {}, "Markdown takes such a line for HTML"
