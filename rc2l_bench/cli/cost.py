@@ -162,7 +162,8 @@ def _measure(
     methods: list[str], protocol: Protocol, params: Params, classes: int, rounds: int, steps: int, title: str
 ) -> dict[str, Any]:
     """Measure the methods, print a table of them, and return the answers of all rounds by method."""
-    from rc2l_bench.cost.measurement import PARTS, measure, middle, ratio
+    from rc2l_bench.cost.measurement import PARTS, measure, middle, ratio, whole_training
+    from rc2l_bench.report.formatting import duration
 
     with console.status("…") as status:
         found = measure(methods, protocol, params.runtime, classes, rounds=rounds, steps=steps, told=status.update)
@@ -183,4 +184,9 @@ def _measure(
         cells += [f"{middle(answers, 'peak_memory', kind):.0f}" for kind in memory[1:]]
         table.add_row(method.split("/")[-1], *cells)
     console.print(table)
+    times = [
+        f"{method.split('/')[-1]} {duration(whole_training(method, protocol, answers))}"
+        for method, answers in found.items()
+    ]
+    console.print(f"Whole trainings at this pace, loading and evaluations left out: {', '.join(times)}")
     return found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.methods.contract import Method, build, load_config
 from rc2l_bench.run.cell import vary_protocol
 from rc2l_bench.run.evaluate import predict_logits
+from rc2l_bench.types import Batch
 from rc2l_bench.variants import protocol_changes
 
 CPU = torch.device("cpu")
@@ -58,6 +60,27 @@ def dry_run(name: str, protocol: Protocol, num_classes: int, size: tuple[int, in
         UsageError: timm does not have the backbone, or not at this output stride.
     """
     protocol = vary_protocol(protocol, protocol_changes(name), name)
+    with without_values(name, protocol, num_classes) as method:
+        batch = make_batch(protocol, method.config.views.strong, method.unlabelled, num_classes)
+        step = _count(lambda: learn(method, batch, 1 - 1 / protocol.steps))
+        method.eval()
+        image = torch.zeros(1, 3, *size, dtype=torch.uint8)
+        scored = _count(lambda: predict_logits(method.predict, image, protocol.eval, protocol.image_scale, CPU))
+    return FullRun(step=step, image=scored, steps=protocol.steps, images=images * protocol.eval.evaluations)
+
+
+@contextmanager
+def without_values(name: str, protocol: Protocol, num_classes: int) -> Iterator[Method]:
+    """Make a method whose networks have no values; tensors that are made inside have none either.
+
+    Args:
+        name: id of the method, with the numbers of its yaml.
+        protocol: that it is trained under; pretrained weights need not be there.
+        num_classes: K.
+
+    Yields:
+        The method, ready to train.
+    """
     net = protocol.net.model_copy(update={"weights": "none"})
     protocol = protocol.model_copy(update={"net": net})
     # Made without values from the start, which saves seconds for a deep network; autocast knows no such device, so that
@@ -66,16 +89,18 @@ def dry_run(name: str, protocol: Protocol, num_classes: int, size: tuple[int, in
         method = build(name, load_config(name), protocol, num_classes).train()
     with FakeTensorMode(), worst_case():
         forget_values(method)
-        step = _count(lambda: _learn(method, protocol, num_classes))
-        method.eval()
-        image = torch.zeros(1, 3, *size, dtype=torch.uint8)
-        scored = _count(lambda: predict_logits(method.predict, image, protocol.eval, protocol.image_scale, CPU))
-    return FullRun(step=step, image=scored, steps=protocol.steps, images=images * protocol.eval.evaluations)
+        yield method
 
 
-def _learn(method: Method, protocol: Protocol, num_classes: int) -> None:
-    batch = make_batch(protocol, method.config.views.strong, method.unlabelled, num_classes)
-    losses: dict[str, Tensor] = method(batch, 1 - 1 / protocol.steps)
+def learn(method: Method, batch: Batch, progress: float) -> None:
+    """Carry out the forward and the backward pass of a training step.
+
+    Args:
+        method: whose gradients grow.
+        batch: of the step.
+        progress: share of the budget that is spent, in [0, 1).
+    """
+    losses: dict[str, Tensor] = method(batch, progress)
     torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
 
 

@@ -140,6 +140,21 @@ def ratio(answers: Sequence[Answer], reference: Sequence[Answer], *keys: str) ->
     return median(_number(mine, keys) / _number(other, keys) for mine, other in pairs)
 
 
+def whole_training(method: str, protocol: Protocol, answers: Sequence[Answer]) -> float:
+    """Tell what the steps of a whole training take at the pace that was measured.
+
+    Args:
+        method: id; a variant may have another number of steps.
+        protocol: that was measured.
+        answers: one for each round.
+
+    Returns:
+        Seconds, without loading and evaluations.
+    """
+    steps = vary_protocol(protocol, protocol_changes(method), method).steps
+    return steps * middle(answers, "step_seconds", "median")
+
+
 def _number(answer: Mapping[str, Any], keys: Sequence[str]) -> float:
     value: Any = answer
     for key in keys:

@@ -62,6 +62,7 @@ def test_a_measurement_is_a_row_of_medians_and_its_memory_is_torchs_own_where_it
     code, text = call("cost", "--method", "cps")
     assert code == 0, text
     assert row(text, "cps") == ["600", "3.00", "1200", *["150"] * 4, "13.3", *cells]
+    assert "left out: supervised 3 min 20 s, cps 10 min 00 s" in " ".join(text.split()), "1,000 steps"
 
 
 @pytest.fixture

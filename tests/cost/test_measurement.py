@@ -10,7 +10,7 @@ from method_data import ROOT, make_protocol
 from tiny_data import RUNTIME
 
 from rc2l_bench.config import Params, Runtime, load
-from rc2l_bench.cost.measurement import PARTS, estimate, measure, middle, ratio, scale_protocol
+from rc2l_bench.cost.measurement import PARTS, estimate, measure, middle, ratio, scale_protocol, whole_training
 from rc2l_bench.cost.worker import trust
 from rc2l_bench.errors import BenchError
 from rc2l_bench.methods.contract import load_config
@@ -42,6 +42,11 @@ def test_ratios_are_taken_within_a_round():
     fast, slow = [{"step": {"s": s}} for s in (1, 10, 2)], [{"step": {"s": s}} for s in (3, 20, 8)]
     assert middle(fast, "step", "s") == 2
     assert ratio(slow, fast, "step", "s") == 3
+
+
+def test_a_whole_training_has_the_steps_of_the_protocol_and_the_pace_of_the_middle_round():
+    answers = [{"step_seconds": {"median": seconds}} for seconds in (9.0, 0.5, 0.25)]
+    assert whole_training("baselines/supervised", make_protocol(steps=40), answers) == 20
 
 
 def test_trust_lowers_the_thresholds_of_a_method_and_leaves_its_views():
