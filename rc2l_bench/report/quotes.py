@@ -2,13 +2,14 @@
 
     <!-- evidence shapes table split=1_16 --> … <!-- /evidence -->
 
-names a folder under `reports/evidence`, a form of `quote_forms`, and what the form needs. Where the document is shown,
-the markers are not.
+names a folder under `reports/evidence`, a form of `quote_forms`, and what the form needs; what has blanks stands in
+quotation marks. Where the document is shown, the markers are not.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,7 +140,7 @@ def render_quote(quote: Quote, library: Library) -> str:
         UsageError: the marker asks for what there is not; names document and line.
     """
     try:
-        name, form, *rest = quote.words.split()
+        name, form, *rest = shlex.split(quote.words)
         options = dict(word.split("=", 1) for word in rest)
     except ValueError:
         raise UsageError(f"{quote.where}: {quote.words!r}: expected a set, a form, and options name=value") from None

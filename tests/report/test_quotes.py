@@ -26,6 +26,8 @@ def test_what_stands_outside_of_markers_is_not_touched(library):
         ("shapes ruins", "unknown form 'ruins': did you mean 'runs'"),
         ("shapes", "expected a set, a form, and options"),
         ("shapes miou cps", "expected a set, a form, and options"),
+        ("shapes iou method='cps", "expected a set, a form, and options"),
+        ('shapes iou method=cps split=1_16 names="traffic light,box"', "names=traffic light,box: valid: "),
         ("shapes miou split=1_16", "'miou' takes other options than split=1_16"),
         ("shapes miou method=cbs split=1_16", "method=cbs: did you mean 'cps'"),
         ("shapes miou method=cps split=1_2", "split=1_2: did you mean"),
