@@ -60,14 +60,14 @@ class Column:
     Attributes:
         labelled: labelled images; None if no run says so.
         share: of the training images.
-        floor: differences under this cannot be told apart with these runs; nan if unknown.
+        half_widths: of the intervals of all differences of two methods; None where there is no verdict.
         draws: what another seed changes in the labels; None without runs.
     """
 
     split: str
     labelled: int | None
     share: float
-    floor: float
+    half_widths: stats.HalfWidths | None
     draws: Draws | None
 
 
@@ -275,8 +275,8 @@ def _column(split: str, runs: Sequence[FinishedRun], column: _Scores) -> Column:
     labelled, unlabelled = split_record.get("labelled", 0), split_record.get("unlabelled", 0)
     # Nobody knows how many images a stream has.
     share = labelled / (labelled + unlabelled) if labelled and unlabelled is not None else math.nan
-    floor = stats.resolution([pair for pair in pairs if pair])
-    return Column(split, labelled or None, share, floor, runs[0].draws if runs else None)
+    widths = stats.half_widths([pair for pair in pairs if pair])
+    return Column(split, labelled or None, share, widths, runs[0].draws if runs else None)
 
 
 def _legend(runs: Sequence[FinishedRun]) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:

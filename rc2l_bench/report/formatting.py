@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from rc2l_bench.config import Draws
 from rc2l_bench.report.comparison import Column, Key, Section, SeedGroup
 from rc2l_bench.report.results import tuning_by_method
-from rc2l_bench.report.stats import MOST_SEEDS, Difference, Estimate
+from rc2l_bench.report.stats import MOST_SEEDS, Difference, Estimate, HalfWidths
 from rc2l_bench.variants import UNTUNED, variant_of
 
 NOTHING = ""
@@ -239,7 +239,7 @@ def _column(section: Section, column: Column, names: dict[str, str]) -> str:
         text += f"; {_listed(tied)} cannot be told from it among all pairs."
     else:
         text += ", and can be told from all others among all pairs."
-    return text + _against(groups[best], groups.get(section.reference), names[section.reference]) + _floor(column)
+    return text + _against(groups[best], groups.get(section.reference), names[section.reference]) + _half_widths(column)
 
 
 def _against(group: SeedGroup, other: SeedGroup | None, reference: str) -> str:
@@ -253,10 +253,18 @@ def _against(group: SeedGroup, other: SeedGroup | None, reference: str) -> str:
     return f" Against {reference}: {signed(group.gap.mean)} points{interval}{alone}."
 
 
-def _floor(column: Column) -> str:
-    if not math.isfinite(column.floor):
+def _half_widths(column: Column) -> str:
+    if column.half_widths is None:
         return NOTHING
-    return f" With these runs, differences under {percent(column.floor)} points cannot be told from chance."
+    return f" The interval of a difference of two methods is {half_widths(column.half_widths)}."
+
+
+def half_widths(widths: HalfWidths) -> str:
+    """How wide intervals of differences are, in points."""
+    typical, least, most = (f"±{percent(width)}" for width in widths)
+    if least == most:
+        return f"{typical} points"
+    return f"{typical} points, as a root mean square over all pairs that are between {least} and {most}"
 
 
 def coverage(section: Section) -> list[str]:

@@ -16,6 +16,7 @@ from rc2l_bench.report.formatting import (
     duration,
     findings,
     gap_interval,
+    half_widths,
     heading,
     machine_note,
     measured,
@@ -31,6 +32,8 @@ from rc2l_bench.report.formatting import (
 )
 from rc2l_bench.report.reliability import compare_reliability
 from rc2l_bench.report.rendering import escape_markdown
+from rc2l_bench.report.scores_on_test import compare_on_test
+from rc2l_bench.report.stats import Difference
 
 Form = Callable[..., str]
 
@@ -103,10 +106,9 @@ def miou(section: Section, method: str, split: str = "") -> str:
 
 def seeds(section: Section, method: str, split: str = "", part: str = "val") -> str:
     """The final mIoU of a method by seed, on val or test."""
-    found = {"val": lambda run: run.miou, "test": lambda run: run.miou_test}
-    if part not in found:
-        raise UsageError(f"part={part}: {suggest(part, found)}")
-    return ", ".join(percent(found[part](run)) for run in _group(section, method, split).runs)
+    _check_part(part)
+    runs = _group(section, method, split).runs
+    return ", ".join(percent(run.miou if part == "val" else run.miou_test) for run in runs)
 
 
 def iou(section: Section, method: str, names: str, split: str = "") -> str:
@@ -118,14 +120,26 @@ def iou(section: Section, method: str, names: str, split: str = "") -> str:
     return percent(float(np.mean([by_class[section.classes.index(name)] for name in chosen])))
 
 
-def gap(section: Section, method: str, split: str = "") -> str:
-    """The difference of a method to the reference, with its interval."""
-    return _gap(_group(section, method, split))
+def gap(section: Section, method: str, split: str = "", part: str = "val") -> str:
+    """The difference of a method to the reference, with its interval, on val or test."""
+    _check_part(part)
+    key = _key(section, method, split)
+    group = section.groups[key]
+    if part == "val":
+        return _gap(group.gap)
+    other = section.groups.get(Key(section.reference, key.split))
+    try:
+        return _gap(compare_on_test(group.runs, other.runs if other else ()))
+    except ValueError as error:
+        raise UsageError(f"part=test: {error}") from None
 
 
-def floor(section: Section, split: str = "") -> str:
-    """The points under which differences cannot be told from chance."""
-    return percent(_column(section, split).floor)
+def width(section: Section, split: str = "") -> str:
+    """How wide the intervals of differences are, to either side."""
+    widths = _column(section, split).half_widths
+    if widths is None:
+        raise UsageError("width: no two methods with two seeds in common")
+    return half_widths(widths)
 
 
 def runs(section: Section) -> str:
@@ -139,7 +153,7 @@ def hardware(section: Section) -> str:
 
 
 INLINE: Mapping[str, Form] = {
-    "miou": miou, "seeds": seeds, "iou": iou, "gap": gap, "floor": floor, "runs": runs, "hardware": hardware,
+    "miou": miou, "seeds": seeds, "iou": iou, "gap": gap, "width": width, "runs": runs, "hardware": hardware,
 }  # fmt: skip
 """Forms that stand in a sentence."""
 FORMS: Mapping[str, Form] = {
@@ -161,10 +175,10 @@ def _name(section: Section, method: str) -> str:
 def _numbers(section: Section, method: str, split: str) -> list[str]:
     group, cost = section.groups[Key(method, split)], section.costs.get(method)
     if cost is None:
-        return [_miou(group), _gap(group), "", "", ""]
+        return [_miou(group), _gap(group.gap), "", "", ""]
     note = machine_note(section, method)
     return [
-        _miou(group), _gap(group), _of(amount(cost.memory_mb), cost.memory_ratio),
+        _miou(group), _gap(group.gap), _of(amount(cost.memory_mb), cost.memory_ratio),
         _of(amount(cost.step_ms, 1), cost.time_ratio),
         duration(cost.seconds) + (f" ({escape_markdown(note)})" if note else ""),
     ]  # fmt: skip
@@ -184,11 +198,16 @@ def _miou(group: SeedGroup) -> str:
     return f"{mean}{spread}{interval}" + (f", {seeds_of(group)}" if group.missing else "")
 
 
-def _gap(group: SeedGroup) -> str:
-    if group.gap is None:
+def _gap(found: Difference | None) -> str:
+    if found is None:
         return ""
-    interval = "" if group.gap.over == "nothing" else f" [{gap_interval(group.gap).replace(' to ', ', ')}]"
-    return f"{signed(group.gap.mean)}{interval}"
+    interval = "" if found.over == "nothing" else f" [{gap_interval(found).replace(' to ', ', ')}]"
+    return f"{signed(found.mean)}{interval}"
+
+
+def _check_part(part: str) -> None:
+    if part not in ("val", "test"):
+        raise UsageError(f"part={part}: {suggest(part, ('val', 'test'))}")
 
 
 def _column(section: Section, split: str) -> Column:

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals, differences of methods and their verdicts, the smallest gap that can be seen.
+"""How sure a number is: intervals, differences of methods and their verdicts, how wide the intervals are.
 
 A score varies for two reasons: another seed trains another network (on other labels, where the split is drawn by
 seed), and other images would have been other questions. What the variance of a mean is made of, and how many standard
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats as distributions
@@ -80,14 +81,29 @@ class Difference(Estimate):
         """Two-sided p-value of "no difference", corrected for all comparisons; nan without a verdict."""
         if not self.tested:
             return np.nan
-        if not self.variance.se:
+        if not self.half:
             return float(self.mean == 0)
-        return min(1.0, self.comparisons * _p_value(abs(self.mean) / self.variance.se, self.variance))
+        return min(1.0, self.comparisons * _p_value(abs(self.mean), self.variance))
 
     @property
     def seeds_needed(self) -> int | None:
         """How many seeds show a gap of this size with probability 0.8 and an interval like this; None if unknown."""
-        return seeds_needed(self.mean, self.sd, float(np.sqrt(self.variance.images)), self.variance.cases)
+        spread = float(np.sqrt(self.variance.of_one)) if self.tested else np.nan
+        return seeds_needed(self.mean, spread, float(np.sqrt(self.variance.images)), self.variance.cases)
+
+
+class HalfWidths(NamedTuple):
+    """Half the widths of several intervals.
+
+    Attributes:
+        typical: root of their mean square.
+        least: the smallest.
+        most: the largest.
+    """
+
+    typical: float
+    least: float
+    most: float
 
 
 def estimate(values: Floats, left_out: Floats | None = None) -> Estimate:
@@ -137,27 +153,30 @@ def _interval(values: Floats, variance: Variance, comparisons: int) -> Estimate:
     sd = float(values.std(ddof=1)) if variance.n > 1 else np.nan
     mean, half = float(values.mean()), np.nan
     if variance.over != "nothing":
-        half = variance.critical((1 - LEVEL) / 2 / comparisons) * variance.se
+        half = variance.half((1 - LEVEL) / 2 / comparisons)
     return Estimate(mean, sd, variance.n, mean - half, mean + half, variance.over)
 
 
-def _p_value(ratio: float, variance: Variance) -> float:
-    """Find the two-sided level at which a ratio of difference to error would be just critical."""
-    if ratio >= variance.critical(_SMALLEST_TAIL):
+def _p_value(gap: float, variance: Variance) -> float:
+    """Find the two-sided level at which half the width of the interval would be a difference."""
+    if gap >= variance.half(_SMALLEST_TAIL):
         return 2 * _SMALLEST_TAIL
     # On a logarithmic scale, because tails span a hundred powers of ten.
-    log_tail = brentq(lambda x: variance.critical(float(np.exp(x))) - ratio, np.log(_SMALLEST_TAIL), np.log(0.5))
+    log_tail = brentq(lambda x: variance.half(float(np.exp(x))) - gap, np.log(_SMALLEST_TAIL), np.log(0.5))
     return float(2 * np.exp(log_tail))
 
 
-def resolution(differences: Sequence[Difference]) -> float:
-    """Compute the resolution floor: a difference under this cannot be told from none with runs like these.
+def half_widths(differences: Sequence[Difference]) -> HalfWidths | None:
+    """Summarise how wide the intervals of differences are.
 
-    Half the width of the interval, as the root of the mean square over the given differences; nan if none of them has a
-    verdict.
+    Args:
+        differences: of a column; those without a verdict are left out.
+
+    Returns:
+        None if no difference has a verdict.
     """
     known = [d.half for d in differences if d.tested]
-    return float(np.sqrt(np.mean(np.square(known)))) if known else np.nan
+    return HalfWidths(float(np.sqrt(np.mean(np.square(known)))), min(known), max(known)) if known else None
 
 
 def seeds_needed(gap: float, sd: float, se_images: float, cases: int = 0) -> int | None:

@@ -26,22 +26,24 @@ class Variance(NamedTuple):
 
     Attributes:
         seeds: variance over seeds and its interaction with images, divided by the number of seeds; 0 for one seed.
+        interaction: what `seeds` is at least, as the counts of every image tell; 0 where none are known.
         images: variance that more seeds do not reduce; 0 where no counts are known.
         n: seeds.
         cases: images; 0 where no counts are known.
-        df: degrees of freedom of the variance over seeds.
+        df: degrees of freedom of `seeds`.
     """
 
     seeds: float
+    interaction: float
     images: float
     n: int
     cases: int
     df: int
 
     @property
-    def se(self) -> float:
-        """Standard error of the mean."""
-        return float(np.sqrt(self.seeds + self.images))
+    def of_one(self) -> float:
+        """Variance of one seed, without what more seeds do not reduce."""
+        return self.n * max(self.seeds, self.interaction)
 
     @property
     def over(self) -> Over:
@@ -50,10 +52,19 @@ class Variance(NamedTuple):
             return "seeds and images" if self.cases else "seeds"
         return "images" if self.cases else "nothing"
 
-    def critical(self, tail: float) -> float:
-        """Give the number of standard errors that is exceeded with probability `tail`."""
-        weight = self.seeds / self.se**2 if self.se else 0.0
-        return float(critical_value(tail, weight, self.df, self.cases))
+    def half(self, tail: float) -> float:
+        """Give half the width of the interval that is left on either side with probability `tail`.
+
+        Seeds may agree by chance, and two or three often do. The interval is therefore never narrower than it is where
+        seeds vary by their interaction with the images alone, which is known from as many numbers as there are images.
+        Our choice: a component of variance is not negative.
+        """
+        by_seeds = self._half(tail, self.seeds, self.df)
+        return max(by_seeds, self._half(tail, self.interaction, (self.n - 1) * (self.cases - 1)))
+
+    def _half(self, tail: float, seeds: float, df: int) -> float:
+        whole = seeds + self.images
+        return float(critical_value(tail, seeds / whole, df, self.cases) * np.sqrt(whole)) if whole else 0.0
 
 
 class Pooled(NamedTuple):
@@ -89,18 +100,26 @@ def leave_one_out(areas: Floats, absent: Absent) -> Floats:
 
 
 def variance_of(values: Floats, left_out: Floats | None) -> Variance:
-    """Split the variance of a mean over seeds; images by the jackknife (Efron and Stein 1981)."""
+    """Split the variance of a mean over seeds; images by the jackknife (Efron and Stein 1981).
+
+    Args:
+        values: (S,), one score per seed.
+        left_out: (N, S), the scores without every image; None if there are no counts per image.
+    """
     n = len(values)
     over_seeds = float(values.var(ddof=1)) / n if n > 1 else 0.0
     if left_out is None:
-        return Variance(over_seeds, 0.0, n, 0, max(n - 1, 1))
+        return Variance(over_seeds, 0.0, 0.0, n, 0, max(n - 1, 1))
     cases = len(left_out)
     factor = (cases - 1) / cases
     of_sum = factor * float(np.square(left_out.sum(1) - left_out.sum(1).mean()).sum())
     of_seeds = factor * float(np.square(left_out - left_out.mean(0)).sum())
-    # One seed has no other to covary with. An estimate of a covariance may be negative, the variance it stands for not.
-    over_images = max(of_sum - of_seeds, 0.0) / (n * (n - 1)) if n > 1 else of_sum
-    return Variance(over_seeds, over_images, n, cases, max(n - 1, 1))
+    if n == 1:  # which has no other to covary or to interact with
+        return Variance(0.0, 0.0, of_sum, n, cases, 1)
+    # An estimate of a covariance may be negative, the variance it stands for not.
+    over_images = max(of_sum - of_seeds, 0.0) / (n * (n - 1))
+    interaction = max(of_seeds / n - over_images, 0.0) / n
+    return Variance(over_seeds, interaction, over_images, n, cases, n - 1)
 
 
 def pool(scores: Floats) -> Pooled | None:

@@ -34,14 +34,15 @@ def test_a_clear_winner_stands_alone_and_twins_share_the_place(tmp_path):
     assert section.groups[Key(CPS, "1_16")].gap.mean > 0.1
 
 
-def test_the_floor_is_finite_only_where_methods_can_be_compared(tmp_path):
+def test_intervals_of_differences_have_widths_only_where_methods_can_be_compared(tmp_path):
     for seed in range(3):
         write_run(tmp_path, split="1_16", seed=seed)
         write_run(tmp_path, split="1_16", method=CPS, seed=seed)
         write_run(tmp_path, split="1_4", seed=seed)
     first, second = build(tmp_path).sections[0].columns
-    assert 0 < first.floor < 0.2
-    assert math.isnan(second.floor)
+    assert first.half_widths is not None
+    assert 0 < first.half_widths.typical < 0.2
+    assert second.half_widths is None
 
 
 def test_one_seed_has_no_verdict_only_an_interval_over_images(tmp_path):

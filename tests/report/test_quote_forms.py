@@ -102,11 +102,24 @@ def test_iou_is_the_mean_over_the_classes_that_are_named(library):
     [
         ("iou method=cps split=1_16 names=nothing", "names=nothing: valid: "),
         ("seeds method=cps split=1_16 part=tests", "part=tests: did you mean 'test'"),
+        ("gap method=cps split=1_16 part=tests", "part=tests: did you mean 'test'"),
     ],
 )
 def test_options_that_name_nothing_are_told(library, words, text):
     with pytest.raises(UsageError, match=text):
         quoted(library, f"shapes {words}")
+
+
+def test_a_difference_on_test_is_that_of_test(library_of_teachers):
+    groups = library_of_teachers.section("taught", "", None).groups
+    (ours,), (theirs,) = groups[CPS, "1_16"].runs, groups[SUPERVISED, "1_16"].runs
+    text = quoted(library_of_teachers, "taught gap method=cps part=test")
+    assert text.split()[0] == f"{100 * (ours.miou_test - theirs.miou_test):+.1f}".replace("-", "−")
+
+
+def test_a_difference_on_test_needs_scores_on_test(library):
+    with pytest.raises(UsageError, match="part=test: "):
+        quoted(library, "shapes gap method=cps split=1_16 part=test")
 
 
 def test_seeds_on_test_are_those_of_test(library_of_teachers):
@@ -124,7 +137,7 @@ def test_reliability_has_test_and_calibration_and_says_nothing_of_what_a_run_lac
 
 
 @pytest.mark.parametrize(
-    "words", ["shapes scores", "shapes findings", "shapes hardware", "shapes runs", "shapes floor split=1_4"]
+    "words", ["shapes scores", "shapes findings", "shapes hardware", "shapes runs", "shapes width split=1_4"]
 )
 def test_every_form_gives_something(library, words):
     assert quoted(library, words)

@@ -24,15 +24,33 @@ def test_images_can_only_be_left_out_where_others_have_truth(truth):
         variance.leave_one_out(areas, "skip")
 
 
-def test_the_variance_is_that_of_readers_and_cases_by_hand():
-    """Mean squares of a two-way table without repetition: (seeds + images − interaction) / (S · N)."""
-    table = np.random.default_rng(3).normal(0, 0.1, (20, 4)) + np.linspace(-0.3, 0.3, 20)[:, None]
+@pytest.mark.parametrize("seeds", [0.0, 0.1], ids=["seeds that agree", "seeds that differ"])
+def test_the_variance_is_that_of_readers_and_cases_by_hand(seeds):
+    """Mean squares of a two-way table without repetition: (seeds + images − interaction) / (S · N).
+
+    The mean square of seeds that happen to agree is that of the interaction.
+    """
+    rest = np.random.default_rng(3).normal(0, 0.1, (20, 4))
+    table = rest - rest.mean(0) + seeds * np.arange(4) + np.linspace(-0.3, 0.3, 20)[:, None]
     left_out = (table.sum(0) - table) / 19
     found = variance.variance_of(table.mean(0), left_out)
     rows, columns = table.mean(1, keepdims=True), table.mean(0, keepdims=True)
     of_seeds, of_images = 20 * columns.var(ddof=1), 4 * rows.var(ddof=1)
     rest = np.square(table - rows - columns + table.mean()).sum() / (19 * 3)
-    assert found.se**2 == pytest.approx((of_seeds + of_images - rest) / 80)
+    assert (of_seeds > rest) == (seeds > 0)
+    assert found.of_one / 4 + found.images == pytest.approx((max(of_seeds, rest) + of_images - rest) / 80)
+
+
+def test_three_seeds_that_agree_by_chance_have_an_interval_that_covers_what_it_says():
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(4000):
+        table = generator.normal(0, 1, (50, 3)) + generator.normal(0, 0.5, (50, 1))
+        left_out = (table.sum(0) - table) / 49
+        made = stats.compare(table.mean(0), np.zeros(3), (left_out, np.zeros_like(left_out)))
+        found.append((made.sd, made.low <= 0 <= made.high))
+    agreeing = sorted(found)[:400]
+    assert np.mean([covers for _, covers in agreeing]) > 0.93
 
 
 def test_an_interval_is_never_narrower_than_that_of_the_seeds_alone():
