@@ -25,13 +25,14 @@ from rc2l_bench.cli.forecast import order_cells, show_forecasts
 from rc2l_bench.cli.jobs import Engine, On, joined, submit
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import BenchError, UsageError, suggest
+from rc2l_bench.files import require_checkout
 from rc2l_bench.run.object_store import VARIABLE, open_store
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
 from rc2l_bench.run.process_pool import count_jobs
 from rc2l_bench.variants import describe_method, find_methods, resolve_method, variants_of
 
 if TYPE_CHECKING:
-    from rc2l_bench.config import Params
+    from rc2l_bench.config import Grid, Params
 
 app = typer.Typer(
     name="rc2l-bench",
@@ -64,11 +65,16 @@ def run(
         list[str], typer.Option(help="Id of a method, or the tail of one: rc2l, cps; its variant: cps@plain.")
     ] = [],  # noqa: B006
     split: Annotated[list[str], typer.Option(help="Labelled images: 1_16, 1_4, full, or a published list.")] = [],  # noqa: B006
-    dataset: Annotated[list[str], typer.Option(help="Data set.")] = ["shapes"],  # noqa: B006
+    dataset: Annotated[list[str], typer.Option(help="Data set.", show_default="shapes")] = [],  # noqa: B006
     seed: Annotated[
         list[int],
-        typer.Option(min=0, max=2**53 - 1, help="Seed of the draw of labels, initialisation, order and augmentation."),
-    ] = [0],  # noqa: B006
+        typer.Option(
+            min=0,
+            max=2**53 - 1,
+            show_default="0",
+            help="Seed of the draw of labels, initialisation, order and augmentation.",
+        ),
+    ] = [],  # noqa: B006
     grid: Annotated[bool, typer.Option("--grid", help="All cells of the grid in params.yaml.")] = False,
     named_grid: Annotated[str, typer.Option(help="All cells of one of the grids under `grids` in params.yaml.")] = "",
     jobs: Jobs = 1,
@@ -81,20 +87,43 @@ def run(
     from rc2l_bench.config import Params, load
 
     params = load(Params, Path("params.yaml"))
-    if named_grid and named_grid not in params.grids:
-        raise UsageError(f"params.yaml: grids has no '{named_grid}': {suggest(named_grid, params.grids)}")
     if grid or named_grid:
-        wanted = params.grids[named_grid] if named_grid else params.grid
+        given = {"--method": method, "--split": split, "--dataset": dataset, "--seed": seed}
+        wanted = _choose_grid(params, grid, named_grid, [option for option, values in given.items() if values])
         dataset, split, method, seed = wanted.dataset, wanted.split, wanted.method, wanted.seed
     elif not (method and split):
         raise UsageError("which cells? give --method and --split, for instance --method rc2l --split 1_16, or --grid")
-    cells = _cells(dataset, split, method, seed)
-    for name in dataset:
+    cells = _cells(dataset or ["shapes"], split, method, seed or [0])
+    for name in dataset or ["shapes"]:
         console.print(f"{name}: {params.describe_protocol(name)}", markup=False, soft_wrap=True)
     if dry_run:
         show_forecasts(cells, params, count_jobs(jobs, params.runtime.threads))
         return
     _start(cells, jobs, params, on)
+
+
+def _choose_grid(params: Params, default: bool, name: str, given: list[str]) -> Grid:
+    """Take a grid of params.yaml.
+
+    Args:
+        params: with the grids.
+        default: whether that of `grid` was asked for.
+        name: of one under `grids`, where it was asked for.
+        given: options that name cells.
+
+    Raises:
+        UsageError: two grids were asked for, or cells beside a grid; there is no such grid.
+    """
+    if default and name:
+        raise UsageError("--grid and --named-grid are two grids: give one of them")
+    if given:
+        raise UsageError(
+            f"{given[0]}: a grid has its cells from params.yaml: leave {', '.join(given)} out, or give --method and "
+            "--split without a grid"
+        )
+    if name and name not in params.grids:
+        raise UsageError(f"params.yaml: grids has no '{name}': {suggest(name, params.grids)}")
+    return params.grids[name] if name else params.grid
 
 
 @app.command()
@@ -153,11 +182,11 @@ def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: li
     """Combine names to cells, each once; seeds as text, because they fill in templates as DVC's matrix does.
 
     Raises:
-        UsageError: a data set or a method is unknown, or a name could not be one; whether there is such a split its
-            stage checks, which reads published lists.
+        UsageError: a data set, a split or a method is unknown, or a name could not be one.
     """
     from rc2l_bench.bounds import check_name
     from rc2l_bench.data.datasets.registry import names
+    from rc2l_bench.data.split_import import check_split
 
     known = names()
     for kind, given in (("dataset", datasets), ("split", splits)):
@@ -166,6 +195,8 @@ def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: li
     for name in datasets:
         if name not in known:
             raise UsageError(f"unknown dataset '{name}': {suggest(name, known)}")
+        for one in splits:
+            check_split(name, one)
     # All names are resolved before anything runs: the last of many methods must not turn out to be misspelt in an hour.
     ids = [resolve_method(name, find_methods()) for name in methods]
     # A dict, not a set: cells keep the order in which they were given.
@@ -208,6 +239,8 @@ def _figure(value: float, digits: int) -> str:
 @guarded
 def methods() -> None:
     """List the methods."""
+    # Elsewhere the rivals are not there, and a list without them would look complete.
+    require_checkout()
     table = Table()
     table.add_column("id", no_wrap=True)
     table.add_column("what it does")

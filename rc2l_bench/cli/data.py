@@ -57,7 +57,9 @@ def status() -> None:
     from rc2l_bench.data.datasets.registry import names
 
     require_checkout()
-    table = Table("dataset", "here", "size", "licence", "address", box=None, pad_edge=False)
+    table = Table("dataset", "here", "size", "licence", box=None, pad_edge=False)
+    # Folded where there is no room: half an address is none.
+    table.add_column("address", overflow="fold")
     for name in names():
         table.add_row(*map(escape, _status(name)))
     console.print(table)

@@ -56,8 +56,12 @@ def show_forecasts(items: Sequence[dict[str, str]], params: Params, jobs: int) -
     console.print(table)
     waiting = [one for one in found if one.trains]
     together = min(jobs, len(waiting)) or 1
-    total = sum(one.seconds for one in waiting if math.isfinite(one.seconds)) / together
-    unknown = sum(not math.isfinite(one.seconds) for one in waiting)
-    rest = f", and {unknown} of which nothing is known (rc2l-bench cost measures them)" if unknown else ""
-    about = f": about {duration(total)}, {together} at a time{rest}" if waiting else ""
-    console.print(f"{len(waiting)} of {len(found)} cells would be trained{about}", markup=False, soft_wrap=True)
+    known = [one.seconds for one in waiting if math.isfinite(one.seconds)]
+    unknown = len(waiting) - len(known)
+    parts = [f"{len(waiting)} of {len(found)} cells would be trained"]
+    if known:
+        which = f" for {len(known)} of them" if unknown else ""
+        parts.append(f"about {duration(sum(known) / together)}{which}, {together} at a time")
+    if unknown:
+        parts.append(f"how long {unknown} of them take is not known (rc2l-bench cost measures it)")
+    console.print("; ".join(parts), markup=False, soft_wrap=True)

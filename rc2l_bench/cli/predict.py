@@ -33,8 +33,9 @@ def predict(
     from rc2l_bench.deployment.loading import load_run
     from rc2l_bench.deployment.photo_list import find_photos
     from rc2l_bench.deployment.prediction import PhotoPrediction
-    from rc2l_bench.deployment.prediction_files import SHARES, Extras
+    from rc2l_bench.deployment.prediction_files import SHARES, Extras, require_own
 
+    require_own(out)
     sources = find_photos(images, out)
     loaded = load_run(run, device)
     warn_of_changes(loaded)

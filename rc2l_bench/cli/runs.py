@@ -9,6 +9,7 @@ import typer
 
 from rc2l_bench.console import console, guarded
 from rc2l_bench.errors import UsageError
+from rc2l_bench.files import require_checkout
 
 app = typer.Typer(
     no_args_is_help=True, help="The store: list, verify, prune, carry over; folders of evidence: export, verify."
@@ -24,6 +25,7 @@ def list_() -> None:
 
     from rc2l_bench.run.upkeep import list_runs
 
+    require_checkout()
     table = Table("fingerprint", "cell", "state", box=None, pad_edge=False)
     for column in ("MB", "days old"):
         table.add_column(column, justify="right")
@@ -55,6 +57,7 @@ def verify(
 def _verify_store() -> tuple[int, list[str]]:
     from rc2l_bench.run.upkeep import list_runs, verify_runs
 
+    require_checkout()
     names = [run.name for run in list_runs() if run.finished]
     return len(names), [fault for _, fault in verify_runs(names) if fault]
 
@@ -102,6 +105,7 @@ def prune(
     from rc2l_bench.run.upkeep import list_runs, prunable
     from rc2l_bench.run.upkeep import prune as remove
 
+    require_checkout()
     chosen = prunable(list_runs(), days)
     if yes:
         gone = set(remove(chosen))

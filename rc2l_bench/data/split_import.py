@@ -158,6 +158,23 @@ def _identify(path: Path, entry: ListEntry | None, known: Published) -> dict[str
     }
 
 
+def check_split(dataset: str, name: str) -> None:
+    """Make sure that a name stands for a split, without the data; whether its list can be had shows later.
+
+    Args:
+        dataset: its name.
+        name: of the split.
+
+    Raises:
+        UsageError: there is no such split.
+    """
+    known = published(dataset)
+    listed = known.aliases.get(name, name)
+    if not (is_drawn(listed) or name in known.lists or name in known.aliases or pinned(dataset, name)):
+        valid = ["full", "1_16", "1_8", "1_4", "1_2", "1_30", *names(dataset)]
+        raise UsageError(f"{dataset} has no split '{name}': {suggest(name, valid)}")
+
+
 def resolve(dataset: str, name: str, catalog: Catalog, config: SplitConfig, seed: int = 0) -> Split:
     """Find the split that a name stands for: drawn, or a list; a published list that is not pinned yet is imported.
 
@@ -172,6 +189,7 @@ def resolve(dataset: str, name: str, catalog: Catalog, config: SplitConfig, seed
         UsageError: there is no such split.
         BenchError: the list cannot be had or does not fit the data, or the gate found a contamination.
     """
+    check_split(dataset, name)
     known = published(dataset)
     listed = known.aliases.get(name, name)
     if is_drawn(listed):
@@ -180,8 +198,5 @@ def resolve(dataset: str, name: str, catalog: Catalog, config: SplitConfig, seed
         return replace(draw(dataset, listed, catalog, config, seed, clean), name=name)
     found = pinned(dataset, name)
     if found is None:
-        if name not in known.lists and name not in known.aliases:
-            valid = ["full", "1_16", "1_8", "1_4", "1_2", "1_30", *names(dataset)]
-            raise UsageError(f"{dataset} has no split '{name}': {suggest(name, valid)}")
         return import_list(dataset, name, catalog)
     return assemble(dataset, name, catalog, found.labelled, found.unlabelled, found.provenance)

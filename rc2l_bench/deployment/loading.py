@@ -280,6 +280,8 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        raise UsageError(f"device '{name}': {' '.join(str(error).split())[:120]}") from None
+    except (RuntimeError, AssertionError, ValueError):
+        raise UsageError(
+            f"device '{name}': not on this machine: expected auto, cpu, or where there is a GPU cuda or cuda:1"
+        ) from None
     return device

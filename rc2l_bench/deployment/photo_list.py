@@ -16,6 +16,7 @@ from rc2l_bench.data.addresses import without_secrets
 from rc2l_bench.data.download import download
 from rc2l_bench.data.partial_files import PartialFile
 from rc2l_bench.deployment.photo_files import SUFFIXES
+from rc2l_bench.deployment.prediction_files import FOLDERS
 from rc2l_bench.errors import BenchError, UsageError
 
 ADDRESS = re.compile(r"https?://", re.IGNORECASE)
@@ -44,14 +45,14 @@ def find_photos(arguments: Sequence[str], out: Path) -> list[PhotoSource]:
 
     Args:
         arguments: files, folders (searched to the bottom), patterns (`**` = any folders), http and https addresses.
-        out: folder of results, in which nothing is looked for.
+        out: folder of results; those of an earlier call are no photos.
 
     Raises:
         UsageError: an argument stands for nothing.
     """
     found: dict[Path | str, tuple[Path | str, PurePosixPath]] = {}
     for argument in arguments:
-        pictures = list(_expand(argument, out.resolve()))
+        pictures = list(_expand(argument, out))
         if not pictures:
             raise UsageError(f"{argument}: no picture there: expected a file, a folder, a pattern or an address")
         for origin, place in pictures:
@@ -88,15 +89,18 @@ def _expand(argument: str, out: Path) -> Iterator[tuple[Path | str, PurePosixPat
         yield argument, PurePosixPath(_last_part(argument))
     elif path.is_dir():
         for file in sorted(path.rglob("*")):
-            inside = file.resolve().is_relative_to(out)
-            if file.suffix.lower() in SUFFIXES and file.is_file() and not inside:
+            if file.suffix.lower() in SUFFIXES and file.is_file() and not _is_result(file, out):
                 yield file, PurePosixPath(file.relative_to(path).as_posix())
     elif path.is_file():
         yield path, PurePosixPath(path.name)
     elif WILD.search(argument):
         for file in map(Path, sorted(glob.glob(argument, recursive=True))):  # noqa: PTH207 - absolute patterns, too
-            if file.is_file() and not file.resolve().is_relative_to(out):
+            if file.is_file() and not _is_result(file, out):
                 yield file, PurePosixPath(file.name)
+
+
+def _is_result(file: Path, out: Path) -> bool:
+    return any(file.resolve().is_relative_to((out / folder).resolve()) for folder in FOLDERS)
 
 
 def _last_part(address: str) -> str:

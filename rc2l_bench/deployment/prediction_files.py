@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from rc2l_bench.deployment.png_writer import PngWriter
 from rc2l_bench.deployment.windows import Band
+from rc2l_bench.errors import UsageError
 from rc2l_bench.files import write_atomically
 
-MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
-"""Folders of the three kinds of pictures."""
+FOLDERS = MASKS, OVERLAYS, CONFIDENCE = "masks", "overlays", "confidence"
+"""Of the three kinds of pictures."""
 SHARES, ORIGIN = "shares.csv", "prediction.json"
 OPACITY = 0.5
 """Of the colours of classes over the photo."""
@@ -111,6 +112,19 @@ class PhotoWriter:
             self.overlay.write(blend(band.pixels, self.table[band.classes]))
         if self.confidence:
             self.confidence.write(np.rint(band.confidence * 255).astype(np.uint8))
+
+
+def require_own(out: Path) -> None:
+    """Make sure that nothing is replaced but predictions.
+
+    Raises:
+        UsageError: there is no folder to write into, or there are pictures which no earlier call has written.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out}: expected a folder")
+    for folder in FOLDERS:
+        if not (out / ORIGIN).is_file() and any((out / folder).glob("*")):
+            raise UsageError(f"{out / folder}: has files that are no predictions of this program: choose another --out")
 
 
 def blend(pixels: Pixels, colours: Pixels) -> Pixels:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -99,10 +98,14 @@ def find_running(store: Path = STORE, every_host: bool = False) -> list[RunningR
         is of another version.
     """
     here = socket.gethostname()
-    found = [run for path in store.glob(f"*/{NOTE}") for run in _read(path) if every_host or run.host == here]
+    notes = map(read_note, (path.parent for path in store.glob(f"*/{NOTE}")))
+    found = [run for run in notes if run and (every_host or run.host == here)]
     return sorted(found, key=lambda run: (run.title, run.noted))
 
 
-def _read(path: Path) -> Iterator[RunningRun]:
-    with contextlib.suppress(OSError, BenchError, ValidationError):
-        yield RunningRun.model_validate_json(read_bytes(path))
+def read_note(folder: Path) -> RunningRun | None:
+    """Read the note of a training; None where there is none, or it cannot be read."""
+    try:
+        return RunningRun.model_validate_json(read_bytes(folder / NOTE))
+    except (OSError, BenchError, ValidationError):
+        return None

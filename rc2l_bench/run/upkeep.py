@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from rc2l_bench.errors import BenchError, BusyError, UsageError
 from rc2l_bench.run.pipeline import open_present_cell
+from rc2l_bench.run.running import read_note
 from rc2l_bench.run.store import STORE, Run
 from rc2l_bench.seals import FILES, RECORD, check_files, list_files, read_record, seal
 from rc2l_bench.sources import FACTS
@@ -27,7 +28,7 @@ class StoredRun(NamedTuple):
 
     Attributes:
         name: fingerprint.
-        cell: what was run, `shapes 1_16 baselines/cps seed 0`; empty while unfinished.
+        cell: what was run, `shapes 1_16 baselines/cps seed 0`; empty where a training left before its first note.
         finished: whether its result is there.
         used: whether a result under `runs/` is a copy of it.
         bytes: on the disk.
@@ -72,7 +73,8 @@ def _look(folder: Path, used: bool) -> StoredRun:
 
 def _cell_of(run: Run) -> str:
     if not run.complete:
-        return ""
+        note = read_note(run.folder)
+        return note.title if note else ""
     try:
         cell = read_record(run.result)[0]["cell"]
         return f"{cell['dataset']} {cell['split']} {cell['method']} seed {cell['seed']}"

@@ -276,6 +276,27 @@ def test_an_unknown_grid_names_the_nearest(here):
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("option", [["--method", "cps"], ["--split", "1_4"], ["--dataset", "camvid"], ["--seed", "0"]])
+@pytest.mark.parametrize("grid", [["--grid"], ["--named-grid", "medium"]])
+def test_cells_beside_a_grid_are_refused(here, grid, option):
+    assert f"{option[0]}: a grid has its cells from params.yaml" in refused("run", "--dry-run", *grid, *option)
+
+
+def test_two_grids_are_refused(here):
+    assert "--grid and --named-grid are two grids" in refused("run", "--grid", "--named-grid", "medium")
+
+
+@pytest.mark.parametrize("split", ["2_16", "1_O"])
+def test_a_split_that_there_is_not_is_refused_before_anything_runs(here, split):
+    assert f"shapes has no split '{split}': " in refused("run", "--dry-run", "--method", "cps", "--split", split)
+
+
+def test_methods_are_listed_where_all_of_them_are(here, monkeypatch, tmp_path_factory):
+    assert "baselines/cps" in call("methods")[1]
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert "there is no dvc.yaml here" in refused("methods")
+
+
 def test_a_shell_completes_commands():
     env = os.environ | {"_RC2L_BENCH_COMPLETE": "complete_bash", "COMP_WORDS": "rc2l-bench pre", "COMP_CWORD": "1"}
     code = "import sys; sys.argv = ['rc2l-bench']; from rc2l_bench.cli.app import main; main()"

@@ -48,13 +48,18 @@ def test_trainings_at_a_time_share_the_time(monkeypatch, capsys, jobs, together,
     """No more than there are trainings."""
     found = [cell("new", seed, 80.0) for seed in range(3)] + [cell("up to date", 3)]
     last = shown(monkeypatch, capsys, found, jobs)[-1]
-    assert last == f"3 of 4 cells would be trained: about {time}, {together} at a time"
+    assert last == f"3 of 4 cells would be trained; about {time}, {together} at a time"
+
+
+def test_where_nothing_is_known_no_time_is_told(monkeypatch, capsys):
+    last = shown(monkeypatch, capsys, [cell("new", 0, math.nan)])[-1]
+    assert last == "1 of 1 cells would be trained; how long 1 of them take is not known (rc2l-bench cost measures it)"
 
 
 def test_what_nothing_is_known_of_is_counted(monkeypatch, capsys):
     found = [cell("new", 0, 60.0), cell("new", 1, math.nan)]
     last = shown(monkeypatch, capsys, found)[-1]
-    assert last.startswith("2 of 2 cells would be trained: about 1 min 00 s, 1 at a time, and 1 of which nothing is")
+    assert last.startswith("2 of 2 cells would be trained; about 1 min 00 s for 1 of them, 1 at a time; how long 1 of")
 
 
 def test_where_nothing_is_trained_nothing_is_said_of_time(monkeypatch, capsys):

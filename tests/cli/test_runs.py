@@ -47,6 +47,7 @@ def test_nothing_to_export_is_wrong_use(runs_checkout):
 def store(tmp_path, monkeypatch) -> Path:
     """A store with an unfinished run of ten days ago, and one of today."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "dvc.yaml").touch()
     for name, days in ((OLD, 10), (YOUNG, 0)):
         file = STORE / name / "step-00000002.ckpt"
         file.parent.mkdir(parents=True)
@@ -74,6 +75,12 @@ def test_nothing_is_removed_before_one_says_so(store):
 
 def test_the_days_say_what_is_young(store):
     assert call("runs", "prune", "--days", "0", "--yes")[1] == "2 runs, 4.0 MB: removed\n"
+
+
+@pytest.mark.parametrize("command", ["list", "verify", "prune"])
+def test_where_no_store_can_be_nothing_is_said_to_be_whole(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    assert "there is no dvc.yaml here" in refused("runs", command)
 
 
 def test_a_store_without_finished_runs_is_whole(store):

@@ -199,7 +199,7 @@ def test_a_method_that_is_nowhere_is_told(copied, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["warp", "cuda:99"])
 def test_a_device_that_is_not_there_is_told(pixel_run, name):
-    with pytest.raises(UsageError, match=f"^device '{name}': "):
+    with pytest.raises(UsageError, match=f"^device '{name}': not on this machine: expected auto, cpu"):
         load_run(pixel_run, name)
 
 

@@ -38,6 +38,10 @@ def test_results_are_not_taken_for_photos(photos):
     assert "photos/out/masks/old.png" not in names("photos/**/*.png", out="photos/out")
 
 
+def test_photos_may_lie_beside_results(photos):
+    assert names("photos/sub", out="photos") == {"photos/sub/a.png": "a", "photos/sub/deep/c.tiff": "deep/c"}
+
+
 def test_a_pattern_stands_for_what_it_matches(photos):
     assert names("photos/*.*[gG]") == {"photos/a.PNG": "a", "photos/b.jpg": "b"}
     assert names("photos/sub/**/*.tiff") == {"photos/sub/deep/c.tiff": "c"}

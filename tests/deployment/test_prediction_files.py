@@ -15,14 +15,35 @@ from rc2l_bench.deployment.prediction_files import (
     Extras,
     PhotoWriter,
     blend,
+    require_own,
     write_origin,
     write_shares,
 )
 from rc2l_bench.deployment.windows import Band
+from rc2l_bench.errors import UsageError
 
 PALETTE = [(0, 0, 0), (255, 0, 0), (0, 0, 255)]
 SIZE = (7, 5)
 BOTH = Extras(overlay=True, confidence=True)
+
+
+@pytest.mark.parametrize("folder", ["masks", "overlays", "confidence"])
+def test_pictures_of_somebody_else_are_not_replaced(tmp_path, folder):
+    require_own(tmp_path)
+    require_own(tmp_path / "new")
+    (tmp_path / folder).mkdir()
+    require_own(tmp_path)
+    (tmp_path / folder / "a.png").touch()
+    with pytest.raises(UsageError, match=f"{folder}: has files that are no predictions"):
+        require_own(tmp_path)
+    write_origin(tmp_path, {})
+    require_own(tmp_path)
+
+
+def test_results_need_a_folder(tmp_path):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(UsageError, match="expected a folder"):
+        require_own(tmp_path / "a.png")
 
 
 def shares(image: str = "a.jpg") -> ClassShares:

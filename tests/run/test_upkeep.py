@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import repository_data
+from running_data import note
 
 from rc2l_bench.errors import UsageError
 from rc2l_bench.report.evidence import check_folder
@@ -49,6 +50,11 @@ def test_the_list_says_what_a_run_is_and_whether_it_is_used(here):
     found = {run.finished: run for run in list_runs()}
     assert (found[True].cell, found[True].used) == ("blobs 1_2 baselines/supervised seed 0", True)
     assert (found[False].cell, found[False].used, found[False].bytes) == ("", False, 1000)
+
+
+def test_a_run_that_has_begun_says_what_it_is(tmp_path):
+    note(tmp_path / ("2" * 64))
+    assert [run.cell for run in list_runs(tmp_path, tmp_path)] == ["tiny 1_4 baselines/cps seed 0"]
 
 
 def test_a_run_that_is_used_cannot_be_pruned(here):
