@@ -60,7 +60,7 @@ class Variance(NamedTuple):
         Our choice: a component of variance is not negative.
         """
         by_seeds = self._half(tail, self.seeds, self.df)
-        return max(by_seeds, self._half(tail, self.interaction, (self.n - 1) * (self.cases - 1)))
+        return max(by_seeds, self._half(tail, self.interaction, max((self.n - 1) * (self.cases - 1), 1)))
 
     def _half(self, tail: float, seeds: float, df: int) -> float:
         whole = seeds + self.images
