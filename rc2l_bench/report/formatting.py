@@ -264,7 +264,7 @@ def half_widths(widths: HalfWidths) -> str:
     typical, least, most = (f"±{percent(width)}" for width in widths)
     if least == most:
         return f"{typical} points"
-    return f"{typical} points, as a root mean square over all pairs that are between {least} and {most}"
+    return f"{typical} points (root mean square over all pairs; from {least} to {most})"
 
 
 def coverage(section: Section) -> list[str]:
