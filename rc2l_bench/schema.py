@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from rc2l_bench.errors import UsageError, suggest
 from rc2l_bench.readers import FAULTS, DamagedFileError, read_text, reading
@@ -61,9 +61,16 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - YAML holds anything
         with reading("not valid YAML"):
             return copy.deepcopy(_parse(text))
     except YAMLError as error:
-        raise UsageError(f"{path}: not valid YAML: {' '.join(str(error).split())[:300]}") from None
+        raise UsageError(f"{path}: not valid YAML: {_describe(error)[:300]}") from None
     except DamagedFileError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def _describe(error: YAMLError) -> str:
+    """What is wrong and where, without advice on how not to be told."""
+    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {' '.join(error.problem.split())}"
+    return " ".join(str(error).split())
 
 
 @lru_cache(maxsize=64)

@@ -126,6 +126,12 @@ def test_what_is_not_yaml_is_refused(tmp_path, text):
     assert "not valid YAML" in refused(tmp_path, text)
 
 
+def test_a_key_that_stands_twice_is_named_with_its_line(tmp_path):
+    text = refused(tmp_path, "a: 1\nb: 2\na: 3\n")
+    assert 'line 3: found duplicate key "a"' in text
+    assert "suppress" not in text
+
+
 def test_yaml_that_holds_itself_is_refused(tmp_path):
     assert "nested more than 32 deep, or holds itself" in refused(tmp_path, "a: &a {b: *a}")
 
