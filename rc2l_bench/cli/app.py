@@ -6,7 +6,6 @@ What takes time to import is imported inside of the commands, so that help and e
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import math
 import os
 import shutil
@@ -22,6 +21,7 @@ from rich.table import Table
 from rc2l_bench import __version__
 from rc2l_bench.cli import cost, data, evidence, export, init, jobs, predict, report, runs, shards, split, tune, watch
 from rc2l_bench.cli.forecast import order_cells, show_forecasts
+from rc2l_bench.cli.grids import choose_grid, combine_cells
 from rc2l_bench.cli.jobs import Engine, On, joined, submit
 from rc2l_bench.console import console, guarded, one_line_errors
 from rc2l_bench.errors import BenchError, UsageError, suggest
@@ -29,10 +29,10 @@ from rc2l_bench.files import require_checkout
 from rc2l_bench.run.object_store import VARIABLE, open_store
 from rc2l_bench.run.pipeline import carry_out_cells, cell_stages
 from rc2l_bench.run.process_pool import count_jobs
-from rc2l_bench.variants import describe_method, find_methods, resolve_method, variants_of
+from rc2l_bench.variants import describe_method, find_methods, variants_of
 
 if TYPE_CHECKING:
-    from rc2l_bench.config import Grid, Params
+    from rc2l_bench.config import Params
 
 app = typer.Typer(
     name="rc2l-bench",
@@ -89,41 +89,17 @@ def run(
     params = load(Params, Path("params.yaml"))
     if grid or named_grid:
         given = {"--method": method, "--split": split, "--dataset": dataset, "--seed": seed}
-        wanted = _choose_grid(params, grid, named_grid, [option for option, values in given.items() if values])
+        wanted = choose_grid(params, grid, named_grid, [option for option, values in given.items() if values])
         dataset, split, method, seed = wanted.dataset, wanted.split, wanted.method, wanted.seed
     elif not (method and split):
         raise UsageError("which cells? give --method and --split, for instance --method rc2l --split 1_16, or --grid")
-    cells = _cells(dataset or ["shapes"], split, method, seed or [0])
+    cells = combine_cells(dataset or ["shapes"], split, method, seed or [0])
     for name in dataset or ["shapes"]:
         console.print(f"{name}: {params.describe_protocol(name)}", markup=False, soft_wrap=True)
     if dry_run:
         show_forecasts(cells, params, count_jobs(jobs, params.runtime.threads))
         return
     _start(cells, jobs, params, on)
-
-
-def _choose_grid(params: Params, default: bool, name: str, given: list[str]) -> Grid:
-    """Take a grid of params.yaml.
-
-    Args:
-        params: with the grids.
-        default: whether that of `grid` was asked for.
-        name: of one under `grids`, where it was asked for.
-        given: options that name cells.
-
-    Raises:
-        UsageError: two grids were asked for, or cells beside a grid; there is no such grid.
-    """
-    if default and name:
-        raise UsageError("--grid and --named-grid are two grids: give one of them")
-    if given:
-        raise UsageError(
-            f"{given[0]}: a grid has its cells from params.yaml: leave {', '.join(given)} out, or give --method and "
-            "--split without a grid"
-        )
-    if name and name not in params.grids:
-        raise UsageError(f"params.yaml: grids has no '{name}': {suggest(name, params.grids)}")
-    return params.grids[name] if name else params.grid
 
 
 @app.command()
@@ -143,7 +119,7 @@ def ablate(
         if name not in params.ablation:
             raise UsageError(f"unknown study '{name}': {suggest(name, params.ablation)}")
     grids = [params.ablation[name] for name in study]
-    cells = [cell for grid in grids for cell in _cells(grid.dataset, grid.split, grid.method, grid.seed)]
+    cells = [cell for grid in grids for cell in combine_cells(grid.dataset, grid.split, grid.method, grid.seed)]
     once = list({tuple(cell.values()): cell for cell in cells}.values())  # studies share rows
     _start(once, jobs, params, on)
 
@@ -176,32 +152,6 @@ def _carry_out(items: list[dict[str, str]], carry_out: Callable[[], list[int]]) 
     if failed := [code for code in codes if code != 0]:
         raise typer.Exit(failed[0] if failed[0] > 0 else 128 - failed[0])
     _show_results([(item, cell_stages(item)[-1].outs[0]) for item in items])
-
-
-def _cells(datasets: list[str], splits: list[str], methods: list[str], seeds: list[int]) -> list[dict[str, str]]:
-    """Combine names to cells, each once; seeds as text, because they fill in templates as DVC's matrix does.
-
-    Raises:
-        UsageError: a data set, a split or a method is unknown, or a name could not be one.
-    """
-    from rc2l_bench.bounds import check_name
-    from rc2l_bench.data.datasets.registry import names
-    from rc2l_bench.data.split_import import check_split
-
-    known = names()
-    for kind, given in (("dataset", datasets), ("split", splits)):
-        for name in given:
-            check_name(kind, name)
-    for name in datasets:
-        if name not in known:
-            raise UsageError(f"unknown dataset '{name}': {suggest(name, known)}")
-        for one in splits:
-            check_split(name, one)
-    # All names are resolved before anything runs: the last of many methods must not turn out to be misspelt in an hour.
-    ids = [resolve_method(name, find_methods()) for name in methods]
-    # A dict, not a set: cells keep the order in which they were given.
-    cells = dict.fromkeys(itertools.product(datasets, splits, ids, map(str, seeds)))
-    return [dict(zip(("dataset", "split", "method", "seed"), cell, strict=True)) for cell in cells]
 
 
 def _show_results(results: list[tuple[dict[str, str], Path]]) -> None:

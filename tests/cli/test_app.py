@@ -276,16 +276,6 @@ def test_an_unknown_grid_names_the_nearest(here):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("option", [["--method", "cps"], ["--split", "1_4"], ["--dataset", "camvid"], ["--seed", "0"]])
-@pytest.mark.parametrize("grid", [["--grid"], ["--named-grid", "medium"]])
-def test_cells_beside_a_grid_are_refused(here, grid, option):
-    assert f"{option[0]}: a grid has its cells from params.yaml" in refused("run", "--dry-run", *grid, *option)
-
-
-def test_two_grids_are_refused(here):
-    assert "--grid and --named-grid are two grids" in refused("run", "--grid", "--named-grid", "medium")
-
-
 @pytest.mark.parametrize("split", ["2_16", "1_O"])
 def test_a_split_that_there_is_not_is_refused_before_anything_runs(here, split):
     assert f"shapes has no split '{split}': " in refused("run", "--dry-run", "--method", "cps", "--split", split)

@@ -158,6 +158,6 @@ def test_a_dry_run_shows_a_table_and_writes_nothing(checkout):
     code, text = call("run", *options, "--dry-run")
     assert code == 0, text
     assert "protocol (steps 4 → 8)" in text
-    assert "2 of 2 cells would be trained: about " in text
+    assert "2 of 2 cells would be trained; about " in text
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {path for path in checkout.rglob("*") if "__pycache__" not in path.parts} == set(before)
