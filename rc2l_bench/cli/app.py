@@ -93,8 +93,9 @@ def run(
         dataset, split, method, seed = wanted.dataset, wanted.split, wanted.method, wanted.seed
     elif not (method and split):
         raise UsageError("which cells? give --method and --split, for instance --method rc2l --split 1_16, or --grid")
-    cells = combine_cells(dataset or ["shapes"], split, method, seed or [0])
-    for name in dataset or ["shapes"]:
+    dataset = dataset or ["shapes"]
+    cells = combine_cells(dataset, split, method, seed or [0])
+    for name in dataset:
         console.print(f"{name}: {params.describe_protocol(name)}", markup=False, soft_wrap=True)
     if dry_run:
         show_forecasts(cells, params, count_jobs(jobs, params.runtime.threads))

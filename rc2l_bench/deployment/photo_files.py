@@ -28,8 +28,6 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp",
 """What is looked for in a folder."""
 FORMATS = ("TIFF", "WEBP", "BMP", "GIF")
 """Formats that Pillow may decode here; its others run foreign programs or are hardly tested."""
-KINDS = "TIFF, WebP, BMP or GIF"
-"""The same for readers."""
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MOST_BYTES = 4 << 30
 """Largest file that is read as a whole."""
@@ -136,7 +134,9 @@ def _open(path: Path) -> Iterator[Image.Image]:
             with Image.open(path, formats=FORMATS) as picture:
                 yield picture
         except UnidentifiedImageError:
-            raise DamagedFileError(f"{path}: no picture of a kind that is known here: JPEG, PNG, {KINDS}") from None
+            raise DamagedFileError(
+                f"{path}: no picture of a kind that is known here: JPEG, PNG, {', '.join(FORMATS)}"
+            ) from None
         except Image.DecompressionBombError:
             raise TooLargeError(path) from None
 

@@ -118,13 +118,15 @@ def require_own(out: Path) -> None:
     """Make sure that nothing is replaced but predictions.
 
     Raises:
-        UsageError: there is no folder to write into, or there are pictures which no earlier call has written.
+        UsageError: there is no folder to write into, or pictures are there that nothing says are predictions.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: expected a folder")
     for folder in FOLDERS:
         if not (out / ORIGIN).is_file() and any((out / folder).glob("*")):
-            raise UsageError(f"{out / folder}: has files that are no predictions of this program: choose another --out")
+            raise UsageError(
+                f"{out / folder}: has files, and no {ORIGIN} says that they are predictions: choose another --out"
+            )
 
 
 def blend(pixels: Pixels, colours: Pixels) -> Pixels:

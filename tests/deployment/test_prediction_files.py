@@ -34,7 +34,7 @@ def test_pictures_of_somebody_else_are_not_replaced(tmp_path, folder):
     (tmp_path / folder).mkdir()
     require_own(tmp_path)
     (tmp_path / folder / "a.png").touch()
-    with pytest.raises(UsageError, match=f"{folder}: has files that are no predictions"):
+    with pytest.raises(UsageError, match=f"{folder}: has files, and no prediction.json"):
         require_own(tmp_path)
     write_origin(tmp_path, {})
     require_own(tmp_path)

@@ -68,7 +68,7 @@ def _true_score(skill):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("images", "rounds"), [(30, 3000), (1000, 600)])
+@pytest.mark.parametrize(("images", "rounds"), [(30, 10_000), (1000, 600)])
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
 def test_the_interval_covers_the_true_difference_as_often_as_it_says(n, images, rounds):
     generator = np.random.default_rng([n, images])
@@ -81,7 +81,7 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says(n, images, 
         agree += (found.p < 0.05) == found.differs == (not found.low <= 0 <= found.high)
     assert agree == rounds
     # With two seeds nothing that is valid at all shares of the two variances is nearer to 95 % at some of them.
-    assert 0.93 <= hits / rounds <= (0.99 if n == 2 else 0.975), hits / rounds
+    assert 0.93 <= hits / rounds <= (0.985 if n == 2 else 0.97), hits / rounds
 
 
 @pytest.mark.slow
