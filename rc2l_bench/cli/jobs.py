@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rc2l_bench.console import console, guarded
+from rc2l_bench.files import require_checkout
 
 if TYPE_CHECKING:
     from rc2l_bench.cluster import ClusterConfig
@@ -118,6 +119,7 @@ def jobs(
     from rc2l_bench.run.running import find_running
     from rc2l_bench.run.slurm import require_slurm
 
+    require_checkout()
     require_slurm()
     found = list_tasks()
     while wait and any(task.standing in OPEN for task in found):

@@ -32,7 +32,7 @@ def maskformer_file(net: NetConfig) -> str:
 
 
 def weight_folders() -> list[Path]:
-    """List the folders that are searched for weights, in this order.
+    """List the folders that are searched for weights, in this order, each once.
 
     RC2L_BENCH_WEIGHTS, data/weights, the mirror where it is a folder, and the folder `weights` beside the mirror.
     """
@@ -41,7 +41,7 @@ def weight_folders() -> list[Path]:
     mirror = os.environ.get(MIRROR_VARIABLE, "")
     if mirror and "://" not in mirror:
         folders += [Path(mirror), Path(mirror).parent / "weights"]
-    return folders
+    return list(dict.fromkeys(folders))
 
 
 def find_weights(net: NetConfig) -> Path | None:

@@ -58,3 +58,9 @@ def test_jobs_waits_and_then_tells_by_its_exit_code(slurm):
 
 def test_jobs_where_nothing_was_submitted(slurm):
     assert call("jobs") == (0, "nothing was submitted from this checkout: rc2l-bench run --grid --on slurm does so\n")
+
+
+def test_jobs_outside_of_a_checkout_is_wrong_use(slurm, monkeypatch, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert "there is no dvc.yaml here" in refused("jobs")

@@ -83,6 +83,12 @@ def test_imagenet_weights_are_found_in_or_beside_the_mirror(weights, tmp_path, m
     assert found.read_bytes() == weights.read_bytes()
 
 
+def test_a_folder_is_searched_once(tmp_path, monkeypatch):
+    monkeypatch.setenv(places.MIRROR_VARIABLE, str(tmp_path / "mirror"))
+    monkeypatch.setenv(places.WEIGHTS_VARIABLE, str(tmp_path / "weights"))
+    assert places.weight_folders() == [tmp_path / "weights", Path("data/weights"), tmp_path / "mirror"]
+
+
 def test_a_mirror_on_the_web_is_no_folder(monkeypatch):
     monkeypatch.setenv(places.MIRROR_VARIABLE, "https://example.org/mirror")
     assert find_weights(config(weights=IMAGENET)) is None

@@ -37,7 +37,7 @@ def draw_parts(images: Collection[str], labelled: Collection[str], shares: Share
     val = max(1, round(shares.val * len(order)))
     test = max(1, round(shares.test * len(order))) if shares.test else 0
     if val + test >= len(order):
-        raise UsageError(f"shares: {len(order)} images with a mask are too few for val, test and train")
+        raise UsageError(f"shares: val, test and train need more images with a mask than there are ({len(order)})")
     drawn = dict.fromkeys(order[:val], "val") | dict.fromkeys(order[val : val + test], "test")
     return {identity: drawn.get(identity, "train") for identity in images}
 

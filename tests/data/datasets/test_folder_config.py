@@ -60,7 +60,10 @@ def test_another_value_than_its_index_is_asked_for(raw, checkout):
         ({"shares": {"val": 0.0, "test": 0.1, "seed": 0}}, "val must be above 0"),
         ({"shares": {"val": 0.9, "test": 0.1, "seed": 0}}, "val + test below 1"),
         ({"shares": {"val": -1, "test": 0.1, "seed": 0}}, "shares.val"),
-        ({"shares": {"val": 0.96, "test": 0.0, "seed": 0}}, "too few for val, test and train"),
+        (
+            {"shares": {"val": 0.96, "test": 0.0, "seed": 0}},
+            "val, test and train need more images with a mask than there are",
+        ),
         ({"shares": None, "lists": {"val": "val.txt"}}, "val.txt: cannot be read"),
         ({"colours": COLOURS[:2]}, "2 colours for 3 classes"),
         ({"colours": [[300, 0, 0], *COLOURS[1:]]}, "colours.0.0"),
