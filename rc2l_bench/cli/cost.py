@@ -138,18 +138,19 @@ def _dry_runs(methods: list[str], params: Params, dataset: str, classes: int) ->
         UsageError: the data set has no recipes.
     """
     from rc2l_bench.cost.dry_run import dry_run
-    from rc2l_bench.data.datasets.registry import load_dataset
+    from rc2l_bench.data.datasets import registry
     from rc2l_bench.errors import UsageError
 
-    names = [name for name in params.recipes if name.startswith(f"{dataset}_")]
-    if not names:
-        raise UsageError(
-            f"--recipes: params.yaml has no recipe named {dataset}_…: --dataset voc or cityscapes has some"
-        )
-    data, found = load_dataset(dataset), {}
+    recipes = {
+        name: [recipe for recipe in params.recipes if recipe.startswith(f"{name}_")] for name in registry.names()
+    }
+    if not recipes[dataset]:
+        some = ", ".join(name for name in recipes if recipes[name])
+        raise UsageError(f"--recipes: params.yaml has no recipe named {dataset}_…, but some of {some or 'no data set'}")
+    data, found = registry.load_dataset(dataset), {}
     for method in methods:
         table = _table(f"{dataset}: {method}, whole runs", ["step", "image", "steps", "scored", "run"], RUNS)
-        for name in names:
+        for name in recipes[dataset]:
             run = dry_run(method, params.recipes[name], classes, data.usual, data.counts["val"])
             cells = [f"{run.step / 1e12:.2f}", f"{run.image / 1e12:.2f}", f"{run.steps:,}", f"{run.images:,}"]
             table.add_row(name, *cells, f"{run.flops / 1e15:,.0f}")

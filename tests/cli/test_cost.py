@@ -82,7 +82,9 @@ def test_the_command_tells_what_every_recipe_takes(whole, tmp_path):
 
 
 def test_a_data_set_without_recipes_is_told(whole):
-    assert "no recipe named shapes_" in refused("cost", "--recipes", "--dataset", "shapes")
+    told = refused("cost", "--recipes", "--dataset", "shapes")
+    assert "no recipe named shapes_" in told
+    assert "some of voc, cityscapes, ade20k, coco_instances" in told
 
 
 @pytest.mark.parametrize("crop", [" ", "x", "64x64x64", "big"])
