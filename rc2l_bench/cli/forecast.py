@@ -63,5 +63,5 @@ def show_forecasts(items: Sequence[dict[str, str]], params: Params, jobs: int) -
         which = f" for {len(known)} of them" if unknown else ""
         parts.append(f"about {duration(sum(known) / together)}{which}, {together} at a time")
     if unknown:
-        parts.append(f"how long {unknown} of them take is not known (rc2l-bench cost measures it)")
+        parts.append(f"the time of {unknown} of them is not known (rc2l-bench cost measures it)")
     console.print("; ".join(parts), markup=False, soft_wrap=True)

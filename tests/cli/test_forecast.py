@@ -53,7 +53,7 @@ def test_trainings_at_a_time_share_the_time(monkeypatch, capsys, jobs, together,
 
 def test_where_nothing_is_known_no_time_is_told(monkeypatch, capsys):
     last = shown(monkeypatch, capsys, [cell("new", 0, math.nan)])[-1]
-    assert last == "1 of 1 cells would be trained; how long 1 of them take is not known (rc2l-bench cost measures it)"
+    assert last == "1 of 1 cells would be trained; the time of 1 of them is not known (rc2l-bench cost measures it)"
 
 
 def test_what_nothing_is_known_of_is_counted(monkeypatch, capsys):
