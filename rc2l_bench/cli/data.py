@@ -50,19 +50,21 @@ def verify(dataset: Name) -> None:
 @app.command()
 @guarded
 def status() -> None:
-    """List the data sets: what is here, its size, licence and address."""
+    """List the data sets: what is here, its size and licence, and where it comes from."""
     from rich.markup import escape
     from rich.table import Table
 
     from rc2l_bench.data.datasets.registry import names
 
     require_checkout()
-    table = Table("dataset", "here", "size", "licence", box=None, pad_edge=False)
-    # Folded where there is no room: half an address is none.
-    table.add_column("address", overflow="fold")
+    table, origins = Table("dataset", "here", "size", "licence", box=None, pad_edge=False), list[str]()
     for name in names():
-        table.add_row(*map(escape, _status(name)))
+        cells, found = _status(name)
+        table.add_row(*map(escape, cells))
+        origins += [f"{name}: {origin}" for origin in found]
     console.print(table)
+    # Not in the table: a column would break addresses, and half an address is none.
+    console.print(*origins, sep="\n", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -144,20 +146,20 @@ def _add_pool(name: str, extends: str, places: list[str]) -> str:
     return f"{path}: {len(places)} added to its pool; next: rc2l-bench run --dataset {name} --split 1_16 --method rc2l"
 
 
-def _status(name: str) -> tuple[str, str, str, str, str]:
-    """Name, whether it is here, size, licence and address; or what is wrong with it."""
+def _status(name: str) -> tuple[list[str], list[str]]:
+    """Name, whether it is here, size and licence; and where it comes from, or what is wrong with it."""
     from rc2l_bench.data.datasets.registry import load_dataset
     from rc2l_bench.errors import BenchError
 
     try:
         dataset = load_dataset(name)
     except BenchError as error:
-        return name, "wrong", "", "", str(error)
+        return [name, "wrong", "", ""], [str(error)]
     raw = RAW / name
     here = dataset.present(raw)
     files = [path for path in raw.rglob("*") if path.is_file() and path.suffix not in UNFINISHED] if here else []
     sizes = [path.stat().st_size for path in files]
     expected = [source.size for source in dataset.sources if source.size]
     size = sum(sizes) or sum(expected)
-    address = " ".join(source.url for source in dataset.sources) or "-"
-    return name, "yes" if here else "no", f"{size / 1e6:,.0f} MB" if size else "-", dataset.licence or "-", address
+    cells = [name, "yes" if here else "no", f"{size / 1e6:,.0f} MB" if size else "-", dataset.licence or "-"]
+    return cells, [source.url for source in dataset.sources]

@@ -108,7 +108,10 @@ def read(path: Path) -> Index:
     try:
         data = read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
-        raise BenchError(f"{path}: is missing: build the shards with `rc2l-bench run` or `dvc repro`") from None
+        hint = (
+            "expected a folder of shards, such as data/shards/shapes/pool: `rc2l-bench run` or `dvc repro` makes them"
+        )
+        raise BenchError(f"{path}: is missing: {hint}") from None
     if data.startswith(b'{"format": 1,'):
         raise BenchError(f"{path}: is of an older form: run the stages again, which build these shards anew")
     return parse(data, path)

@@ -59,7 +59,9 @@ def test_where_nothing_is_known_no_time_is_told(monkeypatch, capsys):
 def test_what_nothing_is_known_of_is_counted(monkeypatch, capsys):
     found = [cell("new", 0, 60.0), cell("new", 1, math.nan)]
     last = shown(monkeypatch, capsys, found)[-1]
-    assert last.startswith("2 of 2 cells would be trained; about 1 min 00 s for 1 of them, 1 at a time; the time of 1 of")
+    assert last.startswith(
+        "2 of 2 cells would be trained; about 1 min 00 s for 1 of them, 1 at a time; the time of 1 of"
+    )
 
 
 def test_where_nothing_is_trained_nothing_is_said_of_time(monkeypatch, capsys):
