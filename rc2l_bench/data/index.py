@@ -108,9 +108,7 @@ def read(path: Path) -> Index:
     try:
         data = read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
-        hint = (
-            "expected a folder of shards, such as data/shards/shapes/pool: `rc2l-bench run` or `dvc repro` makes them"
-        )
+        hint = "folders of shards, such as data/shards/shapes/pool, are made by `rc2l-bench run` or `dvc repro`"
         raise BenchError(f"{path}: is missing: {hint}") from None
     if data.startswith(b'{"format": 1,'):
         raise BenchError(f"{path}: is of an older form: run the stages again, which build these shards anew")

