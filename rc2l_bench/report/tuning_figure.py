@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from rc2l_bench.report.figure_style import FigureFile, choose_look, save, style
 from rc2l_bench.report.formatting import short_names
@@ -28,7 +29,12 @@ def draw_tuning(summary: TuningSummary, folder: Path) -> FigureFile:
         for index, method in enumerate(methods):
             _draw_method(left, right, summary, method, choose_look(index, short_names(methods)[method]))
         left.set(xlabel="trials", ylabel="expected best mIoU, %")
+        left.xaxis.set_major_locator(MaxNLocator(integer=True))
         right.set(xlabel="learning rate (log scale)", ylabel="mIoU of a trial, %", xscale="log")
+        # Powers of ten alone may lie outside of what was tried, and matplotlib writes them as mathematics.
+        right.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        right.xaxis.set_major_formatter("{x:g}")
+        right.minorticks_off()
         figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4)
         save(figure, folder, stem)
     caption = (

@@ -58,6 +58,24 @@ def test_every_trial_with_a_score_is_a_point_at_its_learning_rate(summary, drawn
         assert list(zip(line.get_xdata(), line.get_ydata(), strict=True)) == [pytest.approx(point) for point in points]
 
 
+def test_trials_are_counted_in_whole_numbers(summary, drawn):
+    trials = {method: found[:4] for method, found in summary.trials.items()}
+    left, _ = drawn(summary._replace(trials=trials)).axes
+    assert all(float(tick).is_integer() for tick in left.get_xticks())
+
+
+@pytest.mark.parametrize("rates", [(0.0005, 0.015), (0.0012, 0.0085)])
+def test_learning_rates_are_written_as_plain_numbers(summary, drawn, rates):
+    method = summary.rows[0].method
+    trials = [Trial(method, n, {"lr": rate}, 0.5, False, 1.0, "f") for n, rate in enumerate(rates)]
+    figure = drawn(summary._replace(rows=summary.rows[:1], trials={method: trials}))
+    figure.draw_without_rendering()
+    _, right = figure.axes
+    low, high = right.get_xlim()
+    written = [label.get_text() for label in right.get_xticklabels(which="both") if label.get_text()]
+    assert sum(low <= float(text) <= high for text in written) >= 2
+
+
 def test_trials_that_diverged_are_no_points(summary, drawn):
     method = summary.rows[0].method
     trials = [Trial(method, n, {"lr": 0.1 * (n + 1)}, miou, miou == 0, 1.0, "f") for n, miou in enumerate((0.0, 0.5))]
