@@ -256,12 +256,14 @@ class U2PL(TaughtMethod):
         self.bank.add(F.normalize(pixels.features, dim=1), negative)
         present = member.any(1)
         slot, queue = look_up(present, self.published)
-        k = (slot & candidate.any(1) & (self.bank.filled[queue] > 0)).nonzero()[:, 0]
-        centre = F.normalize(member[k].float() @ pixels.features / member[k].sum(1, keepdim=True), dim=1)
+        learns = slot & candidate.any(1) & (self.bank.filled[queue] > 0)
+        centre = F.normalize(member.float() @ pixels.features / member.sum(1, keepdim=True).clamp(min=1), dim=1)
         student = flatten(features, len(view.label) - len(view.entropy)).float()
-        anchor = F.normalize(student[draw(candidate[k], config.anchors)], dim=2)
-        far = self.bank.sample(queue[k], config.anchors, config.negatives)
-        return contrast(anchor, centre, far, config.temperature).sum() / present.sum().clamp(min=1)
+        anchor = F.normalize(student[draw(candidate, config.anchors)], dim=2)
+        far = self.bank.sample(queue, config.anchors, config.negatives)
+        # Of all classes, whether they learn or not: to pick those that do, the host would have to know them.
+        loss = contrast(anchor, centre, far, config.temperature).where(learns, 0.0)
+        return loss.sum() / present.sum().clamp(min=1)
 
     def losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Supervised loss, cross-entropy with reliable pseudo-labels, contrastive loss."""

@@ -4,14 +4,12 @@ Assumed of every choice that is made by looking at values:
 
 * every image has as many regions as it could have: one per class, or one per query and per query of what was pasted
   into it (RC²L's `query` regions); a smaller number can be asked for;
-* every region is matched with a query, and every pixel that a mask could select is selected;
-* a pixel is a candidate anchor of one class at most, and a memory bank is filled to its brim in one step.
+* every region is matched with a query, and every pixel that a mask could select is selected.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,7 +22,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rc2l_bench.losses import matching, regions
 from rc2l_bench.losses.regions import Regions
-from rc2l_bench.nets import memory_bank
 
 _ATEN = torch.ops.aten
 _INDEXING = {_ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.default, _ATEN._unsafe_index.Tensor}
@@ -109,7 +106,7 @@ def worst_case(most_regions: int | None = None) -> Iterator[None]:
         most_regions: regions per image; None = as many as there could be.
     """
     mode = WorstCase()
-    number, draw, add = regions.number_regions, memory_bank.draw, memory_bank.MemoryBank.add
+    number = regions.number_regions
 
     def number_regions(index: Tensor, probability: Tensor, valid: Tensor) -> Regions:
         # The one number that is read there is the largest number of regions.
@@ -117,20 +114,9 @@ def worst_case(most_regions: int | None = None) -> Iterator[None]:
         with _assume(mode, number=min(slots, most_regions or slots)):
             return number(index, probability, valid)
 
-    def draw_from(mask: Tensor, count: int) -> Tensor:
-        # P of the K · P candidates: a pixel is one of one class at most.
-        with _assume(mode, selected=mask.shape[1]):
-            return draw(mask, count)
-
-    def fill(bank: memory_bank.MemoryBank, vectors: Tensor, mask: Tensor) -> None:
-        with _assume(mode, selected=math.prod(bank.vectors.shape[:2])):
-            add(bank, vectors, mask)
-
     # The mode comes last: it sees every operation, those of the replaced functions too.
     with ExitStack() as stack:
         stack.enter_context(replaced(regions.number_regions, number_regions))
-        stack.enter_context(replaced(memory_bank.draw, draw_from))
-        stack.enter_context(patch.object(memory_bank.MemoryBank, "add", fill))
         stack.enter_context(replaced(matching.assign_all, match_in_order))
         stack.enter_context(mode)
         yield

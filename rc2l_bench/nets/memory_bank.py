@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rc2l_bench.processes import rand
@@ -23,6 +22,20 @@ def nth(unit: Tensor, count: Tensor) -> Tensor:
     return (unit * count).long().minimum(count - 1).clamp(min=0)
 
 
+def nth_true(mask: Tensor, number: Tensor) -> Tensor:
+    """Find the n-th True of every row, without making a host wait to be told how many there are.
+
+    Args:
+        mask: (K, P) bool.
+        number: (K, n) int64, 0 = the first one.
+
+    Returns:
+        (K, n) int64, columns in 0..P - 1; any column where a row has fewer.
+    """
+    # Up to its column, as many are True as its number says.
+    return torch.searchsorted(mask.cumsum(1), number + 1).clamp(max=mask.shape[1] - 1)
+
+
 def draw(mask: Tensor, count: int) -> Tensor:
     """Draw columns with replacement from those that are True; all processes draw the same.
 
@@ -33,11 +46,7 @@ def draw(mask: Tensor, count: int) -> Tensor:
     Returns:
         (K, count) int64; any column for a row without a True.
     """
-    true = mask.sum(1, keepdim=True)
-    # `nonzero` lists the Trues row by row, so those of row k begin where the Trues of the rows before it end. The pad
-    # is for rows without any at the very end, which would look one place beyond the list.
-    columns = F.pad(mask.nonzero()[:, 1], (0, 1))
-    return columns[true.cumsum(0) - true + nth(rand(len(mask), count, device=mask.device), true)]
+    return nth_true(mask, nth(rand(len(mask), count, device=mask.device), mask.sum(1, keepdim=True)))
 
 
 class MemoryBank(nn.Module):
@@ -76,13 +85,19 @@ class MemoryBank(nn.Module):
             vectors: (P, D) float, of all processes.
             mask: (K, P) bool; which vectors go into the queue of which class.
         """
-        order = mask.cumsum(1) - 1
-        # Of more vectors than a queue holds only the last are written: with two writes to one row, which of them stays
-        # is undefined on CUDA.
-        last = mask & (order > order[:, -1:] - self.sizes[:, None])
-        k, p = last.nonzero(as_tuple=True)
-        self.vectors[k, (self.added[k] + order[k, p]) % self.sizes[k]] = vectors[p].to(self.vectors.dtype)
-        self.added += order[:, -1] + 1
+        added = self.added[:, None]
+        after = added + mask.sum(1, keepdim=True)
+        size = self.sizes[:, None]
+        row = torch.arange(self.vectors.shape[1], device=mask.device)
+        # From the rows' side: the newest vector that belongs into each. What is put in could be listed, too, but only
+        # once the host has waited to be told how many there are.
+        newest = after - 1 - (after - 1 - row) % size
+        renewed = (newest >= added) & (row < size)
+        column = nth_true(mask, newest - added)
+        # Class by class, because the copy may be as large as the memory.
+        for kept, p, new in zip(self.vectors, column, renewed, strict=True):
+            kept.copy_(vectors[p].to(kept.dtype).where(new[:, None], kept))
+        self.added.copy_(after[:, 0])
 
     def sample(self, k: Tensor, *size: int) -> Tensor:
         """Draw vectors with replacement; all processes draw the same.

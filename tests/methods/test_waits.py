@@ -25,8 +25,6 @@ ALLOWED: dict[str, dict[str, int]] = {
     "baselines/rc2l_infonce": MATCHING | TRUTH | {"number": 2},
     # And one of the classes that they are merged to.
     "rc2l_bench/methods/rc2l": MATCHING | TRUTH | {"number": 3},
-    # What goes into the memory, classes that have an anchor, candidates to draw from: as many as there are.
-    "baselines/u2pl": {"places": 3},
 }
 """By method; none is allowed where a method does not stand here."""
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from rc2l_bench.nets.memory_bank import MemoryBank
+from rc2l_bench.nets.memory_bank import MemoryBank, draw, nth_true
 
 
 def queues(bank: MemoryBank) -> list[list[float]]:
@@ -13,6 +13,22 @@ def queues(bank: MemoryBank) -> list[list[float]]:
         rows = [n % size for n in range(max(0, added - size), added)]
         out.append([float(bank.vectors[k, row, 0]) for row in rows])
     return out
+
+
+def test_the_nth_true_of_every_row_is_found() -> None:
+    mask = torch.tensor([[False, True, False, True, True], [True, False, False, False, True]])
+    assert nth_true(mask, torch.tensor([[2, 0, 1], [1, 0, 1]])).tolist() == [[4, 1, 3], [4, 0, 4]]
+
+
+def test_draws_reach_every_candidate_of_their_row_and_nothing_else() -> None:
+    torch.manual_seed(0)
+    mask = torch.rand(3, 20, generator=torch.Generator().manual_seed(1)) < 0.3
+    mask[1] = False
+    found = draw(mask, 500)
+    assert found.shape == (3, 500)
+    for k in (0, 2):
+        assert set(found[k].tolist()) == set(mask[k].nonzero()[:, 0].tolist())
+    assert found[1].lt(20).all()
 
 
 def test_a_bank_is_a_queue_per_class() -> None:
