@@ -22,7 +22,7 @@ from torch import Tensor
 from rc2l_bench.config import Model, NonNegative, Positive, Protocol, Share
 from rc2l_bench.data.augment import paste
 from rc2l_bench.losses.mask_loss import SMOOTH
-from rc2l_bench.losses.matching import SetLossConfig, assign_all, layer_costs
+from rc2l_bench.losses.matching import Match, Matching, SetLossConfig, layer_costs
 from rc2l_bench.losses.pseudo_regions import class_regions, mix, query_regions, semantic_map
 from rc2l_bench.losses.regions import Regions, bounded, in_float32, mask_probability, of_query, pool
 from rc2l_bench.losses.set_loss import matched_loss, set_loss, truth_costs
@@ -220,25 +220,35 @@ class RC2LInfoNCE(TaughtMethod):
             strong = paste(batch.strong.flatten(0, 1), batch.box.flatten(0, 1))
         student = self.student.segment(torch.cat([batch.image, strong]))
         seen, student = student.rows(slice(labelled)), student.rows(slice(labelled, None))
-        truth, costs = truth_costs(seen, batch.label, self.config.set_loss)
-        mixed_costs = layer_costs(student, target.regions, self.config.set_loss, [-1])
-        # Both together, so that the host waits for the device once.
-        own, match = assign_all([costs, mixed_costs], [truth.present, target.regions.present])
-        supervised = matched_loss(seen, truth, own, self.config.set_loss)
-        terms = self.terms(student, target, match[:, 0])
+        matching = Matching(
+            truth_costs(seen, batch.label, self.config.set_loss),
+            (target.regions, layer_costs(student, target.regions, self.config.set_loss, [-1])),
+        )
+        # Given to the device in this order, so that it has work while the host matches: masks need no match, the terms
+        # need the few of one layer, and the truth is matched in all layers.
+        mask = mask_probability(student.mask(), target.regions.valid)
+        terms = self.terms(student, mask, target, matching.solve(1))
+        unlabelled = {name: weight * terms[name]() for name, weight in weights.items() if weight}
+        supervised = matched_loss(seen, matching.solve(0), self.config.set_loss)
         zero = supervised.new_zeros(())
-        return {"supervised": supervised, **{name: w * terms[name]() if w else zero for name, w in weights.items()}}
+        return {"supervised": supervised, **{name: unlabelled.get(name, zero) for name in weights}}
 
     def target(self, batch: Batch) -> Target:
         """Segment the weak views with the teacher and mix what it finds like the strong views."""
         seen = cast("RegionNet", self.teacher.net).segment(batch.weak)
         return read_target(seen, batch.valid, batch.box, self.config.regions, self.config.threshold)
 
-    def terms(self, student: Prediction, target: Target, match: Tensor) -> dict[str, Callable[[], Tensor]]:
-        """Prepare the four losses of the strong views, each computed when it is called; `match` is σ, (B, R)."""
-        config, regions = self.config, target.regions
-        logits = bounded(student.logits[:, -1])
-        mask, target_mask = mask_probability(student.mask(), regions.valid), regions.mask().float()
+    def terms(self, student: Prediction, mask: Tensor, target: Target, found: Match) -> dict[str, Callable[[], Tensor]]:
+        """Prepare the four losses of the strong views, each computed when it is called.
+
+        Args:
+            student: what it sees.
+            mask: (B, Q, h, w) its mask probabilities.
+            target: maps and features of the teacher.
+            found: the teacher's regions and σ.
+        """
+        config, regions, match = self.config, found.regions, found.query[:, 0]
+        logits, target_mask = bounded(student.logits[:, -1]), regions.mask().float()
         return {
             "rmc": lambda: mask_contrast(mask, target_mask, match, config.mask_temperature),
             "rfc": lambda: feature_contrast(

@@ -21,7 +21,7 @@ from perf.methods import Stepper
 from rc2l_bench.config import Params, Protocol, load
 from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.data.datasets.scenes import generate
-from rc2l_bench.losses.matching import assign
+from rc2l_bench.losses.matching import Matching
 from rc2l_bench.losses.regions import Regions, label_regions
 from rc2l_bench.methods.contract import build, load_config
 from rc2l_bench.methods.rc2l import RC2L
@@ -70,8 +70,9 @@ def measure_share(protocol: Protocol) -> float:
     regions = label_regions(batch.label, method.num_classes, "excluded").shrink(seen.lattice, seen.features.shape[-2:])
 
     def losses() -> None:
-        match = assign(method.costs(seen, regions), regions.present)[:, 0]
-        of(method.terms(leaves(seen), regions, match)).backward()  # type: ignore[no-untyped-call]
+        student = leaves(seen)
+        match = Matching((regions, method.costs(seen, regions))).solve(0)
+        of(method.terms(student, student.mask(), match)).backward()  # type: ignore[no-untyped-call]
 
     seconds = alternate({"step": stepper, "losses": losses}, ROUNDS, time.process_time)
     return seconds["losses"] / seconds["step"]
@@ -114,8 +115,8 @@ def measure_memory(protocol: Protocol, regions: int, backward: bool) -> float:
         found = fake_regions(student, regions)
 
         def losses() -> Tensor:
-            match = assign(method.costs(student, found), found.present)[:, 0]
-            loss = of(method.terms(student, found, match))
+            match = Matching((found, method.costs(student, found))).solve(0)
+            loss = of(method.terms(student, student.mask(), match))
             if backward:
                 loss.backward()  # type: ignore[no-untyped-call]
             return loss

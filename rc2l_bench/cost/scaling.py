@@ -19,7 +19,7 @@ from rc2l_bench.cost.symbolic import track
 from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.losses.matching import SetLossConfig, match_regions
 from rc2l_bench.losses.region_losses import region_feature_contrast, region_mask_contrast
-from rc2l_bench.losses.regions import Regions, label_regions, mask_probability, of_query
+from rc2l_bench.losses.regions import label_regions, mask_probability, of_query
 from rc2l_bench.nets.lattice import Lattice
 from rc2l_bench.nets.region_net import Prediction
 
@@ -94,8 +94,8 @@ def region_contrast(crop: int) -> Work:
 
     # Finding the regions and matching them are in what is measured: the dense rival needs neither.
     def loss() -> Tensor:
-        regions: Regions = label_regions(label, CLASSES, "excluded")
-        match = match_regions(seen, regions, weights, [-1])[:, 0]
+        found = match_regions(seen, label_regions(label, CLASSES, "excluded"), weights, [-1])
+        regions, match = found.regions, found.query[:, 0]
         mask, target = mask_probability(of_query(seen.mask(), match), regions.valid), regions.mask()
         features = region_feature_contrast(seen.features, mask, target, match, TEMPERATURE)
         return (features + region_mask_contrast(mask, target, match, TEMPERATURE, "dice")).sum()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 
@@ -77,7 +78,13 @@ def matching_cost(logits: Tensor, mask: Tensor, regions: Regions, weights: SetLo
     return torch.cat([_cost(c, p, valid, target, regions.label, weights) for c, p in parts], 1)
 
 
-def assign(cost: Tensor, present: Tensor) -> Tensor:
+def layer_costs(seen: Prediction, regions: Regions, weights: SetLossConfig, layers: list[int]) -> Tensor:
+    """Compute `matching_cost` of regions, on the grid of the masks, in some decoder layers: (B, layers, Q, R)."""
+    with torch.no_grad():
+        return torch.stack([matching_cost(seen.logits[:, s], seen.mask(s), regions, weights) for s in layers], 1)
+
+
+def assign(cost: NDArray[Any], present: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Find the cheapest one-to-one assignment of regions to queries, image by image, layer by layer.
 
     Args:
@@ -88,43 +95,93 @@ def assign(cost: Tensor, present: Tensor) -> Tensor:
         (B, S, R) int64, the query of every region; -1 for padding, and for regions that are left over when there are
         more of them than queries.
     """
-    return assign_all([cost], [present])[0]
-
-
-def assign_all(costs: Sequence[Tensor], presents: Sequence[Tensor]) -> list[Tensor]:
-    """Find several assignments, see `assign`: the host waits for the device once, for the costs of all of them."""
-    # Absent regions are marked in the costs themselves, so that nothing else is fetched.
-    marked = [
-        cost.masked_fill(~present[:, None, None], torch.inf) for cost, present in zip(costs, presents, strict=True)
-    ]
-    fetched = torch.split(torch.cat([cost.flatten() for cost in marked]).cpu(), [cost.numel() for cost in marked])
-    found = [_solve(cost.view(like.shape).numpy()) for cost, like in zip(fetched, marked, strict=True)]
-    sent = send(torch.from_numpy(np.concatenate([query.ravel() for query in found])), costs[0].device)
-    return [
-        part.view(query.shape) for part, query in zip(torch.split(sent, [q.size for q in found]), found, strict=True)
-    ]
-
-
-def _solve(cost: NDArray[Any]) -> NDArray[np.int64]:
-    """Solve every image and layer of (B, S, Q, R), where an infinite cost marks a region that is absent."""
     query = np.full((*cost.shape[:2], cost.shape[3]), -1, dtype=np.int64)
-    for pair in product(*map(range, cost.shape[:2])):
-        columns = np.isfinite(cost[pair][0]).nonzero()[0]
-        rows, taken = linear_sum_assignment(cost[pair][:, columns])
-        query[pair][columns[taken]] = rows
+    for image, layer in product(*map(range, cost.shape[:2])):
+        columns = present[image].nonzero()[0]
+        rows, taken = linear_sum_assignment(cost[image, layer][:, columns])
+        query[image, layer, columns[taken]] = rows
     return query
 
 
-def layer_costs(seen: Prediction, regions: Regions, weights: SetLossConfig, layers: list[int]) -> Tensor:
-    """Compute `matching_cost` of regions, on the grid of the masks, in some decoder layers: (B, layers, Q, R)."""
-    with torch.no_grad():
-        return torch.stack([matching_cost(seen.logits[:, s], seen.mask(s), regions, weights) for s in layers], 1)
+class Fetch:
+    """A tensor on its way to the host, while the device goes on with what it is given next."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        # Into pinned memory: torch sees to that.
+        self._copy = tensor.to("cpu", non_blocking=tensor.is_cuda)
+        self._arrival = torch.cuda.Event() if tensor.is_cuda else None  # type: ignore[no-untyped-call]
+        if self._arrival:
+            self._arrival.record()
+
+    def wait(self) -> Tensor:
+        """Wait until it is there; a step may do this once."""
+        if self._arrival:
+            self._arrival.synchronize()
+        return self._copy
 
 
-def match_regions(seen: Prediction, regions: Regions, weights: SetLossConfig, layers: list[int]) -> Tensor:
-    """Match regions, on the grid of the masks, to the queries of some decoder layers (Hungarian algorithm).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Regions, the queries that they are given to, and what the host knows of them.
 
-    Returns:
-        (B, layers, R) int64, see `assign`.
+    Attributes:
+        regions: R of every image, as many as the image with the most of them has, and at least 1.
+        query: (B, S, R) int64, σ of every layer; -1 for padding and for regions that are left over.
+        image: (P,) int64; of all regions that are present, the image,
+        region: (P,) int64; and which of its regions.
+        classes: the most classes that the regions of an image are of, at least 1.
     """
-    return assign(layer_costs(seen, regions, weights, layers), regions.present)
+
+    regions: Regions
+    query: Tensor
+    image: Tensor
+    region: Tensor
+    classes: int
+
+
+class Matching:
+    """Regions of some batches and their costs, which travel to the host together: it waits for the device once.
+
+    What needs no match is to be given to the device before the first batch is solved, and what needs the match of one
+    batch before the next is solved: then the device has work while the host looks for the cheapest assignment.
+    """
+
+    def __init__(self, *batches: tuple[Regions, Tensor]) -> None:
+        """Let the costs begin their way.
+
+        Args:
+            batches: regions, with any number of them for padding, and their costs (B, S, Q, R) float, finite.
+        """
+        self.regions = [regions for regions, _ in batches]
+        self.shapes = [cost.shape for _, cost in batches]
+        # Which regions are present, and of which class, goes along as numbers: one tensor is fetched, not three.
+        labels = [regions.label.masked_fill(~regions.present, -1).to(cost.dtype) for regions, cost in batches]
+        parts = [part.flatten() for label, (_, cost) in zip(labels, batches, strict=True) for part in (label, cost)]
+        self._sizes = [part.numel() for part in parts]
+        self._fetch = Fetch(torch.cat(parts))
+
+    @cached_property
+    def _arrived(self) -> list[NDArray[Any]]:
+        """Labels, then costs, of every batch, flat."""
+        return [part.numpy() for part in torch.split(self._fetch.wait(), self._sizes)]
+
+    def solve(self, which: int) -> Match:
+        """Match the regions of one of the batches, numbered as they were given (Hungarian algorithm)."""
+        regions, shape = self.regions[which], self.shapes[which]
+        label = self._arrived[2 * which].reshape(shape[0], shape[3])
+        cost = self._arrived[2 * which + 1].reshape(shape)
+        present = label >= 0
+        most = max(1, present.sum(1).max())
+        query, places = assign(cost[..., :most], present[:, :most]), present.nonzero()
+        parts = [query.ravel(), *places]
+        sent = send(torch.from_numpy(np.concatenate(parts)), regions.label.device)
+        found, image, region = torch.split(sent, [len(part) for part in parts])
+        classes = max(1, *(len(np.unique(row[row >= 0])) for row in label))
+        return Match(
+            regions=regions.first(most), query=found.view(query.shape), image=image, region=region, classes=classes
+        )
+
+
+def match_regions(seen: Prediction, regions: Regions, weights: SetLossConfig, layers: list[int]) -> Match:
+    """Match regions, on the grid of the masks, to the queries of some decoder layers."""
+    return Matching((regions, layer_costs(seen, regions, weights, layers))).solve(0)

@@ -115,8 +115,12 @@ def teacher_regions(
     return class_regions(mix(semantic_map(logits, mask), box), mix(valid, box), threshold)
 
 
-def merge_classes(regions: Regions) -> tuple[Regions, Tensor]:
+def merge_classes(regions: Regions, most: int) -> tuple[Regions, Tensor]:
     """Join the regions of one class: the semantic masks of the classes of an image.
+
+    Args:
+        regions: R of every image.
+        most: R', at least as many as the image with the most classes has.
 
     Returns:
         One region per class present, and (B, R') how many of the given regions it is made of; 0 for padding.
@@ -124,6 +128,6 @@ def merge_classes(regions: Regions) -> tuple[Regions, Tensor]:
     classes = regions.probability.shape[-1]
     label = regions.label.gather(1, regions.index.clamp(min=0).flatten(1)).view_as(regions.index)
     one_hot = torch.eye(classes, device=label.device).expand(len(label), -1, -1)
-    merged = number_regions(label.where(regions.index >= 0, -1), one_hot, regions.valid)
+    merged = number_regions(label.where(regions.index >= 0, -1), one_hot, regions.valid).first(most)
     same = (merged.label[:, :, None] == regions.label[:, None]) & regions.present[:, None]
     return merged, same.sum(-1) * merged.present

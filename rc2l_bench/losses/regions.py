@@ -59,7 +59,7 @@ def mask_probability(mask: Tensor, valid: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regions:
-    """Disjoint regions of every image, padded to the same number R >= 1.
+    """Disjoint regions of every image, padded behind to the same number R >= 1.
 
     Attributes:
         index: (B, h, w) int64; the region 0..R-1 that a pixel belongs to, or -1.
@@ -88,6 +88,11 @@ class Regions:
         sure = one_hot(self.label, self.probability.shape[-1]).to(self.probability.dtype)
         return replace(self, probability=sure * self.present[..., None])
 
+    def first(self, count: int) -> Regions:
+        """Take the first regions of every image: the others are padding where no image has more."""
+        rows = {name: getattr(self, name)[:, :count] for name in ("present", "label", "probability")}
+        return replace(self, **rows)
+
     def shrink(self, lattice: Lattice, size: tuple[int, int] | torch.Size) -> Regions:
         """Take the regions at the cells of a map; a region may lose all its pixels and is still present."""
         return replace(self, index=pick(self.index, lattice, size), valid=pick(self.valid, lattice, size))
@@ -99,7 +104,9 @@ def one_hot(index: Tensor, count: int) -> Tensor:
 
 
 def number_regions(index: Tensor, probability: Tensor, valid: Tensor) -> Regions:
-    """Drop the empty slots, so that R is the largest number of regions that an image has.
+    """Make regions of the slots that have a pixel, in their order; R stays the number of slots.
+
+    How many there are only the device knows: the host is told along with the costs of matching, see `matching`.
 
     Args:
         index: (B, h, w) int64; slot 0..n-1 of every pixel, or -1.
@@ -109,12 +116,10 @@ def number_regions(index: Tensor, probability: Tensor, valid: Tensor) -> Regions
     batch, slots = probability.shape[:2]
     used = torch.zeros(batch, slots + 1, dtype=torch.bool, device=index.device)
     used = used.scatter(1, (index + 1).flatten(1), True)[:, 1:]
-    most = max(1, int(used.sum(1).max()))
     order = used.long().sort(dim=1, descending=True, stable=True).indices
     renamed = order.argsort(1).gather(1, index.clamp(min=0).flatten(1)).view_as(index)
-    present = used.gather(1, order[:, :most])
-    probability = probability.gather(1, order[:, :most, None].expand(-1, -1, probability.shape[2]))
-    probability = probability * present[..., None]
+    present = used.gather(1, order)
+    probability = probability.gather(1, order[..., None].expand_as(probability)) * present[..., None]
     index = torch.where(index < 0, index, renamed)
     return Regions(index=index, valid=valid, present=present, label=probability.argmax(-1), probability=probability)
 

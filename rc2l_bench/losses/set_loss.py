@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rc2l_bench.losses.mask_loss import focal_and_dice
-from rc2l_bench.losses.matching import SetLossConfig, assign, layer_costs
+from rc2l_bench.losses.matching import Match, Matching, SetLossConfig, layer_costs
 from rc2l_bench.losses.regions import Regions, bounded, in_float32, label_regions
 from rc2l_bench.nets.lattice import PIXELS, Lattice, resample
 from rc2l_bench.nets.region_net import Prediction
@@ -19,20 +19,20 @@ PIECE = 2**22
 """Pixels of masks at the labels' resolution that are compared at a time, all layers counted; bounds memory."""
 
 
-def class_loss(logits: Tensor, truth: Regions, match: Tensor, config: SetLossConfig) -> Tensor:
+def class_loss(logits: Tensor, match: Match, config: SetLossConfig) -> Tensor:
     """Compute the cross-entropy of every query of every layer, "no object" weighted down; summed over layers.
 
     Args:
         logits: (B, S, Q, K + 1).
-        truth: R regions.
-        match: (B, S, R).
+        match: of the truth's regions.
         config: weights. Images without a labelled pixel say nothing of objects, unless ignored pixels are background.
     """
+    truth, query = match.regions, match.query
     layers, queries, last = logits.shape[1], logits.shape[2], logits.shape[3] - 1
     # One slot more than there are queries takes the regions that are left over, and is cut off again.
-    target = torch.full((*match.shape[:2], queries + 1), last, device=match.device)
-    label = truth.label[:, None].expand_as(match)
-    target = target.scatter(-1, match.where(match >= 0, queries), label)[..., :-1]
+    target = torch.full((*query.shape[:2], queries + 1), last, device=query.device)
+    label = truth.label[:, None].expand_as(query)
+    target = target.scatter(-1, query.where(query >= 0, queries), label)[..., :-1]
     weight = torch.where(target == last, config.no_object, 1.0) * truth.valid.flatten(1).any(1)[:, None, None]
     loss = F.cross_entropy(bounded(logits).flatten(0, 2), target.flatten(), reduction="none")
     # A weighted mean over the queries of all processes: gradients are averaged over them afterwards.
@@ -95,26 +95,25 @@ class _InPieces(torch.autograd.Function):
         return slope * gradients[0][..., None, None], None, None, None, None, None
 
 
-def mask_loss(seen: Prediction, truth: Regions, match: Tensor, config: SetLossConfig) -> Tensor:
+def mask_loss(seen: Prediction, match: Match, config: SetLossConfig) -> Tensor:
     """Compute focal and dice loss of matched masks at the labels' resolution, over the valid pixels.
 
     Args:
         seen: of the student, S layers.
-        truth: R regions at the labels' resolution.
-        match: (B, S, R).
+        match: of the truth's regions, at the labels' resolution.
         config: weights.
 
     Returns:
         Scalar: Σ over masks and layers / the number of regions (average over processes).
     """
-    image, region = truth.present.nonzero(as_tuple=True)  # P regions
-    index = match.clamp(min=0)[..., None].expand(-1, -1, -1, seen.embedding.shape[-1])
+    truth, query, image, region = match.regions, match.query, match.image, match.region  # P regions
+    index = query.clamp(min=0)[..., None].expand(-1, -1, -1, seen.embedding.shape[-1])
     # Masks of matched queries only: the others need no gradient.
     mask = torch.einsum("bsrd,bdhw->brshw", seen.embedding.gather(2, index), seen.features)[image, region]
     if not len(image):
         return mask.sum()  # of nothing
     loss: Tensor = _InPieces.apply(mask, seen.lattice, truth, image, region, config)
-    taken = match[image, :, region] >= 0
+    taken = query[image, :, region] >= 0
     return (loss * taken).sum() / (total(truth.present.sum()) / world()).clamp(min=1)
 
 
@@ -131,8 +130,7 @@ def set_loss(seen: Prediction, label: Tensor, config: SetLossConfig) -> Tensor:
     Returns:
         Scalar float32, finite for any logits.
     """
-    truth, costs = truth_costs(seen, label, config)
-    return matched_loss(seen, truth, assign(costs, truth.present), config)
+    return matched_loss(seen, Matching(truth_costs(seen, label, config)).solve(0), config)
 
 
 @in_float32
@@ -144,7 +142,6 @@ def truth_costs(seen: Prediction, label: Tensor, config: SetLossConfig) -> tuple
 
 
 @in_float32
-def matched_loss(seen: Prediction, truth: Regions, match: Tensor, config: SetLossConfig) -> Tensor:
-    """Compute `set_loss` of regions whose queries (B, S, R) are known."""
-    classes = class_loss(seen.logits, truth, match, config)
-    return config.class_weight * classes + mask_loss(seen, truth, match, config)
+def matched_loss(seen: Prediction, match: Match, config: SetLossConfig) -> Tensor:
+    """Compute `set_loss` of the truth's regions, whose queries are known."""
+    return config.class_weight * class_loss(seen.logits, match, config) + mask_loss(seen, match, config)

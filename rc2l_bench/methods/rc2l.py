@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rc2l_bench.config import Model, NonNegative, Positive, Protocol, Share
 from rc2l_bench.data.augment import paste
-from rc2l_bench.losses.matching import SetLossConfig, assign_all, layer_costs
+from rc2l_bench.losses.matching import Match, Matching, SetLossConfig, layer_costs
 from rc2l_bench.losses.pseudo_regions import merge_classes, teacher_regions
 from rc2l_bench.losses.region_losses import (
     Overlap,
@@ -132,13 +132,15 @@ class RC2L(TaughtMethod):
         # One pass for both, so that labelled and unlabelled images share the statistics of batch norm.
         student = self.student.segment(torch.cat([batch.image, strong]))
         seen, mixed = student.rows(slice(labelled)), student.rows(slice(labelled, None))
-        truth, costs = truth_costs(seen, batch.label, self.config.set_loss)
-        # Both together, so that the host waits for the device once.
-        own, match = assign_all([costs, self.costs(mixed, regions)], [truth.present, regions.present])
-        supervised = matched_loss(seen, truth, own, self.config.set_loss)
-        terms = self.terms(mixed, regions, match[:, 0])
+        matching = Matching(truth_costs(seen, batch.label, self.config.set_loss), (regions, self.costs(mixed, regions)))
+        # Given to the device in this order, so that it has work while the host matches: masks need no match, the terms
+        # need the few of one layer, and the truth is matched in all layers.
+        mask = in_float32(mixed.mask)()
+        terms = self.terms(mixed, mask, matching.solve(1))
+        unlabelled = {name: weight * terms[name]() for name, weight in weights.items() if weight}
+        supervised = matched_loss(seen, matching.solve(0), self.config.set_loss)
         zero = supervised.new_zeros(())
-        return {"supervised": supervised, **{name: w * terms[name]() if w else zero for name, w in weights.items()}}
+        return {"supervised": supervised, **{name: unlabelled.get(name, zero) for name in weights}}
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Choose the teacher's images (U, …), the student's mixed images (V·U, …), and their boxes (V, U, …)."""
@@ -159,22 +161,22 @@ class RC2L(TaughtMethod):
         return layer_costs(student, regions, self.config.set_loss, [-1])
 
     @in_float32
-    def terms(self, student: Prediction, regions: Regions, match: Tensor) -> dict[str, Callable[[], Tensor]]:
+    def terms(self, student: Prediction, mask: Tensor, found: Match) -> dict[str, Callable[[], Tensor]]:
         """Prepare the losses of the last decoder layer on strong views, each computed when it is called.
 
         Args:
             student: what it sees in the strong views.
-            regions: of the teacher.
-            match: (B, R) int64, σ; -1 for regions that do not count.
+            mask: (B, Q, h, w) its mask logits there.
+            found: the teacher's regions and σ.
         """
-        config = self.config
-        logits, mask = bounded(student.logits[:, -1]), student.mask()
+        config, regions, match = self.config, found.regions, found.query[:, 0]
+        logits = bounded(student.logits[:, -1])
         mine, target = bounded(of_query(mask, match)), regions.mask()
         m = mask_probability(mine, regions.valid)
         both = (config.mask_loss.focal, config.mask_loss.dice)
 
         def smc() -> Tensor:
-            merged, count = merge_classes(regions)
+            merged, count = merge_classes(regions, found.classes)
             member = members(logits, regions.label, merged.label, match)
             union = unite(mask, logits, member, merged.label, config.union)
             return add_up(mask_consistency(union, merged.mask(), regions.valid, *both), count, config.over_regions)
