@@ -43,7 +43,8 @@ class Scene:
         if twins:
             order[:, 1] = order[:, 0]
         probability = torch.nn.functional.one_hot(order, K).float()
-        self.regions: Regions = number_regions(index, probability, (index >= 0) | (index < 0).flip(2))
+        found = number_regions(index, probability, (index >= 0) | (index < 0).flip(2))
+        self.regions: Regions = found.first(int(found.present.sum(1).max()))
         order = torch.rand(images, queries, generator=g).argsort(1)[:, : self.regions.present.shape[1]]
         self.match = order.where(self.regions.present, -1)
 
@@ -69,7 +70,7 @@ class Scene:
 
     def smc(self, union="max", focal=20.0, dice=1.0, over_regions="sum"):
         regions, logits = self.regions, bounded(self.logits)
-        merged, count = merge_classes(regions)
+        merged, count = merge_classes(regions, regions.present.shape[1])
         member = members(logits, regions.label, merged.label, self.match)
         united = unite(self.mask, logits, member, merged.label, union)
         terms = mask_consistency(united, merged.mask(), regions.valid, focal, dice)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from method_data import ROOT
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from rc2l_bench.losses.matching import Fetch
 
 _ATEN = torch.ops.aten
 PLACES = {_ATEN.nonzero.default, _ATEN.masked_select.default, _ATEN._unique2.default}
@@ -58,18 +63,31 @@ class Waits:
 
     Attributes:
         found: `number` (a number is read), `places` (a mask is turned into places), `fetch` (a tensor is copied to the
-            host) and `send` (one is copied to the device, and waited for).
+            host, and waited for) and `send` (one is copied to the device, and waited for).
     """
 
     def __init__(self) -> None:
         self.found: Counter[str] = Counter()
-        self._modes = _Calls(self.found), _Operations(self.found)
+        self._contexts = _Calls(self.found), _Operations(self.found), count_fetches(self.found)
 
     def __enter__(self) -> Counter[str]:
-        for mode in self._modes:
-            mode.__enter__()
+        for context in self._contexts:
+            context.__enter__()
         return self.found
 
     def __exit__(self, *error: Any) -> None:
-        for mode in reversed(self._modes):
-            mode.__exit__(*error)
+        for context in reversed(self._contexts):
+            context.__exit__(*error)
+
+
+@contextmanager
+def count_fetches(found: Counter[str]) -> Iterator[None]:
+    """Count how often a host waits for a `Fetch`: an event, of which neither torch's warnings nor operations tell."""
+    wait = Fetch.wait
+
+    def counted(fetch: Fetch) -> torch.Tensor:
+        found["fetch"] += 1
+        return wait(fetch)
+
+    with patch.object(Fetch, "wait", counted):
+        yield

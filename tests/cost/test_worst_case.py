@@ -7,7 +7,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rc2l_bench.cost.symbolic import StepEstimate, estimate_step
 from rc2l_bench.cost.worst_case import WorstCase, worst_case
-from rc2l_bench.losses import matching, regions
+from rc2l_bench.losses.matching import Matching
 
 PROTOCOL = make_protocol(crop=[96, 96], optimiser__clip=0.1, optimiser__name="adamw")
 
@@ -39,7 +39,7 @@ def test_a_mask_selects_all_in_the_backward_pass_too():
 
 
 def test_nothing_stays_replaced():
-    before = matching.assign_all, regions.number_regions, matching.match_regions
+    before = Matching.solve
     with worst_case():
-        assert matching.assign_all is not before[0]
-    assert (matching.assign_all, regions.number_regions, matching.match_regions) == before
+        assert Matching.solve is not before
+    assert Matching.solve is before

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import region_reference as reference
 import torch
+import torch.nn.functional as F
 
-from rc2l_bench.losses.matching import SetLossConfig, assign, match_regions, matching_cost
-from rc2l_bench.losses.regions import label_regions
+from rc2l_bench.losses.matching import Fetch, Matching, SetLossConfig, assign, match_regions, matching_cost
+from rc2l_bench.losses.regions import Regions, label_regions
 from rc2l_bench.nets.lattice import PIXELS
 from rc2l_bench.nets.region_net import Prediction
 
@@ -37,20 +38,20 @@ def test_costs_equal_maskformers_definition(ignored):
 
 
 def test_the_assignment_is_the_cheapest_of_all():
-    cost = torch.randn(3, 2, 5, 3)
-    present = torch.tensor([[True, True, True], [True, False, True], [False, False, False]])
-    match = assign(cost, present)
+    cost = torch.randn(3, 2, 5, 3).numpy()
+    present = np.array([[True, True, True], [True, False, True], [False, False, False]])
+    query = assign(cost, present)
     for b in range(3):
-        columns = present[b].nonzero().flatten()
+        columns = present[b].nonzero()[0]
         for s in range(2):
-            expected = torch.full((3,), -1)
-            expected[columns] = torch.tensor(reference.cheapest(cost[b, s][:, columns].numpy()), dtype=torch.int64)
-            assert torch.equal(match[b, s], expected)
+            expected = np.full(3, -1)
+            expected[columns] = reference.cheapest(cost[b, s][:, columns])
+            assert query[b, s].tolist() == expected.tolist()
 
 
 def test_regions_that_outnumber_the_queries_are_left_over():
-    match = assign(torch.tensor([[[[3.0, 1.0, 2.0], [1.0, 3.0, 2.5]]]]), torch.ones(1, 3).bool())
-    assert match.tolist() == [[[1, 0, -1]]]
+    query = assign(np.array([[[[3.0, 1.0, 2.0], [1.0, 3.0, 2.5]]]]), np.ones((1, 3), bool))
+    assert query.tolist() == [[[1, 0, -1]]]
 
 
 def test_no_query_is_given_two_regions():
@@ -59,16 +60,55 @@ def test_no_query_is_given_two_regions():
         logits=logits[:, None], embedding=torch.randn(3, 1, 8, 2), features=torch.randn(3, 2, 6, 7), lattice=PIXELS
     )
     match = match_regions(seen, label_regions(label, K, "excluded"), WEIGHTS, [-1])
-    for row in match[:, 0]:
+    for row in match.query[:, 0]:
         taken = row[row >= 0]
         assert len(taken.unique()) == len(taken)
 
 
-def test_the_batch_moves_to_the_cpu_once(monkeypatch):
-    calls = []
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda x: calls.append(x.shape) or x)
-    assign(torch.randn(6, 3, 5, 2), torch.ones(6, 2).bool())
-    assert calls == [(6 * 3 * 5 * 2,)]
+def padded(*rows):
+    """Regions with the classes of some rows, -1 = padding, and random costs of two layers and five queries."""
+    label = torch.tensor(rows)
+    index = torch.where(label >= 0, torch.arange(label.shape[1]), -1)[:, None]  # a pixel each
+    regions = Regions(
+        index=index, valid=index >= 0, present=label >= 0, label=label.clamp(min=0),
+        probability=F.one_hot(label.clamp(min=0), K) * (label >= 0)[..., None],
+    )  # fmt: skip
+    return regions, torch.randn(len(rows), 2, 5, label.shape[1])
+
+
+def test_batches_are_matched_each_as_if_it_were_alone_after_one_wait(monkeypatch):
+    waits, wait = [], Fetch.wait
+    monkeypatch.setattr(Fetch, "wait", lambda fetch: waits.append(fetch) or wait(fetch))
+    batches = padded([2, 0, -1, -1], [1, -1, -1, -1]), padded([1, 1, 3], [-1, -1, -1], [0, 3, -1])
+    matching = Matching(*batches)
+    assert not waits
+    second, first = matching.solve(1), matching.solve(0)
+    assert len(waits) == 1
+    for match, (regions, cost) in zip((first, second), batches, strict=True):
+        most = int(regions.present.sum(1).max())
+        expected = assign(cost.numpy(), regions.present.numpy())[..., :most]
+        assert match.query.tolist() == expected.tolist()
+        assert match.regions.present.tolist() == regions.present[:, :most].tolist()
+
+
+def test_the_host_knows_where_regions_are_and_of_how_many_classes():
+    match = Matching(padded([1, 1, 3, -1], [-1, -1, -1, -1], [0, 2, -1, -1])).solve(0)
+    assert (match.image.tolist(), match.region.tolist()) == ([0, 0, 0, 2, 2], [0, 1, 2, 0, 1])
+    assert match.classes == 2
+    assert Matching(padded([0, 0, 0])).solve(0).classes == 1
+
+
+def test_without_regions_one_slot_is_left():
+    match = Matching(padded([-1, -1, -1])).solve(0)
+    assert (match.query.tolist(), match.classes) == ([[[-1], [-1]]], 1)
+    assert match.regions.present.tolist() == [[False]]
+    assert not len(match.image)
+
+
+def test_costs_of_padding_change_nothing():
+    regions, cost = padded([2, 0, -1], [1, -1, -1])
+    wild = cost.masked_fill(~regions.present[:, None, None], -1e6)
+    assert torch.equal(Matching((regions, cost)).solve(0).query, Matching((regions, wild)).solve(0).query)
 
 
 def test_pixels_without_a_label_change_no_cost_when_they_are_excluded():
@@ -93,4 +133,4 @@ def test_costs_are_finite_for_any_logits(value, dtype):
         cost = matching_cost(logits.to(dtype), mask.to(dtype), regions, WEIGHTS)
     assert cost.dtype == torch.float32
     assert cost.isfinite().all()
-    assert (assign(cost[:, None], regions.present)[:, 0] >= 0).sum() == regions.present.sum()
+    assert (Matching((regions, cost[:, None])).solve(0).query >= 0).sum() == regions.present.sum()

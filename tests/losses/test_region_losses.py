@@ -276,7 +276,7 @@ def test_one_region_has_no_rivals_so_its_contrast_is_zero_with_a_zero_gradient(n
 def test_without_regions_a_loss_is_exactly_zero_with_a_zero_gradient(name, dtype):
     scene = Scene(dtype=dtype)
     index = torch.full((4, 7, 8), -1)
-    scene.regions = number_regions(index, torch.eye(K).expand(4, -1, -1), index >= 0)
+    scene.regions = number_regions(index, torch.eye(K).expand(4, -1, -1), index >= 0).first(1)
     scene.match = torch.full((4, 1), -1)
     loss = scene.loss(name)
     loss.backward()

@@ -49,19 +49,21 @@ def test_hardened_regions_are_sure_of_their_class():
     assert regions.probability.tolist() == [[[1, 0], [0, 1]]]
 
 
-def test_empty_slots_are_dropped():
+def test_empty_slots_go_behind_the_others():
     index = torch.tensor([[[5, 5], [2, -1]], [[7, 7], [7, 7]]])
     probability = torch.eye(8).expand(2, -1, -1)
     regions = number_regions(index, probability, index >= 0)
+    assert regions.present.sum(1).tolist() == [2, 1]
+    regions = regions.first(2)
     assert regions.present.tolist() == [[True, True], [True, False]]
     assert regions.label.tolist() == [[2, 5], [7, 0]]
     assert regions.index.tolist() == [[[1, 1], [0, -1]], [[0, 0], [0, 0]]]
     assert regions.probability[1, 1].sum() == 0
 
 
-def test_a_batch_without_regions_has_one_empty_slot():
+def test_a_batch_without_regions_has_empty_slots_alone():
     regions = number_regions(torch.full((2, 3, 3), -1), torch.eye(K).expand(2, -1, -1), torch.ones(2, 3, 3).bool())
-    assert regions.present.tolist() == [[False], [False]]
+    assert regions.present.tolist() == [[False] * K] * 2
     assert not regions.mask().any()
     assert not regions.classes().any()
 
@@ -83,7 +85,7 @@ def test_a_region_that_is_lost_in_shrinking_is_still_present():
     label = torch.zeros(1, 8, 8, dtype=torch.int64)
     label[0, 1, 1] = 3
     regions = label_regions(label, K, "excluded").shrink(Lattice(4.0), (2, 2))
-    assert regions.present.tolist() == [[True, True]]
+    assert regions.present.tolist() == [[True, True, False, False]]
     assert not regions.mask()[0, 1].any()
 
 

@@ -126,9 +126,10 @@ def plain_loss(seen, label, config):
     """The same loss in one expression that autograd sees as a whole."""
     truth = label_regions(label, K, config.ignored)
     match = match_regions(seen, truth.shrink(seen.lattice, seen.features.shape[-2:]), config, [0, 1])
-    total = class_loss(seen.logits, truth, match, config)
-    for b, s, r in (match >= 0).nonzero().tolist():
-        mask = torch.einsum("d,dhw->hw", seen.embedding[b, s, match[b, s, r]], seen.features[b])
+    total = class_loss(seen.logits, match, config)
+    query = match.query
+    for b, s, r in (query >= 0).nonzero().tolist():
+        mask = torch.einsum("d,dhw->hw", seen.embedding[b, s, query[b, s, r]], seen.features[b])
         target, valid = truth.index[b : b + 1] == r, truth.valid[b : b + 1]
         total = total + compare_masks(mask[None, None], seen.lattice, target, valid, config).sum() / truth.present.sum()
     return total

@@ -17,7 +17,7 @@ from method_data import (
 )
 
 from rc2l_bench.data.augment import paste
-from rc2l_bench.losses.matching import assign
+from rc2l_bench.losses.matching import Matching
 from rc2l_bench.methods.contract import load_config
 
 RC2L = "rc2l_bench/methods/rc2l"
@@ -139,7 +139,7 @@ def test_what_lies_outside_the_images_changes_no_unlabelled_loss():
     seen = method.student.segment(strong)
     moved = replace(seen, features=seen.features + 5 * outside)
     before, after = (
-        method.terms(x, regions, assign(method.costs(x, regions), regions.present)[:, 0]) for x in (seen, moved)
+        method.terms(x, x.mask(), Matching((regions, method.costs(x, regions))).solve(0)) for x in (seen, moved)
     )
     assert all(before[name]() == after[name]() for name in NAMES)
 
