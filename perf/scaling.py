@@ -28,6 +28,7 @@ from rc2l_bench.cost.scaling import (
     side_of,
 )
 from rc2l_bench.files import replace_folder
+from rc2l_bench.nets.lattice import Lattice
 from rc2l_bench.nets.memory_bank import MemoryBank
 from rc2l_bench.report.scaling_figure import draw_scaling
 
@@ -37,7 +38,9 @@ def sampled_contrast(config: ContrastConfig) -> Term:
 
     def make(crop: int) -> Work:
         bank = MemoryBank([config.bank[0]] + [config.bank[1]] * (CLASSES - 1), config.dim)
-        method = cast("U2PL", SimpleNamespace(config=SimpleNamespace(contrast=config), bank=bank, published=False))
+        student = SimpleNamespace(net=SimpleNamespace(lattice=Lattice(4.0)))
+        parts = {"student": student, "config": SimpleNamespace(contrast=config), "bank": bank, "published": False}
+        method = cast("U2PL", SimpleNamespace(**parts))
         view = View(
             logits=torch.randn(IMAGES, CLASSES, crop, crop),
             features=make_features(side_of(crop), False),

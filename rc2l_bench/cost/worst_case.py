@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rc2l_bench.losses.matching import Match, Matching
 from rc2l_bench.losses.regions import Regions
+from rc2l_bench.nets import memory_bank
 
 _ATEN = torch.ops.aten
 _INDEXING = {_ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.default, _ATEN._unsafe_index.Tensor}
@@ -68,8 +69,15 @@ def worst_case(most_regions: int | None = None) -> Iterator[None]:
     def solve(matching: Matching, which: int) -> Match:
         return match_in_order(matching.regions[which], matching.shapes[which], most_regions)
 
-    # The mode comes last: it sees every operation, those of the replaced method too.
-    with patch.object(Matching, "solve", solve), WorstCase():  # type: ignore[no-untyped-call]
+    def all_of(mask: Tensor) -> list[int]:
+        return [mask.shape[1]] * len(mask)
+
+    # The mode comes last: it sees every operation, those of the replaced functions too.
+    with (
+        patch.object(Matching, "solve", solve),
+        patch.object(memory_bank, "count_trues", all_of),
+        WorstCase(),  # type: ignore[no-untyped-call]
+    ):
         yield
 
 

@@ -36,6 +36,17 @@ def nth_true(mask: Tensor, number: Tensor) -> Tensor:
     return torch.searchsorted(mask.cumsum(1), number + 1).clamp(max=mask.shape[1] - 1)
 
 
+def bound_trues(mask: Tensor) -> list[int]:
+    """Bound how many are True in every row of (K, P): as many as there are where the host knows them, else all."""
+    return count_trues(mask) if mask.device.type == "cpu" else [mask.shape[1]] * len(mask)
+
+
+def count_trues(mask: Tensor) -> list[int]:
+    """Count what is True in every row of (K, P); a device has to be waited for."""
+    counts: list[int] = mask.sum(1).tolist()
+    return counts
+
+
 def draw(mask: Tensor, count: int) -> Tensor:
     """Draw columns with replacement from those that are True; all processes draw the same.
 
@@ -58,7 +69,8 @@ class MemoryBank(nn.Module):
     Attributes:
         vectors: (K, size, D) float32; vector n of class k lies in row n modulo its capacity.
         added: (K,) int64; how many vectors each class was ever given.
-        sizes: (K,) int64; capacity of each queue.
+        capacities: capacity of each queue.
+        sizes: (K,) int64; the same, on the device.
     """
 
     vectors: Tensor
@@ -69,7 +81,8 @@ class MemoryBank(nn.Module):
         super().__init__()
         self.register_buffer("vectors", torch.zeros(len(sizes), max(sizes), dim))
         self.register_buffer("added", torch.zeros(len(sizes), dtype=torch.int64))
-        # Capacities come from the configuration; a checkpoint must not bring others.
+        self.capacities = sizes
+        # They come from the configuration; a checkpoint must not bring others.
         self.register_buffer("sizes", torch.tensor(sizes), persistent=False)
 
     @property
@@ -85,19 +98,16 @@ class MemoryBank(nn.Module):
             vectors: (P, D) float, of all processes.
             mask: (K, P) bool; which vectors go into the queue of which class.
         """
-        added = self.added[:, None]
-        after = added + mask.sum(1, keepdim=True)
-        size = self.sizes[:, None]
-        row = torch.arange(self.vectors.shape[1], device=mask.device)
-        # From the rows' side: the newest vector that belongs into each. What is put in could be listed, too, but only
-        # once the host has waited to be told how many there are.
-        newest = after - 1 - (after - 1 - row) % size
-        renewed = (newest >= added) & (row < size)
-        column = nth_true(mask, newest - added)
-        # Class by class, because the copy may be as large as the memory.
-        for kept, p, new in zip(self.vectors, column, renewed, strict=True):
-            kept.copy_(vectors[p].to(kept.dtype).where(new[:, None], kept))
-        self.added.copy_(after[:, 0])
+        after = self.added + mask.sum(1)
+        for k, (size, most) in enumerate(zip(self.capacities, bound_trues(mask), strict=True)):
+            # The newest, were as many put in as could be and the queue has room for: they lie in rows of their own.
+            # Which of them are new only the device knows; the rows of the others stay.
+            number = after[k] - torch.arange(1, min(size, most) + 1, device=mask.device)
+            row, new = number % size, number >= self.added[k]
+            column = nth_true(mask[k : k + 1], (number - self.added[k])[None])[0]
+            kept = self.vectors[k]
+            kept[row] = vectors[column].to(kept.dtype).where(new[:, None], kept[row])
+        self.added.copy_(after)
 
     def sample(self, k: Tensor, *size: int) -> Tensor:
         """Draw vectors with replacement; all processes draw the same.

@@ -15,6 +15,7 @@ from rc2l_bench.config import Runtime
 from rc2l_bench.cost.worker import Workload
 from rc2l_bench.losses import matching, pixel_losses
 from rc2l_bench.losses.matching import Fetch
+from rc2l_bench.nets import memory_bank
 from rc2l_bench.run.allocations import take_step
 
 MATCHING = {"fetch": 1}
@@ -27,8 +28,9 @@ ALLOWED: dict[str, dict[str, int]] = dict.fromkeys(
 
 @pytest.fixture(autouse=True)
 def as_on_a_device(monkeypatch):
-    """Ranks are looked up as on a device, whose numbers the host does not know."""
+    """Ranks and bounds are found as on a device, whose numbers the host does not know."""
     monkeypatch.setattr(pixel_losses, "select_rank", pixel_losses.look_up_rank)
+    monkeypatch.setattr(memory_bank, "count_trues", lambda mask: [mask.shape[1]] * len(mask))
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
+from rc2l_bench.nets import memory_bank
 from rc2l_bench.nets.memory_bank import MemoryBank, draw, nth_true
 
 
@@ -31,7 +33,10 @@ def test_draws_reach_every_candidate_of_their_row_and_nothing_else() -> None:
     assert found[1].lt(20).all()
 
 
-def test_a_bank_is_a_queue_per_class() -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_bank_is_a_queue_per_class(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not known:  # as on a device
+        monkeypatch.setattr(memory_bank, "count_trues", lambda mask: [mask.shape[1]] * len(mask))
     generator = torch.Generator().manual_seed(0)
     bank, expected = MemoryBank([5, 3, 3], 2), [[], [], []]
     for _ in range(6):
