@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from perf.scaling import PAPER, sampled_contrast
 from rc2l_bench.cost.scaling import (
     TEMPERATURE,
     dense_contrast,
@@ -26,6 +27,7 @@ from rc2l_bench.cost.worst_case import worst_case
 from rc2l_bench.run.allocations import peak_of
 
 PIXELS = np.array([100.0, 400.0, 1600.0, 6400.0])
+SAMPLED = sampled_contrast(PAPER.model_copy(update={"bank": (2000, 1000)}))
 
 
 def test_a_power_law_is_found():
@@ -57,7 +59,7 @@ def test_the_dense_contrast_is_that_of_its_definition():
     assert work.loss().item() == pytest.approx(total / count, rel=1e-4)
 
 
-@pytest.mark.parametrize("term", [region_contrast, dense_contrast])
+@pytest.mark.parametrize("term", [region_contrast, dense_contrast, SAMPLED])
 def test_terms_need_the_memory_that_was_estimated(term):
     with worst_case():
         work = term(193)
