@@ -127,8 +127,8 @@ class Match:
     Attributes:
         regions: R of every image, as many as the image with the most of them has, and at least 1.
         query: (B, S, R) int64, σ of every layer; -1 for padding and for regions that are left over.
-        image: (P,) int64; of all regions that are present, the image,
-        region: (P,) int64; and which of its regions.
+        image: (P,) int64; the images of all P regions that are present.
+        region: (P,) int64; which region of its image each is.
         classes: the most classes that the regions of an image are of, at least 1.
     """
 
