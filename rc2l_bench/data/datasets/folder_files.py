@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rc2l_bench.data.datasets.folder_config import FolderConfig
-from rc2l_bench.data.datasets.folder_patterns import FORMATS, Match, Pattern, lies_under
+from rc2l_bench.data.datasets.folder_patterns import FORMATS, Pattern, StarText, lies_under
 from rc2l_bench.data.image_headers import GREY, PALETTE, read_file_header
 from rc2l_bench.errors import UsageError
 
@@ -88,7 +88,7 @@ def _find(
     return dict(sorted(found.items()))
 
 
-def _reason(path: Path, pattern: Pattern, match: Match | None) -> str | None:
+def _reason(path: Path, pattern: Pattern, match: StarText | None) -> str | None:
     """Why a file is not used; None = it is."""
     if path.name.startswith("."):
         return "hidden"
@@ -99,7 +99,7 @@ def _reason(path: Path, pattern: Pattern, match: Match | None) -> str | None:
     return "in a sub-folder" if not pattern.deep and path.parent != pattern.folder else f"not like '{pattern.text}'"
 
 
-def _identify(where: str, path: Path, match: Match, suffixes: Sequence[str], config: FolderConfig) -> str:
+def _identify(where: str, path: Path, match: StarText, suffixes: Sequence[str], config: FolderConfig) -> str:
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"{path}: {where} must be {' or '.join(suffixes)}: convert it, or leave it out with `exclude`")
     identity = match.whole if config.ids == "path" else match.name

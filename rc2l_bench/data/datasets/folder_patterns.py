@@ -22,7 +22,7 @@ MOST_FILES = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class StarText:
     """What the stars of a pattern stand for in a file.
 
     Attributes:
@@ -59,7 +59,7 @@ class Pattern:
         self._has_suffix = Path(rest[-1]).suffix.lower() in FORMATS
         self._expression = _expression(rest)
 
-    def match(self, path: Path) -> Match | None:
+    def match(self, path: Path) -> StarText | None:
         """Find what the stars stand for in a file under the folder; None = the pattern does not name it."""
         found = self._expression.fullmatch(normal(path.relative_to(self.folder).as_posix()))
         if found is None or path.name.startswith("."):
@@ -67,7 +67,7 @@ class Pattern:
         groups = [group for group in found.groups() if group]
         if not self._has_suffix:
             groups[-1] = groups[-1].removesuffix(path.suffix)
-        return Match(groups[-1], "/".join(groups))
+        return StarText(groups[-1], "/".join(groups))
 
     def files(self) -> Iterator[Path]:
         """All files under the folder, at any depth, sorted folder by folder; hidden folders are passed over.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rc2l_bench.data.datasets import folder_patterns
-from rc2l_bench.data.datasets.folder_patterns import Match, Pattern, lies_under
+from rc2l_bench.data.datasets.folder_patterns import Pattern, StarText, lies_under
 from rc2l_bench.errors import UsageError
 
 
@@ -25,7 +25,7 @@ def touch(*names: str) -> None:
         Path(name).touch()
 
 
-def found(text: str) -> dict[str, Match]:
+def found(text: str) -> dict[str, StarText]:
     pattern = Pattern(text, "images")
     matches = {path.as_posix(): pattern.match(path) for path in pattern.files()}
     return {path: match for path, match in matches.items() if match is not None}
