@@ -204,7 +204,8 @@ def test_a_run_that_is_asked_to_stop_at_ten_random_moments_ends_the_same(long, u
         process = start(long)
         assert wait_for(process, process.errors.exists)
         time.sleep(moments.uniform(0, 1.5))
-        process.send(signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # on a quick machine it may have ended
+            process.send(signal.SIGTERM)
         process.process.join(60)
         assert process.process.exitcode in (75, -signal.SIGTERM, 0), process.errors.read_text()
         assert "Traceback" not in process.errors.read_text()
