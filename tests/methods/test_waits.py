@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from method_data import METHODS, make, make_batch, make_learned, make_protocol, optimiser_of
+from method_data import METHODS, ROOT, make, make_batch, make_learned, make_protocol, optimiser_of
 from tiny_data import RUNTIME
 from torch.utils._python_dispatch import TorchDispatchMode
 from waits_data import Waits
@@ -112,4 +112,18 @@ def test_a_batch_is_made_without_waiting():
 def test_the_counter_sees_what_makes_a_host_wait(wait, kind):
     with Waits() as found:
         wait(torch.arange(5.0))
+    assert found == ({kind: 1} if kind else {})
+
+
+@pytest.mark.parametrize(
+    ("copy", "kind"),
+    [
+        ("x.cpu()", "fetch"), ("x.to('cpu')", "fetch"), ("x.tolist()", "fetch"), ("x.to(x.device)", "send"),
+        ("x.to(x.device, non_blocking=True)", None),
+    ],
+)  # fmt: skip
+def test_the_counter_sees_copies_that_the_project_waits_for(copy, kind):
+    code = compile(copy, str(ROOT / "rc2l_bench/a_module.py"), "eval")
+    with Waits() as found:
+        eval(code, {"x": torch.arange(5.0)})
     assert found == ({kind: 1} if kind else {})
